@@ -1,0 +1,44 @@
+"""Zero-shot voice conversion and text-to-speech with nearest neighbours (kNN-VC, kNN-TTS).
+
+The names below are imported when first used, so that `import knnvc` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from knnvc.errors import KnnvcError, UsageError
+    from knnvc.matching_set import MatchingSet
+    from knnvc.pipeline import ConvertOptions, VoiceConverter, convert
+
+__version__ = "0.1.0"
+__all__ = [
+    "ConvertOptions",
+    "KnnvcError",
+    "MatchingSet",
+    "UsageError",
+    "VoiceConverter",
+    "__version__",
+    "convert",
+]
+
+_HOMES = {
+    "ConvertOptions": "knnvc.pipeline",
+    "KnnvcError": "knnvc.errors",
+    "MatchingSet": "knnvc.matching_set",
+    "UsageError": "knnvc.errors",
+    "VoiceConverter": "knnvc.pipeline",
+    "convert": "knnvc.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,417 @@
+"""Speech to features: one frame every 20 ms, by a published SSL encoder or by `mini`'s own.
+
+Every encoder returns one tensor `[T, D]`. `Columns` says which of the D columns the vocoder reads
+(`synth`), which the neighbours are searched in (`match`), and where log2 f0 and voicing stand,
+if the encoder hears pitch. For published kNN-VC all three questions have the same answer: all of
+them, the output of transformer layer 6.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torchaudio
+from torch import Tensor, nn
+from torch.nn import functional
+
+from knnvc.audio import HOP, SAMPLE_RATE
+from knnvc.errors import KnnvcError
+
+WINDOW = 400  # samples: what the published convolutions need for their first frame
+CHUNK_SECONDS = 30.0
+CONTEXT_SECONDS = 2.0
+FAMILIES = ("wavlm", "hubert", "wav2vec2", "data2vec-audio")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of the features `[T, D]` serve what."""
+
+    synth: slice
+    match: slice
+    pitch: int | None = None  # column of log2 f0 in Hz; voicing stands in the next one
+
+    @property
+    def together(self) -> bool:
+        """Whether neighbours are searched in the very columns that are synthesised from."""
+        return self.synth == self.match
+
+
+class Network(Protocol):
+    """What `Encoder` needs of a network: waveforms [B, S] -> features [B, T, D]."""
+
+    columns: Columns
+
+    def __call__(self, waveform: Tensor) -> Tensor: ...  # noqa: D102
+
+
+class Encoder:
+    """Runs a network over audio of any length, in overlapping chunks.
+
+    Args:
+        network: waveform [B, S] to features [B, T, D]; moved to `device`.
+        chunk_seconds: longer audio is cut into pieces of this length, in seconds.
+        context_seconds: real neighbouring audio given to each piece on both sides, then dropped.
+
+    Attention sees the whole piece, so chunked features differ slightly from unchunked ones; the
+    README states the measured difference.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device | str = "cpu",
+        chunk_seconds: float = CHUNK_SECONDS,
+        context_seconds: float = CONTEXT_SECONDS,
+    ) -> None:
+        self.network = network.eval().to(device)
+        self.device = torch.device(device)
+        self.chunk = max(1, round(chunk_seconds * SAMPLE_RATE / HOP))  # frames
+        self.context = max(0, round(context_seconds * SAMPLE_RATE / HOP))  # frames
+
+    @property
+    def columns(self) -> Columns:
+        """Which feature columns are synthesised from, matched in, and carry pitch."""
+        columns: Columns = self.network.columns  # type: ignore[assignment]
+        return columns
+
+    @torch.inference_mode()
+    def encode(
+        self, waveform: Tensor, progress: Callable[[int, int], None] | None = None
+    ) -> Tensor:
+        """Encode `waveform` [S] at 16 kHz to features [T, D] float32 on the CPU.
+
+        T = (S − 400) // 320 + 1, as the published encoders have it; audio under 400 samples is
+        padded with silence to one frame. `progress(done, total)` is called with frames.
+        """
+        if waveform.numel() < WINDOW:
+            waveform = functional.pad(waveform, (0, WINDOW - waveform.numel()))
+        frames = (waveform.numel() - WINDOW) // HOP + 1
+        if frames <= self.chunk + 2 * self.context:
+            features = self._run(waveform)
+            if progress:
+                progress(frames, frames)
+            return features
+        out: Tensor | None = None
+        for start in range(0, frames, self.chunk):
+            stop = min(frames, start + self.chunk)
+            first, last = max(0, start - self.context), min(frames, stop + self.context)
+            piece = self._run(waveform[first * HOP : (last - 1) * HOP + WINDOW])
+            if out is None:
+                out = torch.empty(frames, piece.shape[1])
+            out[start:stop] = piece[start - first : stop - first]
+            if progress:
+                progress(stop, frames)
+        assert out is not None
+        return out
+
+    def _run(self, waveform: Tensor) -> Tensor:
+        features: Tensor = self.network(waveform[None].to(self.device))[0]
+        return features.float().cpu()
+
+
+@contextmanager
+def _listen(layers: nn.ModuleList, wanted: tuple[int, ...]) -> Iterator[dict[int, Tensor]]:
+    """While open, collect transformer layers' raw outputs by number (0: the first's input)."""
+    taken: dict[int, Tensor] = {}
+
+    def keep(number: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+            taken[number] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    def keep_input(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        taken[0] = args[0] if args else kwargs["hidden_states"]
+
+    hooks = [layers[n - 1].register_forward_hook(keep(n)) for n in set(wanted) - {0}]
+    if 0 in wanted:
+        hooks.append(layers[0].register_forward_pre_hook(keep_input, with_kwargs=True))
+    try:
+        yield taken
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class SslNetwork(nn.Module):
+    """The outputs of one or two transformer layers of a Hugging Face speech encoder.
+
+    Layer n is what the n-th transformer layer returns, n = 1…L, without the final layer norm that
+    pre-norm models apply after their last layer: kNN-VC's "layer 6". Layer 0 is the input of the
+    first transformer layer. Layers above the highest one wanted are dropped.
+    """
+
+    def __init__(self, model: nn.Module, match_layer: int = 6, synth_layer: int = 6) -> None:
+        super().__init__()
+        layers = model.encoder.layers  # type: ignore[union-attr]
+        depth = len(layers)  # type: ignore[arg-type]
+        for layer in (match_layer, synth_layer):
+            if not 0 <= layer <= depth:
+                raise KnnvcError(f"layer {layer} is not in this encoder, which has 0 to {depth}")
+        self.model = model
+        self.wanted = (synth_layer, match_layer)
+        # Keep one layer at least: transformers reads attributes of the first.
+        model.encoder.layers = layers[: max(1, *self.wanted)]  # type: ignore[union-attr,index]
+        dim = int(model.config.hidden_size)  # type: ignore[union-attr,arg-type]
+        same = synth_layer == match_layer
+        self.columns = Columns(
+            synth=slice(0, dim), match=slice(0, dim) if same else slice(dim, 2 * dim)
+        )
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """`waveform` [B, S] -> [B, T, D], or [B, T, 2 · D] where the two layers differ."""
+        layers = self.model.encoder.layers  # type: ignore[union-attr]
+        with _listen(layers, self.wanted) as taken:  # type: ignore[arg-type]
+            self.model(waveform)
+        synth, match = self.wanted
+        if synth == match:
+            return taken[synth]
+        return torch.cat([taken[synth], taken[match]], dim=-1)
+
+
+@dataclass(frozen=True)
+class MelWavLMConfig:
+    """Dimensions of `mini`'s encoder: log-mel spectra into a small WavLM transformer."""
+
+    mels: int = 80
+    substeps: int = 2  # spectra a frame, so one every 10 ms
+    fft: int = 1024  # samples
+    window: int = 320  # samples: short enough that harmonics blur into the envelope
+    floor: float = 0.01  # added to mel magnitudes before the logarithm; about -78 dB full scale
+    hidden: int = 256
+    layers: int = 6
+    heads: int = 4
+    feed_forward: int = 1024
+    pitch_layer: int = 2
+    states: int = 130  # phone states: 3 for each phone, 1 for silence
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MelWavLMConfig:
+        """Build from a preset's JSON; unknown keys are errors."""
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise KnnvcError(f"unknown mel-wavlm encoder settings: {', '.join(sorted(unknown))}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return asdict(self)
+
+
+class MelWavLM(nn.Module):
+    """`mini`'s encoder: [log-mel | log2 f0, voicing | √phone posteriors] for every 20 ms.
+
+    A WavLM-architecture transformer reads log-mel spectra instead of the raw waveform, because on
+    two CPU cores the convolutions spend most of the training on learning a filter bank. Matching is
+    done on the square roots of the phone-state posteriors (so that a dot product is the
+    Bhattacharyya coefficient); synthesis on the log-mel input itself, which no training of the
+    encoder can move, so that encoder and vocoder improve independently of each other.
+    """
+
+    filter_bank: Tensor
+    window: Tensor
+
+    def __init__(self, config: MelWavLMConfig) -> None:
+        from transformers import WavLMConfig, WavLMModel
+
+        super().__init__()
+        self.config = config
+        model = WavLMModel(
+            WavLMConfig(
+                hidden_size=config.hidden,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                intermediate_size=config.feed_forward,
+                conv_dim=(8,),
+                conv_stride=(HOP,),
+                conv_kernel=(WINDOW,),
+                feat_extract_norm="layer",
+                do_stable_layer_norm=True,
+                num_conv_pos_embeddings=64,
+                num_conv_pos_embedding_groups=8,
+                num_buckets=80,
+                max_bucket_distance=400,
+                # Augmentation and masking regularise; drawing dropout masks took 15 % of a step.
+                hidden_dropout=0.0,
+                attention_dropout=0.0,
+                activation_dropout=0.0,
+                feat_proj_dropout=0.0,
+                layerdrop=0.0,
+                apply_spec_augment=False,
+            )
+        )
+        self.encoder = model.encoder
+        width = config.mels * config.substeps
+        self.read = nn.Sequential(
+            nn.Conv1d(width, config.hidden, 3, padding=1),
+            nn.GELU(),
+            nn.Conv1d(config.hidden, config.hidden, 3, padding=1),
+        )
+        self.mask = nn.Parameter(torch.randn(config.hidden) * 0.02)  # stands in for masked frames
+        self.phones = nn.Linear(config.hidden, config.states)
+        self.pitch = nn.Linear(config.hidden, 2)
+        bank = torchaudio.functional.melscale_fbanks(
+            config.fft // 2 + 1, 0.0, SAMPLE_RATE / 2, config.mels, SAMPLE_RATE, mel_scale="slaney"
+        )
+        self.register_buffer("filter_bank", bank, persistent=False)
+        self.register_buffer("window", torch.hann_window(config.window), persistent=False)
+        self.columns = Columns(
+            synth=slice(0, width + 2),
+            match=slice(width, width + 2 + config.states),
+            pitch=width,
+        )
+
+    def log_mel(self, waveform: Tensor) -> Tensor:
+        """`waveform` [B, S] -> log-mel spectra [B, S // 320, mels · substeps], about unit scale.
+
+        Frame t covers samples 320·t to 320·(t+1); its spectra are centred inside it.
+        """
+        step = HOP // self.config.substeps
+        pad = (self.config.fft - step) // 2
+        spectrum = torch.stft(
+            functional.pad(waveform, (pad, pad)),
+            self.config.fft,
+            step,
+            win_length=self.config.window,
+            window=self.window,
+            center=False,
+            return_complex=True,
+        ).abs()
+        mel = torch.log(spectrum.transpose(1, 2) @ self.filter_bank + self.config.floor)
+        frames = waveform.shape[1] // HOP
+        mel = mel[:, : frames * self.config.substeps]
+        return (mel.reshape(len(mel), frames, -1) - 0.5) / 2.5
+
+    def predict(self, mel: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Phone-state logits [B, T, states] and [log2(f0/150), voicing logit] [B, T, 2].
+
+        `mel` is [B, T, mels · substeps], `masked` [B, T] marks frames to hide in training.
+        """
+        hidden = self.read(mel.transpose(1, 2)).transpose(1, 2)
+        if masked is not None:
+            hidden = torch.where(masked[..., None], self.mask.to(hidden.dtype), hidden)
+        layer = self.config.pitch_layer
+        with _listen(self.encoder.layers, (layer,)) as taken:
+            last = self.encoder(hidden).last_hidden_state
+        return self.phones(last), self.pitch(taken[layer])
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """`waveform` [B, S] -> features [B, T, mels · substeps + 2 + states]."""
+        mel = self.log_mel(waveform)
+        # As many frames as the published encoders make of the same audio.
+        frames = (waveform.shape[1] - WINDOW) // HOP + 1
+        logits, pitch = self.predict(mel)
+        match = torch.softmax(logits.float(), dim=-1).sqrt()
+        log_f0 = pitch[..., :1].float() + PITCH_CENTRE
+        voicing = torch.sigmoid(pitch[..., 1:].float())
+        return torch.cat([mel, log_f0, voicing, match], dim=-1)[:, :frames]
+
+
+PITCH_CENTRE = 7.2288  # log2 of 150 Hz: what the pitch head predicts around
+
+
+def load_network(
+    kind: str,
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    match_layer: int,
+    synth_layer: int,
+) -> nn.Module:
+    """Build the network that a preset describes and load its weights.
+
+    Raises:
+        KnnvcError: if the type is unknown or the weights do not fit the configuration.
+    """
+    try:
+        if kind == "mel-wavlm":
+            network: nn.Module = MelWavLM(MelWavLMConfig.from_dict(config))
+            network.load_state_dict(state)
+            return network
+        if kind in FAMILIES:
+            model = _build_transformer(kind, config)
+            kept = _layers_of(state, max(1, match_layer, synth_layer))
+            model.encoder.layers = model.encoder.layers[: max(1, match_layer, synth_layer)]  # type: ignore[union-attr,index]
+            missing, unexpected = model.load_state_dict(kept, strict=False)
+            # The last layer norm is not part of the features and may be left out of a preset.
+            missing = [k for k in missing if k not in ("masked_spec_embed", *_final_norm(missing))]
+            if missing or unexpected:
+                raise RuntimeError(f"{[*missing, *unexpected][0]}")
+            return SslNetwork(model, match_layer, synth_layer)
+    except (RuntimeError, TypeError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise KnnvcError(f"the encoder's weights do not fit its configuration: {first}") from error
+    valid = ", ".join(("mel-wavlm", *FAMILIES))
+    raise KnnvcError(f"unknown encoder type {kind!r}; valid types are {valid}")
+
+
+def _final_norm(names: list[str]) -> list[str]:
+    return [name for name in names if name.startswith("encoder.layer_norm.")]
+
+
+def _layers_of(state: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Only the transformer layers that are run."""
+    prefix = "encoder.layers."
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if not name.startswith(prefix) or int(name[len(prefix) :].split(".")[0]) < count
+    }
+
+
+def _build_transformer(kind: str, config: Mapping[str, Any]) -> nn.Module:
+    import transformers
+
+    classes: dict[str, tuple[Any, Any]] = {
+        "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
+        "hubert": (transformers.HubertConfig, transformers.HubertModel),
+        "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
+        "data2vec-audio": (transformers.Data2VecAudioConfig, transformers.Data2VecAudioModel),
+    }
+    make_config, make_model = classes[kind]
+    model: nn.Module = make_model(make_config(**dict(config)))
+    return model
+
+
+def load_huggingface(name_or_folder: str | Path, match_layer: int, synth_layer: int) -> SslNetwork:
+    """Any WavLM, HuBERT, wav2vec 2.0 or data2vec-audio checkpoint of transformers.
+
+    Args:
+        name_or_folder: a hub name such as "microsoft/wavlm-large", or a folder saved by
+            `save_pretrained`; a name is fetched by transformers and needs a network once.
+
+    Raises:
+        KnnvcError: if it cannot be read, is of another family, or lacks a layer.
+    """
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(str(name_or_folder))
+        if config.model_type not in FAMILIES:
+            raise KnnvcError(
+                f"{name_or_folder} is a {config.model_type} model; "
+                f"encoders can be {', '.join(FAMILIES)}"
+            )
+        model = transformers.AutoModel.from_pretrained(str(name_or_folder))
+    except (OSError, ValueError) as error:
+        raise KnnvcError(
+            f"cannot read the encoder {name_or_folder}: give a folder saved with save_pretrained, "
+            f"or a hub name while a network is at hand ({str(error).splitlines()[0]})"
+        ) from error
+    return SslNetwork(model, match_layer, synth_layer)
+
+
+def fingerprint(network: nn.Module) -> str:
+    """The sha256 of an encoder's weights and layers; features of equal ones can be mixed."""
+    digest = hashlib.sha256()
+    digest.update(repr(getattr(network, "wanted", "")).encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()

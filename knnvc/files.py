@@ -1,0 +1,107 @@
+"""Writing files so that a failure never leaves half of one behind."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from knnvc.errors import KnnvcError, UsageError
+
+_READ_BYTES = 1 << 20
+
+# Errors of the operating system that have a cure we can name; others keep their own words.
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+    errno.EFBIG: "the file would be larger than this system allows; choose another folder",
+    errno.EACCES: "permission denied; choose a folder you can write to",
+    errno.EPERM: "permission denied; choose a folder you can write to",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.ENOTDIR: "a part of that path is a file and not a folder; choose another path",
+    errno.EEXIST: "a part of that path is a file and not a folder; choose another path",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path, *, force: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that becomes `path` when the block succeeds.
+
+    The temporary name is hidden and keeps the suffix of `path`, from which audio writers tell the
+    format. Nothing exists there yet: the block creates a file or a folder. Missing parent folders
+    are created. After any failure, `KeyboardInterrupt` included, the temporary file and the
+    folders created for it are gone and a previous file at `path` is untouched.
+
+    Args:
+        path: Where the finished file goes.
+        force: Replace an existing file; False refuses to.
+
+    Raises:
+        UsageError: `path` is an existing folder, or exists and `force` is False.
+        KnnvcError: The operating system refuses (permissions, full disk, ...).
+    """
+    path = Path(path)
+    _check_target(path, force)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}{path.suffix}")
+    created: list[Path] = []
+    try:
+        for parent in reversed(path.parents):
+            if not parent.is_dir():
+                parent.mkdir()
+                created.append(parent)
+        yield temporary
+        _check_target(path, force)  # it may have appeared while the block ran
+        os.replace(temporary, path)
+    except BaseException as error:
+        _remove(temporary)
+        with contextlib.suppress(OSError):  # not empty: somebody else uses it by now
+            for parent in reversed(created):
+                parent.rmdir()
+        if isinstance(error, OSError):
+            raise KnnvcError(f"cannot write {path}: {os_reason(error)}.") from error
+        raise
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as 64 lower-case hexadecimal digits.
+
+    Raises:
+        KnnvcError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as handle:
+            while block := handle.read(_READ_BYTES):
+                digest.update(block)
+    except OSError as error:
+        reason = error.strerror or error
+        raise KnnvcError(f"cannot read {path}: {reason}; check the path.") from error
+    return digest.hexdigest()
+
+
+def os_reason(error: OSError) -> str:
+    """Say why a write failed and what to do, without a full stop at the end."""
+    known = _REASONS.get(error.errno or 0)
+    return known or str(error.strerror or error) or "the operating system refused"
+
+
+def _check_target(path: Path, force: bool) -> None:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file to write.")
+    # lexists: a dangling link is somebody's link, too.
+    if not force and os.path.lexists(path):
+        raise UsageError(f"{path} already exists; pass --force to replace it.")
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

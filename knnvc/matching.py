@@ -1,0 +1,203 @@
+"""k-nearest-neighbour matching: replace every source frame by frames of the target speaker.
+
+The converter of kNN-VC (Baas, van Niekerk, Kamper: "Voice Conversion With Just Nearest Neighbors",
+Interspeech 2023): for each source frame find the k frames of the matching set with the smallest
+cosine distance, and average what they stand for.
+
+Shapes: M source frames, N frames in the matching set, k neighbours, Dm features to search in,
+Ds features to build the output from. Every tensor lies on the CPU, every result is float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from numbers import Integral
+
+import faiss
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from knnvc.errors import KnnvcError, UsageError
+
+WEIGHTINGS = ("mean", "distance")
+LAM_MAX = 2.0
+
+# Rows normalised and searched at a time: bounds the temporary memory at 64 MB for Dm = 1024.
+_BLOCK = 8192
+
+# Cosine distances of float32 unit vectors are exact to about 1e-7, so anything nearer than this is
+# a match as good as an identical frame.
+_NEAREST = 1e-6
+
+
+class Index:
+    """Exact cosine search in one matching set; build it once, search it often.
+
+    A flat inner-product index on unit vectors: faiss goes through it in blocks, so an M x N
+    distance matrix never exists, whatever the length of source and reference.
+    """
+
+    def __init__(self, match: Tensor) -> None:
+        """Index `match` [N, Dm], any floating dtype; a normalised float32 copy is kept.
+
+        Raises:
+            KnnvcError: `match` is empty, is not a matrix, or holds NaN or infinite values.
+        """
+        if match.ndim != 2 or 0 in match.shape:
+            raise KnnvcError(
+                f"the matching set has shape {tuple(match.shape)} where [frames, dimensions] is "
+                "needed: give references that hold speech"
+            )
+        self.frames, self.dim = match.shape
+        self._index = faiss.IndexFlatIP(self.dim)
+        for block in _unit_blocks(match, "the matching set"):
+            self._index.add(block.numpy())
+
+    def search(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Find the `k` nearest frames of every row of `query` [M, Dm], the nearest first.
+
+        A row of zeros has no direction: its distance to everything, and everything's to it, is 1.
+
+        Returns:
+            distances: float32 [M, k], cosine distances 1 - cos, in [0, 2].
+            indices: int64 [M, k], rows of the matching set. Which of several equally near frames
+                comes first, or is left out, is not defined.
+
+        Raises:
+            UsageError: `k` is not a whole number from 1 up.
+            KnnvcError: `k` exceeds N, or `query` has another dimension or non-finite values.
+        """
+        check_k(k)
+        if k > self.frames:
+            raise KnnvcError(
+                f"the references hold {self.frames} frames of speech but k is {k}: "
+                "give longer references or a smaller k"
+            )
+        if query.ndim != 2 or query.shape[1] != self.dim:
+            raise KnnvcError(
+                f"the source features have shape {tuple(query.shape)} but the matching set needs "
+                f"[frames, {self.dim}]: encode both with the same preset"
+            )
+        distances = torch.empty(len(query), k)
+        indices = torch.empty(len(query), k, dtype=torch.int64)
+        start = 0
+        for block in _unit_blocks(query, "the source"):
+            end = start + len(block)
+            cosines, rows = self._index.search(block.numpy(), k)
+            # Rounding carries the cosine of equal directions a little past 1.
+            distances[start:end] = (1 - torch.from_numpy(cosines)).clamp_(0, 2)
+            indices[start:end] = torch.from_numpy(rows)
+            start = end
+        return distances, indices
+
+
+def search(query: Tensor, match: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Find the `k` nearest rows of `match` [N, Dm] for each row of `query` [M, Dm].
+
+    The same as `Index(match).search(query, k)`, which says what is returned and raised.
+    """
+    return Index(match).search(query, k)
+
+
+def weigh(distances: Tensor, weighting: str = "mean") -> Tensor:
+    """Turn cosine `distances` [M, k] into weights [M, k], non-negative, each row summing to 1.
+
+    `mean` weighs all k neighbours alike, as published kNN-VC does. `distance` weighs by the
+    squared inverse distance, as RVC does with faiss's squared Euclidean distances: between unit
+    vectors those are 2 (1 - cos), and the factor cancels. Distances below 1e-6 count as 1e-6, so
+    an exact match takes nearly all the weight and several exact matches share it.
+
+    Raises:
+        UsageError: `weighting` is neither of `WEIGHTINGS`.
+    """
+    check_weighting(weighting)
+    if weighting == "mean":
+        return torch.full(distances.shape, 1 / distances.shape[-1])
+    distances = distances.float().clamp_min(_NEAREST)
+    # Relative to the nearest, so that every term lies in (0, 1] and nothing overflows.
+    weights = (distances.amin(dim=-1, keepdim=True) / distances).square()
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+def select(synth: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+    """Average the neighbours: out[m] = sum over j of weights[m, j] * synth[indices[m, j]].
+
+    Args:
+        synth: features to build the output from, float32 [N, Ds].
+        indices: int64 [M, k], rows of `synth`.
+        weights: float32 [M, k].
+
+    Returns:
+        float32 [M, Ds]. The selected frames [M, k, Ds] are never held at once.
+
+    Raises:
+        KnnvcError: an index lies outside `synth`, or the shapes disagree.
+    """
+    if synth.ndim != 2 or indices.ndim != 2 or indices.shape != weights.shape:
+        raise KnnvcError(
+            f"cannot select frames from shape {tuple(synth.shape)} with indices "
+            f"{tuple(indices.shape)} and weights {tuple(weights.shape)}: "
+            "give [N, D], [M, k] and [M, k]"
+        )
+    if indices.numel() and not (indices.min() >= 0 and indices.max() < len(synth)):
+        raise KnnvcError(
+            f"neighbour indices reach outside the {len(synth)} frames of the matching set: "
+            "search and select in the same set"
+        )
+    return F.embedding_bag(
+        indices.long(), synth.float(), per_sample_weights=weights.float(), mode="sum"
+    )
+
+
+def blend(selected: Tensor, source: Tensor, lam: float) -> Tensor:
+    """Mix the target's frames with the source's: lam * selected + (1 - lam) * source, all [M, Ds].
+
+    lam = 1 is pure kNN-VC and returns `selected` itself, lam = 0 returns `source` itself; between
+    them the voice lies between the two speakers, and above 1 it moves past the target.
+
+    Raises:
+        UsageError: `lam` lies outside 0 to 2.
+        KnnvcError: the shapes differ.
+    """
+    check_lam(lam)
+    if selected.shape != source.shape:
+        raise KnnvcError(
+            f"cannot blend target frames {tuple(selected.shape)} with source frames "
+            f"{tuple(source.shape)}: take both from the same layer of the same preset"
+        )
+    if lam == 1:
+        return selected
+    if lam == 0:
+        return source
+    return lam * selected + (1 - lam) * source
+
+
+def check_k(k: int) -> None:
+    """Raise UsageError unless `k` is a whole number from 1 up."""
+    if not isinstance(k, Integral) or k < 1:  # Integral: numpy's whole numbers too
+        raise UsageError(f"k is {k!r}: give a whole number of neighbours, 1 or more")
+
+
+def check_lam(lam: float) -> None:
+    """Raise UsageError unless `lam` is a finite number from 0 to 2."""
+    if not (math.isfinite(lam) and 0 <= lam <= LAM_MAX):
+        raise UsageError(f"lam is {lam!r}: give a number from 0 (source) to {LAM_MAX:g}")
+
+
+def check_weighting(weighting: str) -> None:
+    """Raise UsageError unless `weighting` is one of `WEIGHTINGS`."""
+    if weighting not in WEIGHTINGS:
+        raise UsageError(f"weighting is {weighting!r}: choose one of {', '.join(WEIGHTINGS)}")
+
+
+def _unit_blocks(rows: Tensor, what: str) -> Iterator[Tensor]:
+    """Yield `rows` [R, D] block by block as float32 unit vectors on the CPU; zeros stay zeros."""
+    for block in torch.split(rows.detach(), _BLOCK):
+        if not torch.isfinite(block).all():
+            raise KnnvcError(
+                f"{what} has features that are NaN or infinite: check the recording and the preset"
+            )
+        # In double precision neither very large nor very small rows lose their direction.
+        yield F.normalize(block.double().cpu(), dim=1, eps=1e-300).float()

@@ -1,0 +1,60 @@
+"""Pitch in matching: for encoders that hear it, neighbours are chosen by intonation as well.
+
+A purely phonetic distance averages frames of unrelated pitch. So the pitch of either speaker,
+normalised by the speaker's own mean and spread, joins the vectors that are compared, and the output
+gets the source's contour moved into the target's range. Published kNN-VC does neither.
+
+Columns of `[N, D]` tensors here: log2 of f0 in Hz, probability of voicing, then anything else.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+VOICED = 0.5  # probability above which a frame counts as voiced
+LEAST_SPREAD = 0.05  # octaves: a monotone speaker is not stretched beyond this
+
+
+def pitch_statistics(columns: Tensor) -> Tensor:
+    """Median and robust spread of log2 f0 over the voiced frames of `columns` [N, ≥ 2], as [2].
+
+    In octaves above 1 Hz, and octaves; octave errors of the pitch tracker hardly move them. Without
+    any voiced frame the result is NaN, which the other functions read as "leave pitch alone".
+    """
+    voiced = columns[columns[:, 1] > VOICED, 0].float()
+    if len(voiced) == 0:
+        return torch.full((2,), float("nan"))
+    quartiles = torch.quantile(_thinned(voiced), torch.tensor([0.25, 0.5, 0.75]))
+    # 1.349 quartile distances are one standard deviation of a normal distribution.
+    spread = ((quartiles[2] - quartiles[0]) / 1.349).clamp(min=LEAST_SPREAD)
+    return torch.stack([quartiles[1], spread])
+
+
+def _thinned(values: Tensor, limit: int = 1_000_000) -> Tensor:
+    """Every n-th value: torch.quantile takes at most 16 million."""
+    return values[:: -(-len(values) // limit)]
+
+
+def pitch_space(
+    match: Tensor, statistics: Tensor, pitch_weight: float, voicing_weight: float
+) -> Tensor:
+    """Scale the pitch columns of `match` [N, Dm] to what they shall count in the distance.
+
+    `statistics` [2] are those of the speaker of `match`; z-scores beyond ±3 are clipped.
+    """
+    voicing = match[:, 1:2].float()
+    if torch.isfinite(statistics).all():
+        z = ((match[:, :1].float() - statistics[0]) / statistics[1]).clamp(-3.0, 3.0)
+    else:
+        z = torch.zeros_like(voicing)
+    return torch.cat(
+        [pitch_weight * z * voicing, voicing_weight * voicing, match[:, 2:].float()], 1
+    )
+
+
+def move_pitch(log_f0: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Move a contour `log_f0` [M] from the `source` speaker's range to the `target`'s, both [2]."""
+    if not (torch.isfinite(source).all() and torch.isfinite(target).all()):
+        return log_f0
+    return target[0] + (log_f0 - source[0]) * (target[1] / source[1])

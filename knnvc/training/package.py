@@ -1,0 +1,67 @@
+"""Put trained weights together as a preset folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from knnvc.checkpoints import read_tensors
+from knnvc.encoder import MelWavLMConfig
+from knnvc.files import sha256_file
+from knnvc.preset import FORMAT_VERSION, Preset, load_preset
+from knnvc.source_filter import SourceFilterConfig
+from knnvc.training.data import PHONES
+
+MINI_MATCHING: dict[str, Any] = {
+    "k": 4,
+    "weighting": "mean",
+    "lam": 1.0,
+    "pitch_weight": 0.15,
+    "voicing_weight": 0.3,
+}
+LICENCE = "Apache-2.0"
+
+
+def package_mini(encoder: Path, vocoder: Path, out: Path, name: str = "mini") -> Preset:
+    """Write `out` with `preset.json`, `encoder.safetensors` and `vocoder.safetensors`.
+
+    The model card is written by hand: it says what was measured.
+
+    Raises:
+        KnnvcError: a weights file is damaged.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    provenance: dict[str, Any] = {"corpus": "Kokoro-82M speech (Apache-2.0), English"}
+    for part, source in (("encoder", encoder), ("vocoder", vocoder)):
+        _, metadata = read_tensors(source)
+        provenance |= {f"{part}_{key}": value for key, value in metadata.items()}
+        shutil.copyfile(source, out / f"{part}.safetensors")
+        provenance[f"{part}_sha256"] = sha256_file(out / f"{part}.safetensors")
+    values = {
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "description": "Small and offline: English, 16 kHz, trained from scratch on Kokoro speech.",
+        "sample_rate": 16_000,
+        "encoder": {
+            "type": "mel-wavlm",
+            "weights": "encoder.safetensors",
+            "config": dataclasses.asdict(MelWavLMConfig(states=1 + 3 * len(PHONES))),
+            "match_layer": MelWavLMConfig.layers,
+            "synth_layer": 0,
+        },
+        "matching": MINI_MATCHING,
+        "vocoder": {
+            "type": "source-filter",
+            "weights": "vocoder.safetensors",
+            "config": dataclasses.asdict(SourceFilterConfig()),
+        },
+        "text_frontend": None,
+        "licence": LICENCE,
+        "licences": {"encoder": LICENCE, "vocoder": LICENCE, "training speech": LICENCE},
+        "provenance": provenance,
+    }
+    (out / "preset.json").write_text(json.dumps(values, indent=1) + "\n")
+    return load_preset(out)

@@ -1,0 +1,189 @@
+"""Train `mini`'s source-filter vocoder: spectral losses first, then HiFi-GAN's adversarial ones.
+
+As in kNN-VC, the network learns to read matched frames: where prematched features are given, part
+of every batch uses them instead of the recording's own.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+import torch
+from torch import Tensor
+
+from knnvc.audio import HOP, SAMPLE_RATE
+from knnvc.checkpoints import write_tensors
+from knnvc.encoder import MelWavLM, MelWavLMConfig
+from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
+from knnvc.training.data import PHONES, Utterance, load_corpus
+from knnvc.training.discriminators import Discriminators
+from knnvc.training.kokoro import HELD_OUT
+from knnvc.training.losses import (
+    SpectralLoss,
+    adversarial_loss,
+    discriminator_loss,
+    feature_matching_loss,
+)
+from knnvc.training.prematch import read_prematched
+from knnvc.training.runs import Run, cosine_rate, seed_everything
+
+
+@dataclass(frozen=True)
+class VocoderOptions:
+    """How to train the vocoder. A frame is 20 ms."""
+
+    steps: int = 20_000
+    adversarial_from: int = 6_000  # step at which the discriminators come in
+    batch: int = 8
+    frames: int = 36
+    rate: float = 5e-4
+    spectral_weight: float = 15.0
+    matching_weight: float = 2.0
+    prematched_share: float = 0.6
+    channels: int = 16  # of the discriminators
+    average: float = 0.998
+    seed: int = 0
+    report_every: int = 100
+    threads: int = 1
+
+
+def train_vocoder(
+    corpus: Path, folder: Path, options: VocoderOptions, prematched: Path | None = None
+) -> Path:
+    """Train, or resume, in `folder`; writes `vocoder.safetensors` there and returns its path."""
+    torch.set_num_threads(options.threads)
+    rng = seed_everything(options.seed)
+    network = SourceFilterVocoder(SourceFilterConfig())
+    averaged = copy.deepcopy(network).eval()
+    critics = Discriminators(options.channels)
+    makers = torch.optim.AdamW(network.parameters(), options.rate, betas=(0.8, 0.99))
+    judges = torch.optim.AdamW(critics.parameters(), options.rate, betas=(0.8, 0.99))
+    run = Run(
+        folder,
+        {
+            "network": network,
+            "averaged": averaged,
+            "critics": critics,
+            "makers": makers,
+            "judges": judges,
+        },
+    )
+    if run.resume():
+        rng = np.random.default_rng(options.seed + run.step)
+    reader = Reader(corpus, prematched)
+    spectral = SpectralLoss(SAMPLE_RATE)
+    print(f"{len(reader.training)} utterances to train on, {len(reader.held_out)} held out")
+    while run.step < options.steps:
+        rate = cosine_rate(run.step, options.steps, options.rate, floor=0.1)
+        for group in makers.param_groups + judges.param_groups:
+            group["lr"] = rate
+        prepared, real = reader.batch(network, options, rng)
+        made = network(prepared)[:, 0]
+        losses = {"spectral": spectral(made, real)}
+        total = options.spectral_weight * losses["spectral"]
+        if run.step >= options.adversarial_from:
+            real_scores, _ = critics(real)
+            made_scores, _ = critics(made.detach())
+            losses["critics"] = discriminator_loss(real_scores, made_scores)
+            judges.zero_grad()
+            torch.autograd.backward(losses["critics"])
+            judges.step()
+            made_scores, made_inner = critics(made)
+            with torch.no_grad():
+                _, real_inner = critics(real)
+            losses["adversarial"] = adversarial_loss(made_scores)
+            losses["matching"] = feature_matching_loss(real_inner, made_inner)
+            total = total + losses["adversarial"]
+            total = total + options.matching_weight * len(made_inner) * losses["matching"]
+        makers.zero_grad()
+        torch.autograd.backward(total)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 20.0)
+        makers.step()
+        decay = min(options.average, (run.step + 1) / (run.step + 10))
+        with torch.no_grad():
+            for old, new in zip(averaged.parameters(), network.parameters(), strict=True):
+                old.lerp_(new, 1 - decay)
+        run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
+        if run.step % options.report_every == 0:
+            run.report(held_out_spectral=evaluate(averaged, reader, spectral))
+    run.save()
+    out = folder / "vocoder.safetensors"
+    state = {k: v.half().contiguous() for k, v in averaged.state_dict().items()}
+    write_tensors(out, state, {"steps": str(run.step), "hours": f"{run.seconds / 3600:.2f}"})
+    return out
+
+
+class Reader:
+    """Features and waveforms of a corpus, cut into training segments."""
+
+    def __init__(self, corpus: Path, prematched: Path | None) -> None:
+        self.corpus = corpus
+        utterances = load_corpus(corpus, MelWavLM(MelWavLMConfig(states=1 + 3 * len(PHONES))))
+        self.held_out = [u for u in utterances if u.speaker in HELD_OUT][:24]
+        self.training = [u for u in utterances if u.speaker not in HELD_OUT]
+        self.waves: dict[str, np.ndarray] = {}
+        for utterance in utterances:
+            wave, _ = sf.read(corpus / utterance.file, dtype="int16")
+            self.waves[utterance.file] = wave
+        self.matched = read_prematched(prematched) if prematched else {}
+
+    def features(self, utterance: Utterance, matched: bool = False) -> np.ndarray:
+        """[T, mels · substeps + 2]: the utterance's own frames, or its speaker's nearest others."""
+        if matched and utterance.file in self.matched:
+            return self.matched[utterance.file].astype(np.float32)
+        frames = len(utterance.f0)
+        mel = utterance.mel.astype(np.float32).reshape(frames, -1)
+        voiced = utterance.f0 > 0
+        pitch = np.log2(np.where(voiced, utterance.f0, 150.0))
+        return np.concatenate([mel, np.stack([pitch, voiced], 1)], axis=1).astype(np.float32)
+
+    def batch(
+        self, network: SourceFilterVocoder, options: VocoderOptions, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """`prepared` [B, T, D + 4] and the real waveform [B, T · 320]."""
+        prepared: list[Tensor] = []
+        waves: list[Tensor] = []
+        while len(waves) < options.batch:
+            utterance = self.training[rng.integers(len(self.training))]
+            features = self.features(utterance, rng.random() < options.prematched_share)
+            if len(features) <= options.frames:
+                continue
+            start = int(rng.integers(0, len(features) - options.frames))
+            piece, wave = self._cut(utterance, features, start, options.frames)
+            gain = float(np.exp(rng.uniform(-1.2, 0.2)))
+            piece, wave = _louder(piece, wave, gain)
+            at = int(rng.integers(0, 3000))
+            prepared.append(network.prepare(piece, float(rng.random()), at))
+            waves.append(wave)
+        return torch.stack(prepared), torch.stack(waves)
+
+    def _cut(
+        self, utterance: Utterance, features: np.ndarray, start: int, frames: int
+    ) -> tuple[Tensor, Tensor]:
+        wave = self.waves[utterance.file][start * HOP : (start + frames) * HOP]
+        return (
+            torch.from_numpy(features[start : start + frames]),
+            torch.from_numpy(wave.astype(np.float32) / 32768),
+        )
+
+
+def _louder(features: Tensor, wave: Tensor, gain: float) -> tuple[Tensor, Tensor]:
+    """Scale a waveform and its log-mel features alike (see `MelWavLM.log_mel`)."""
+    magnitude = (torch.exp(features[:, :-2] * 2.5 + 0.5) - 0.01).clamp(min=0.0)
+    mel = (torch.log(magnitude * gain + 0.01) - 0.5) / 2.5
+    return torch.cat([mel, features[:, -2:]], dim=1), wave * gain
+
+
+@torch.inference_mode()
+def evaluate(network: SourceFilterVocoder, reader: Reader, spectral: SpectralLoss) -> float:
+    """Mean spectral loss on two-second pieces of held-out speakers, from their own features."""
+    losses = []
+    for utterance in reader.held_out:
+        features = reader.features(utterance)
+        piece, wave = reader._cut(utterance, features, 0, min(100, len(features)))
+        losses.append(float(spectral(network(network.prepare(piece)[None])[:, 0], wave[None])))
+    return float(np.mean(losses)) if losses else float("nan")

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from safetensors.torch import load_file
+from torch import Tensor
+
+from knnvc import matching
+from knnvc.errors import KnnvcError, UsageError
+from knnvc.matching import Index, blend, search, select, weigh
+
+
+def cosine_distances(query: Tensor, match: Tensor) -> Tensor:
+    """Brute force in double precision, [M, N]; a row of zeros is at distance 1 from everything."""
+    query, match = (
+        torch.nn.functional.normalize(x.double(), dim=1, eps=1e-300) for x in (query, match)
+    )
+    return 1 - query @ match.T
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor, int]:
+    """Query [M, D], match [N, D], k up to N; of few values (duplicates, zero rows) or of any."""
+    dim = draw(st.integers(1, 8))
+    values = draw(
+        st.sampled_from(
+            [
+                st.sampled_from([-1.0, 0.0, 0.5, 2.0]),
+                st.floats(-(2.0**100), 2.0**100, width=32),
+            ]
+        )
+    )
+    query, match = (
+        torch.from_numpy(draw(hnp.arrays(np.float32, (rows, dim), elements=values)))
+        for rows in (draw(st.integers(0, 12)), draw(st.integers(1, 20)))
+    )
+    return query, match, draw(st.integers(1, len(match)))
+
+
+@given(problems())
+def test_search_agrees_with_brute_force(problem: tuple[Tensor, Tensor, int]) -> None:
+    query, match, k = problem
+    distances, indices = search(query, match, k)
+    everything = cosine_distances(query, match)
+    nearest = everything.sort(dim=1).values[:, :k]
+    # Among ties any neighbours will do, so the distances are compared: those reported, and those
+    # of the frames that were chosen.
+    torch.testing.assert_close(distances.double(), nearest, atol=1e-6, rtol=0)
+    torch.testing.assert_close(everything.gather(1, indices), nearest, atol=1e-6, rtol=0)
+    assert all(len(set(row)) == k for row in indices.tolist())
+    assert distances.dtype == torch.float32
+    assert indices.dtype == torch.int64
+
+
+def test_search_agrees_with_brute_force_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "_BLOCK", 64)
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(200, 24, generator=generator)
+    match = torch.randn(3000, 24, generator=generator)
+    distances, indices = search(query, match, 5)
+    expected = cosine_distances(query, match).topk(5, largest=False)
+    assert torch.equal(indices, expected.indices)
+    torch.testing.assert_close(distances.double(), expected.values, atol=1e-6, rtol=0)
+
+
+def test_search_gives_what_published_knn_vc_gives(parity) -> None:
+    expected = load_file(parity / "expected.safetensors")
+    distances, indices = search(expected["query"], expected["matching_set"], 4)
+    assert torch.equal(indices, expected["knn_indices"])
+    torch.testing.assert_close(distances, expected["knn_cosine_distance"], atol=1e-5, rtol=0)
+    converted = select(expected["matching_set"], indices, weigh(distances))
+    torch.testing.assert_close(converted, expected["converted_features"], atol=1e-5, rtol=0)
+
+
+def test_index_can_be_searched_again() -> None:
+    match = torch.eye(4)
+    index = Index(match)
+    assert index.frames == index.dim == 4
+    for row in range(4):
+        distances, indices = index.search(3 * match[row : row + 1], 1)
+        assert (distances.item(), indices.item()) == (0, row)
+
+
+def test_search_takes_half_precision_and_gradients() -> None:
+    match = torch.randn(10, 6, requires_grad=True)
+    _, indices = search(match[:3], match.half(), 1)
+    assert indices.flatten().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5, 2.0])
+def test_k_is_a_whole_number_from_one(k) -> None:
+    with pytest.raises(UsageError, match="k is"):
+        search(torch.ones(1, 2), torch.ones(3, 2), k)
+
+
+def test_k_beyond_the_reference_is_refused() -> None:
+    with pytest.raises(KnnvcError, match="hold 3 frames of speech but k is 4"):
+        search(torch.ones(1, 2), torch.ones(3, 2), 4)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_non_finite_features_are_refused(bad: float) -> None:
+    broken = torch.tensor([[1.0, 2.0], [bad, 0.0]])
+    with pytest.raises(KnnvcError, match="the matching set has features that are NaN"):
+        Index(broken)
+    with pytest.raises(KnnvcError, match="the source has features that are NaN"):
+        search(broken, torch.ones(3, 2), 1)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (4,), (2, 2, 2)])
+def test_a_match_without_frames_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(KnnvcError, match="the matching set has shape"):
+        Index(torch.ones(shape))
+
+
+def test_another_dimension_is_refused() -> None:
+    with pytest.raises(KnnvcError, match=r"shape \(1, 3\).*\[frames, 2\]"):
+        search(torch.ones(1, 3), torch.ones(3, 2), 1)
+
+
+@given(
+    hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=2, max_dims=2, max_side=8),
+        elements=st.floats(0, 2, width=32),
+    ),
+    st.sampled_from(matching.WEIGHTINGS),
+)
+def test_weights_are_shares(distances: np.ndarray, weighting: str) -> None:
+    weights = weigh(torch.from_numpy(distances), weighting)
+    assert weights.shape == distances.shape
+    assert (weights >= 0).all()
+    torch.testing.assert_close(weights.sum(1), torch.ones(len(distances)))
+
+
+def test_distance_weights_are_squared_inverse_distances() -> None:
+    distances = torch.tensor([[0.1, 0.2, 0.4], [0.0, 0.0, 1.0]])
+    expected = torch.tensor([[16 / 21, 4 / 21, 1 / 21], [0.5, 0.5, 0.0]])
+    torch.testing.assert_close(weigh(distances, "distance"), expected)
+    torch.testing.assert_close(weigh(distances, "mean"), torch.full((2, 3), 1 / 3))
+
+
+def test_unknown_weighting_names_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="choose one of mean, distance"):
+        weigh(torch.ones(1, 1), "median")
+
+
+@given(st.integers(0, 6), st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_select_is_the_weighted_sum(rows: int, frames: int, k: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    synth = torch.randn(frames, 3, generator=generator)
+    indices = torch.randint(frames, (rows, k), generator=generator)
+    weights = torch.rand(rows, k, generator=generator)
+    expected = (weights[..., None] * synth[indices]).sum(1)
+    torch.testing.assert_close(select(synth, indices, weights), expected)
+
+
+def test_select_checks_what_it_gets() -> None:
+    synth = torch.ones(3, 2)
+    for outside in (-1, 3):
+        with pytest.raises(KnnvcError, match="outside the 3 frames"):
+            select(synth, torch.tensor([[outside]]), torch.ones(1, 1))
+    with pytest.raises(KnnvcError, match="cannot select"):
+        select(synth, torch.tensor([[0, 1]]), torch.ones(1, 1))
+
+
+@given(st.floats(0, 2), st.integers(0, 2**32 - 1))
+def test_blend_mixes_target_and_source(lam: float, seed: int) -> None:
+    selected, source = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(seed))
+    expected = lam * selected.double() + (1 - lam) * source.double()
+    blended = blend(selected, source, lam)
+    torch.testing.assert_close(blended.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_blend_is_exact_at_both_ends() -> None:
+    selected, source = torch.tensor([[0.1]]), torch.tensor([[float("inf")]])
+    assert blend(selected, source, 1.0) is selected
+    assert blend(source, selected, 0.0) is selected
+
+
+@pytest.mark.parametrize("lam", [-0.1, 2.1, float("nan"), float("inf")])
+def test_lam_out_of_range_is_refused(lam: float) -> None:
+    with pytest.raises(UsageError, match="from 0"):
+        blend(torch.ones(1, 1), torch.ones(1, 1), lam)
+
+
+def test_blend_refuses_other_shapes() -> None:
+    with pytest.raises(KnnvcError, match="cannot blend"):
+        blend(torch.ones(1, 2), torch.ones(2, 2), 0.5)
