@@ -2,8 +2,8 @@
 
 All augmentation happens on mel spectra, where it costs almost nothing: resampling and vocal-tract
 length as warps of the time and mel axes, channel colour as a smooth curve, noise and
-overlapping talk as added energy, reverberation as an exponential tail. Utterance mixing follows WavLM (Chen et al.
-2022, https://arxiv.org/abs/2110.13900).
+overlapping talk as added energy, reverberation as an exponential tail. Utterance mixing follows
+WavLM (Chen et al. 2022, https://arxiv.org/abs/2110.13900).
 """
 
 from __future__ import annotations
