@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 
 PRESET_HELP = "Preset name or folder; see `knnvc preset list`."
 DEVICE_CHOICES = ("auto", "cpu", "cuda", "mps")
+AUDIO_OUTPUT = (".wav", ".flac", ".ogg", ".mp3")
 QUIET_SECONDS = 1.0  # no progress bar before this
+# click 8.1 does not have it and shows the help by itself.
+NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 FORCE = click.option("--force", is_flag=True, help="Overwrite existing output.")
 PRESET = click.option("--preset", default="mini", show_default=True, help=PRESET_HELP)
 DEVICE = click.option(
@@ -46,23 +51,47 @@ class OneSentence(click.Group):
             return run(*args, standalone_mode=False, **kwargs)
         try:
             code = run(*args, standalone_mode=False, **kwargs)
-        except click.exceptions.NoArgsIsHelpError as error:
+        except NO_ARGUMENTS as error:
             click.echo(error.format_message())
             code = 2
-        except click.ClickException as error:
-            code = _complain(error.format_message(), error.exit_code)
-        except KnnvcError as error:
-            code = _complain(str(error), error.exit_code)
-        except (click.Abort, KeyboardInterrupt):
+        except Exception as error:
+            reason = _reason(error)
+            if reason is None:
+                raise
+            code = _complain(*reason)
+        except KeyboardInterrupt:
             code = _complain("interrupted; nothing half-written was left behind", 130)
-        except MemoryError:
-            code = _complain("out of memory; use shorter recordings or a smaller preset", 1)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _reason(error: Exception) -> tuple[str, int] | None:
+    """What to say about a failure and the exit code; None for a bug, which keeps its traceback."""
+    if isinstance(error, KnnvcError):
+        return str(error), error.exit_code
+    if isinstance(error, click.Abort):
+        return "interrupted; nothing half-written was left behind", 130
+    if isinstance(error, click.ClickException):
+        return error.format_message(), error.exit_code
+    # torch reports memory as RuntimeError, in these words on the CPU and on a GPU.
+    memory = ("out of memory", "can't allocate memory")
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in memory)
+    ):
+        return "out of memory; use shorter recordings, a smaller preset or --device cpu", 1
+    if isinstance(error, OSError):
+        name = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror or error}{name}; check the path", 1
+    return None
 
 
 def _complain(message: str, code: int) -> int:
     click.echo("Error: " + " ".join(message.split()), err=True)
     return code
+
+
+def _say_path(path: Path | str) -> None:
+    # Bytes in a name that are no UTF-8 cannot be printed as they are.
+    click.echo(click.format_filename(path))
 
 
 @click.group(
@@ -79,33 +108,65 @@ def cli() -> None:
 
 
 class Progress:
-    """A progress bar on stderr for each stage, shown only once the work has taken a second."""
+    """What is said on stderr during work: a bar for each stage, and warnings, one line each.
+
+    Bars are for people (stderr is a terminal), appear once the command has run for a second, and
+    go when their stage is done. Of warnings, only this package's own are for the person.
+    """
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._stage = ""
+        self._stage: tuple[str, int | None] | None = None
         self._bar: Any = None
         self._done = 0
+        self._warnings = warnings.catch_warnings()
+
+    def __enter__(self) -> Progress:
+        """From now on, say warnings in the manner of the command line."""
+        self._warnings.__enter__()
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", module=r"knnvc\.", category=UserWarning)
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any
+        ) -> None:
+            if category.__module__.startswith("knnvc."):
+                self.close()
+                click.echo("Warning: " + " ".join(str(message).split()), err=True)
+            else:
+                others(message, category, filename, lineno, *rest)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Take the bar away, whatever happened."""
+        self.close()
+        self._warnings.__exit__(None, None, None)
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         """Report `done` of `total` units of a stage."""
         if not sys.stderr.isatty() or time.monotonic() - self._began < QUIET_SECONDS:
             return
-        if stage != self._stage:
+        if not total:  # a download of unknown size: a bar would say nothing
+            return
+        if (stage, total) != self._stage or done < self._done:
             self.close()
-            self._stage, self._done = stage, 0
-            self._bar = click.progressbar(
-                length=total or 0, label=f"{stage:<10}", file=sys.stderr, show_pos=False
-            )
+            self._stage, self._done = (stage, total), 0
+            self._bar = click.progressbar(length=total, label=f"{stage:<10}", file=sys.stderr)
             self._bar.__enter__()
         self._bar.update(done - self._done)
         self._done = done
 
     def close(self) -> None:
-        """Finish the line of the current bar."""
+        """Take away the current bar."""
         if self._bar is not None:
-            self._bar.__exit__(None, None, None)
-            self._bar, self._stage = None, ""
+            self._bar.__exit__(None, None, None)  # shows the cursor again and ends the line
+            self._bar, self._stage = None, None
+            if sys.platform != "win32" and os.environ.get("TERM") != "dumb":
+                click.echo("\033[1A\033[2K", nl=False, err=True)  # up, and clear that line
 
 
 # Converting ---------------------------------------------------------------------------------------
@@ -120,19 +181,21 @@ class Progress:
     required=True,
     metavar="PATH[:WEIGHT]",
     help="Recordings of the target speaker: a folder, a file, or a saved matching set. Repeat for "
-    "more recordings of one speaker; with weights, each --ref is a voice and they are blended.",
+    "more recordings of one speaker; with weights, each --ref is a voice and they are blended "
+    "(a --ref without one then counts 1).",
 )
 @click.option(
     "-o",
     "--output",
     metavar="PATH",
-    help="Output file (.wav, .flac, .ogg, .mp3), or a folder. [default: SRC_as_REF.wav here]",
+    help="Output file (.wav, .flac, .ogg, .mp3), or a folder; the folders inside a SRC folder are "
+    "kept in it.  [default: SRC_as_REF.wav here]",
 )
 @PRESET
 @click.option(
     "--lam",
     type=float,
-    help="λ, 0 to 2: 1 is pure kNN-VC, less mixes the source's own frames back in, 0 only rebuilds "
+    help="0 to 2: 1 is pure kNN-VC, less mixes the source's own frames back in, 0 only rebuilds "
     "the source, more goes past the target.  [default: the preset's, 1 for mini]",
 )
 @click.option("--k", type=int, help="Neighbours averaged per frame.  [default: the preset's, 4]")
@@ -171,21 +234,21 @@ def convert(
     """
     _check_numbers(lam, k, seconds)
     wanted = _references(refs)
-    plan = _plan(sources, output, force, "_as_" + _label(refs[0]))
-    from knnvc.pipeline import ConvertOptions, VoiceConverter
+    plan = _plan(sources, output, force, "_as_" + _label(wanted))
+    _check_references_kept(plan, wanted)
+    with Progress() as progress:
+        from knnvc.pipeline import ConvertOptions, VoiceConverter
 
-    options = ConvertOptions(lam, k, weighting, seconds, loudness, trim)
-    converter = VoiceConverter.from_preset(preset, device)
-    progress = Progress()
-    voices = converter.voices(wanted, trim=trim, progress=progress)
-    progress.close()
-    _each(
-        plan,
-        lambda source, target: converter.convert_file(
-            source, voices, target, options, force=force, progress=progress
-        ),
-        progress,
-    )
+        options = ConvertOptions(lam, k, weighting, seconds, loudness, trim)
+        converter = VoiceConverter.from_preset(preset, device)
+        voices = converter.voices(wanted, trim=trim, k=k or converter.k, progress=progress)
+        _each(
+            plan,
+            lambda source, target: converter.convert_file(
+                source, voices, target, options, force=force, progress=progress
+            ),
+            progress,
+        )
 
 
 @cli.command()
@@ -197,7 +260,12 @@ def convert(
     show_default=True,
     help="preset: the preset's encoder and vocoder, without matching.",
 )
-@click.option("-o", "--output", metavar="PATH", help="[default: IN_VOCODER.wav here]")
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="Output file (.wav, .flac, .ogg, .mp3), or a folder.  [default: IN_VOCODER.wav here]",
+)
 @PRESET
 @click.option(
     "--loudness/--no-loudness", default=True, show_default=True, help="Normalise to -16 LUFS."
@@ -215,22 +283,22 @@ def resynth(
 ) -> None:
     """Take IN apart and put it together again, to hear what a vocoder loses."""
     plan = _plan(sources, output, force, "_" + vocoder)
-    from knnvc.pipeline import VoiceConverter, resynthesize
+    with Progress() as progress:
+        from knnvc.pipeline import VoiceConverter, resynthesize
 
-    converter = VoiceConverter.from_preset(preset, device) if vocoder == "preset" else None
-    progress = Progress()
-    _each(
-        plan,
-        lambda source, target: resynthesize(
-            source,
-            target,
-            converter or vocoder,
-            loudness=loudness,
-            force=force,
-            progress=progress,
-        ),
-        progress,
-    )
+        converter = VoiceConverter.from_preset(preset, device) if vocoder == "preset" else None
+        _each(
+            plan,
+            lambda source, target: resynthesize(
+                source,
+                target,
+                converter or vocoder,
+                loudness=loudness,
+                force=force,
+                progress=progress,
+            ),
+            progress,
+        )
 
 
 def _check_numbers(lam: float | None, k: int | None, seconds: float | None) -> None:
@@ -243,12 +311,18 @@ def _check_numbers(lam: float | None, k: int | None, seconds: float | None) -> N
         raise UsageError(f"--seconds is {seconds}: give a duration from 0.02 to 86400 seconds")
 
 
+def _exists(path: str, what: str) -> Path:
+    # Path("") is the current folder, which nobody means by an unset shell variable.
+    if not path or not Path(path).exists():
+        raise UsageError(f"the {what} {path or repr(path)} does not exist; check the path")
+    return Path(path)
+
+
 def _references(refs: tuple[str, ...]) -> list[Any]:
     """Paths, or (path, weight) pairs if any of `refs` carries a weight; all of them exist."""
     parsed = [_split_weight(ref) for ref in refs]
     for path, weight in parsed:
-        if not Path(path).exists():
-            raise UsageError(f"the reference {path} does not exist; check the path")
+        _exists(path, "reference")
         if weight is not None and not 0 < weight < float("inf"):
             raise UsageError(f"the weight {weight} of {path} must be a positive number")
     if all(weight is None for _, weight in parsed):
@@ -267,70 +341,108 @@ def _split_weight(ref: str) -> tuple[str, float | None]:
         return ref, None
 
 
-def _label(ref: str) -> str:
-    path, _ = _split_weight(ref)
-    return Path(path).resolve().stem
+def _paths(wanted: list[Any]) -> list[Path]:
+    """The paths of what `_references` returns."""
+    return [Path(ref[0] if isinstance(ref, tuple) else ref).resolve() for ref in wanted]
+
+
+def _label(wanted: list[Any]) -> str:
+    """What default names call the references: the voices of a blend, else the first one."""
+    names = [path.name if path.is_dir() else path.stem for path in _paths(wanted)]
+    return "+".join(names) if isinstance(wanted[0], tuple) else names[0]
 
 
 def _plan(
     sources: tuple[str, ...], output: str | None, force: bool, suffix: str
 ) -> list[tuple[Path, Path]]:
     """Pairs of source and output; everything cheap is checked before a model is loaded."""
-    found: list[Path] = []
+    found: list[tuple[Path, Path]] = []  # and its path below the source folder
     for source in sources:
-        path = Path(source)
-        if not path.exists():
-            raise UsageError(f"the source {path} does not exist; check the path")
+        path = _exists(source, "source")
         if path.is_dir():
             from knnvc.audio import find_audio
 
-            found += find_audio(path)
+            found += [(one, one.relative_to(path)) for one in find_audio(path)]
         else:
-            found.append(path)
+            found.append((path, Path(path.name)))
+    several = len(found) > 1 or Path(sources[0]).is_dir()
     if output is None:
-        pairs = [(path, Path(f"{path.stem}{suffix}.wav")) for path in found]
-    elif len(found) > 1 or output.endswith("/") or Path(output).is_dir():
+        pairs = [(path, Path(f"{path.stem}{suffix}.wav")) for path, _ in found]
+    elif not output:
+        raise UsageError("the output has an empty name; name a file or a folder")
+    elif several or output.endswith(("/", os.sep)) or Path(output).is_dir():
         if Path(output).exists() and not Path(output).is_dir():
             raise UsageError(f"{output} is a file; name a folder for the output of several sources")
-        if len(found) > 1 and Path(output).suffix in (".wav", ".flac", ".ogg", ".mp3"):
+        if several and not Path(output).is_dir() and _is_audio(Path(output)):
             raise UsageError(f"there are {len(found)} sources; name a folder instead of {output}")
-        pairs = [(path, Path(output) / f"{path.stem}.wav") for path in found]
+        pairs = [(path, Path(output) / below.with_suffix(".wav")) for path, below in found]
     else:
-        pairs = [(found[0], Path(output))]
+        if not _is_audio(Path(output)):
+            raise UsageError(
+                f"cannot write {output}: end it in {', '.join(AUDIO_OUTPUT)}, or in / for a folder"
+            )
+        pairs = [(found[0][0], Path(output))]
+    _check_pairs(pairs, force)
+    return pairs
+
+
+def _check_pairs(pairs: list[tuple[Path, Path]], force: bool) -> None:
     targets: dict[Path, Path] = {}
-    for source_path, target in pairs:
+    inputs = {source.resolve() for source, _ in pairs}
+    for source, target in pairs:
         if target in targets:
             raise UsageError(
-                f"{targets[target]} and {source_path} would both become {target}; "
+                f"{targets[target]} and {source} would both become {target}; "
                 "convert them into different folders"
             )
-        targets[target] = source_path
-        if target.suffix.lower() not in (".wav", ".flac", ".ogg", ".mp3"):
-            raise UsageError(f"cannot write {target}: end it in .wav, .flac, .ogg or .mp3")
-        if target.exists() and target.resolve() == source_path.resolve():
-            raise UsageError(f"{target} is the source itself; choose another output")
-        if target.exists() and not force:
-            raise UsageError(f"{target} exists; choose another output or overwrite with --force")
-    return pairs
+        targets[target] = source
+        if target.exists() and target.resolve() in inputs:
+            raise UsageError(f"{target} is itself a source; choose another output")
+        _check_free(target, force)
+
+
+def _check_free(target: Path, force: bool) -> None:
+    if target.exists() and not force:
+        raise UsageError(f"{target} exists; choose another output or overwrite it with --force")
+    folder = next((p for p in target.absolute().parents if p.exists()), Path("/"))
+    if not folder.is_dir():
+        raise UsageError(f"cannot write {target}: {folder} is a file; choose another folder")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"cannot write {target}: permission denied; choose another folder")
+
+
+def _check_references_kept(plan: list[tuple[Path, Path]], wanted: list[Any]) -> None:
+    """--force is not meant for the recordings of the target speaker."""
+    references = _paths(wanted)
+    for _, target in plan:
+        if target.exists() and any(
+            path == target.resolve() or path in target.resolve().parents for path in references
+        ):
+            raise UsageError(f"{target} is one of the references; choose another output")
+
+
+def _is_audio(path: Path) -> bool:
+    return path.suffix.lower() in AUDIO_OUTPUT
 
 
 def _each(
     plan: list[tuple[Path, Path]], work: Callable[[Path, Path], Any], progress: Progress
 ) -> None:
     """Do every file; a failure is reported and the rest goes on, but the exit code tells."""
-    failed: KnnvcError | None = None
+    failed = False
     for source, target in plan:
         try:
             work(source, target)
             progress.close()
-            click.echo(str(target))
-        except KnnvcError as error:
+            _say_path(target)
+        except Exception as error:
             progress.close()
-            if len(plan) == 1:
+            reason = _reason(error)
+            if reason is None or len(plan) == 1:
                 raise
-            _complain(str(error), error.exit_code)
-            failed = error
-    if failed is not None:
+            _complain(*reason)
+            failed = True
+    if failed:
         sys.exit(1)
 
 
@@ -362,16 +474,15 @@ def set_build(
     force: bool,
 ) -> None:
     """Encode recordings of one speaker into a matching set."""
-    wanted = _references(refs)
+    wanted = [_exists(ref, "reference") for ref in refs]
     _check_set_output(output, force)
-    from knnvc.pipeline import VoiceConverter
+    with Progress() as progress:
+        from knnvc.pipeline import VoiceConverter
 
-    converter = VoiceConverter.from_preset(preset, device)
-    progress = Progress()
-    built = converter.matching_set(
-        wanted, trim=trim, speaker=speaker, licence=licence, progress=progress
-    )
-    progress.close()
+        converter = VoiceConverter.from_preset(preset, device)
+        built = converter.matching_set(
+            wanted, trim=trim, speaker=speaker, licence=licence, progress=progress
+        )
     built.save(output, force=force)
     _describe(built, output)
 
@@ -402,16 +513,15 @@ def set_merge(paths: tuple[str, ...], output: str, force: bool) -> None:
 def _check_set_output(output: str, force: bool) -> None:
     if Path(output).suffix != ".safetensors":
         raise UsageError(f"a matching set is saved as NAME.safetensors, not {output}")
-    if Path(output).exists() and not force:
-        raise UsageError(f"{output} exists; choose another name or overwrite with --force")
+    _check_free(Path(output), force)
 
 
 def _describe(one: MatchingSet, path: str, files: bool = False) -> None:
     info = one.info
-    click.echo(str(path))
+    _say_path(path)
     rows = [
         ("speaker", info.speaker or "not named"),
-        ("speech", f"{one.seconds:.1f} s in {len(info.files)} files, {len(one.match)} frames"),
+        ("speech", f"{one.seconds:.1f} s, {len(one.match)} frames, from {len(info.files)} files"),
         ("preset", f"{info.preset} (encoder {info.encoder[:12]})"),
         ("licence", info.licence or "not stated"),
         ("created", info.created),
@@ -470,7 +580,7 @@ def preset_info(name: str) -> None:
             rows += [("note", remote.note)] if remote.note else []
             _table(rows)
         return
-    click.echo(str(found.folder))
+    _say_path(found.folder)
     encoder, vocoder = found.encoder, found.vocoder
     layers = f"match layer {encoder['match_layer']}, synth layer {encoder['synth_layer']}"
     rows = [
@@ -479,7 +589,7 @@ def preset_info(name: str) -> None:
         ("encoder", f"{encoder['type']}, {layers}"),
         ("matching", ", ".join(f"{key} {value}" for key, value in found.matching.items())),
         ("vocoder", vocoder["type"]),
-        ("text", "none" if found.text_frontend is None else found.text_frontend["type"]),
+        ("text", "none" if found.text_frontend is None else found.text_frontend.get("type", "?")),
         ("output", f"{found.sample_rate} Hz"),
         ("licence", found.licence),
     ]
@@ -520,7 +630,7 @@ def preset_import(
         force=force,
         name=name,
     )
-    click.echo(str(made.folder))
+    _say_path(made.folder)
 
 
 @preset.command("pull")
@@ -530,16 +640,19 @@ def preset_pull(name: str, force: bool) -> None:
     """Download a published preset and convert it, once; needs a network."""
     from knnvc.preset import pull
 
-    progress = Progress()
-    try:
+    with Progress() as progress:
         made = pull(name, force=force, progress=progress)
-    finally:
-        progress.close()
-    click.echo(str(made.folder))
+    _say_path(made.folder)
 
 
 def main() -> None:
     """Entry point of the `knnvc` command."""
+    # Read when transformers is imported: its failures arrive as exceptions, and its bars, which it
+    # draws into files too, are for terminals.
+    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     cli(prog_name="knnvc")
 
 

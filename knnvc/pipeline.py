@@ -8,9 +8,12 @@ T source frames, N frames of the target speaker, D, Dm and Ds feature columns (s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -34,16 +37,16 @@ from knnvc.audio import (
     write_audio,
 )
 from knnvc.checkpoints import read_tensors
-from knnvc.encoder import Encoder, fingerprint, load_huggingface, load_network
+from knnvc.encoder import WINDOW, Encoder, fingerprint, load_huggingface, load_network
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.hifigan import HifiGan, HifiGanConfig
 from knnvc.matching import Index, blend, check_k, check_lam, check_weighting, select, weigh
-from knnvc.matching_set import SUFFIX, MatchingSet, SetInfo
+from knnvc.matching_set import SUFFIX, MatchingSet, SetInfo, merge
 from knnvc.matching_set import load as load_set
 from knnvc.pitch import move_pitch, pitch_space, pitch_statistics
 from knnvc.preset import Preset, find_preset
 from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
-from knnvc.vocoder import Vocoder, VocoderNetwork, griffin_lim, world
+from knnvc.vocoder import Vocoder, griffin_lim, world
 
 DEFAULT_PRESET = "mini"
 LOUDNESS = -16.0  # LUFS, of published kNN-VC's output
@@ -52,9 +55,15 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 Source: TypeAlias = Any
 """A path, or samples as `knnvc.audio.to_waveform` takes them."""
 References: TypeAlias = Any
-"""A path (folder, recording or saved matching set), samples, a `MatchingSet`, a list of these."""
+"""A path (folder, recording or saved matching set), samples, a `MatchingSet`, or several of these
+in a list or another iterable."""
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called as `progress(stage, done, total)`; stages are "references", "encoding" and "vocoding"."""
+"""Called as `progress(stage, done, total)`, first with 0 done; stages are "references" (in per cent
+of a recording), "encoding" and "vocoding" (in frames)."""
+
+
+class KnnvcWarning(UserWarning):
+    """The work goes on, but not quite as asked: a recording was skipped, a result made quieter."""
 
 
 @dataclass(frozen=True)
@@ -131,12 +140,21 @@ class VoiceConverter:
 
         Raises:
             UsageError: there is no such preset or device.
-            KnnvcError: the preset is damaged, or not downloaded yet.
+            KnnvcError: the preset is damaged, its parts do not fit, or it is not downloaded yet.
         """
         where = choose_device(device)
         preset = find_preset(name_or_folder)
-        encoder = Encoder(_load_encoder(preset), where)
-        return cls(preset, encoder, Vocoder(_load_vocoder(preset), device=where))
+        network, vocoder = _load_encoder(preset), _load_vocoder(preset)
+        encoder = Encoder(network, where)
+        synth = encoder.columns.synth
+        given, wanted = synth.stop - (synth.start or 0), vocoder.dim
+        if given != wanted or vocoder.hop * SAMPLE_RATE != HOP * vocoder.sample_rate:
+            raise KnnvcError(
+                f"the encoder of preset {preset.name!r} gives {given} columns every "
+                f"{HOP / SAMPLE_RATE * 1000:g} ms, but its vocoder reads {wanted} every "
+                f"{vocoder.hop / vocoder.sample_rate * 1000:g} ms: use parts that belong together"
+            )
+        return cls(preset, encoder, Vocoder(vocoder, device=where))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -160,7 +178,7 @@ class VoiceConverter:
         """
         options = options or ConvertOptions()
         waveform = require_audio(_read(src), _name(src, "the source"))
-        voices = self.voices(refs, trim=options.trim, progress=progress)
+        voices = self.voices(refs, trim=options.trim, k=options.k or self.k, progress=progress)
         features = self.encode(waveform, progress)
         if options.seconds is not None:
             features = stretch(features, options.seconds)
@@ -182,22 +200,21 @@ class VoiceConverter:
     ) -> Path:
         """`convert`, from file to file; the output appears whole or not at all.
 
+        Warns (`KnnvcWarning`) if the peaks did not fit and the result became quieter than asked.
+
         Raises:
             UsageError: the output exists and `force` is False, or its suffix is no audio format.
             KnnvcError: as `convert`.
         """
-        output = check_output(output)
-        if output.exists() and not force:
-            raise UsageError(f"{output} exists; choose another output or overwrite it with --force")
+        output = _check_free(output, force)
         waveform, sample_rate = self.convert(src, refs, options, progress)
-        write_audio(output, torch.from_numpy(waveform), sample_rate, force=force)
-        return output
+        return _write(output, torch.from_numpy(waveform), sample_rate, force)
 
     def encode(self, waveform: Source, progress: Progress | None = None) -> Tensor:
         """Features [T, D] float32 of a path or samples, one frame every 20 ms."""
-        if not isinstance(waveform, Tensor) or waveform.ndim != 1:
-            waveform = _read(waveform)
-        return self.encoder.encode(waveform, _stage(progress, "encoding"))
+        samples = _read(waveform)
+        frames = max(1, (len(samples) - WINDOW) // HOP + 1)
+        return self.encoder.encode(samples, _stage(progress, "encoding", frames))
 
     def matching_set(
         self,
@@ -212,41 +229,46 @@ class VoiceConverter:
 
         Args:
             refs: folders (searched recursively, in sorted order), recordings, samples, saved
-                matching sets of the same encoder, or a list of these; all of it is one voice.
+                matching sets of the same encoder, or several of these; all of it is one voice.
+                A recording of a folder that cannot be used, damaged or silent say, is skipped with
+                a `KnnvcWarning` as long as another one can.
             trim: cut silence off both ends of each recording, as published kNN-VC does.
             speaker: recorded in the set; by default the first folder's or file's name.
             licence: recorded in the set.
-            progress: called with the recordings done.
+            progress: see `Progress`.
 
         Raises:
-            KnnvcError: nothing usable is there, or a set comes from another encoder.
+            KnnvcError: a recording given by its own path or as samples cannot be used, a folder has
+                none that can, or a set comes from another encoder.
         """
-        from knnvc.matching_set import merge
-
         ready: list[MatchingSet] = []
-        recordings: list[Source] = []
-        items = _listed(refs)
-        for item in items:
+        recordings: list[_Recording] = []
+        label = speaker
+        for item in _listed(refs):
             if isinstance(item, MatchingSet):
                 ready.append(item)
             elif isinstance(item, str | Path) and Path(item).suffix == SUFFIX:
                 ready.append(load_set(item))
             elif isinstance(item, str | Path):
-                recordings += find_audio(item)
+                folder = Path(item) if Path(item).is_dir() else None
+                recordings += [_Recording(path, str(path), folder) for path in find_audio(item)]
+                label = label or (folder.resolve().name if folder else Path(item).stem)
             else:
-                recordings.append(item)
+                recordings.append(_Recording(item, f"reference {len(recordings) + 1}"))
         for one in ready:
             one.check_encoder(self.fingerprint, self.preset.name)
         if recordings:
-            label = speaker or _speaker_name(items[0])
             ready.append(self._encode_references(recordings, trim, label, licence, progress))
         if not ready:
             raise UsageError("there are no references; name a folder, recordings or a matching set")
-        return ready[0] if len(ready) == 1 else merge(ready)
+        merged = ready[0] if len(ready) == 1 else merge(ready)
+        info = merged.info
+        stated = replace(info, speaker=speaker or info.speaker, licence=licence or info.licence)
+        return merged if stated == info else replace(merged, info=stated)
 
     def _encode_references(
         self,
-        recordings: Sequence[Source],
+        recordings: list[_Recording],
         trim: bool,
         speaker: str,
         licence: str,
@@ -254,22 +276,34 @@ class VoiceConverter:
     ) -> MatchingSet:
         columns = self.encoder.columns
         match, synth, starts, names, seconds = [], [], [], [], []
+        skipped: list[KnnvcError] = []
         frames = 0
-        for number, recording in enumerate(recordings, 1):
-            name = _name(recording, f"reference {number}")
-            waveform = require_audio(_read(recording), name)
+        for number, recording in enumerate(recordings):
+            tell = _share(progress, number, len(recordings))
+            tell(0, 1)
+            try:
+                waveform = require_audio(_read(recording.source), recording.name)
+            except KnnvcError as error:
+                if recording.folder is None:
+                    raise
+                skipped.append(error)
+                tell(1, 1)
+                continue
             if trim:
                 waveform = trim_silence(waveform)
-            features = self.encoder.encode(waveform)
+            features = self.encoder.encode(waveform, tell)
             starts.append(frames)
             frames += len(features)
-            names.append(Path(name).name)
+            names.append(Path(recording.name).name)
             seconds.append(len(waveform) / SAMPLE_RATE)
             synth.append(features[:, columns.synth])
             if not columns.together:
                 match.append(features[:, columns.match])
-            if progress:
-                progress("references", number, len(recordings))
+        if not synth:
+            count = f"none of the {len(skipped)} recordings in {recordings[0].folder} can be used: "
+            raise KnnvcError(f"{count if len(skipped) > 1 else ''}{skipped[0]}")
+        for reason in skipped:
+            warnings.warn(f"skipped a reference: {reason}", KnnvcWarning, stacklevel=3)
         built = torch.cat(synth)
         searched = torch.cat(match) if match else built
         pitch = None if columns.pitch is None else pitch_statistics(searched)
@@ -291,19 +325,40 @@ class VoiceConverter:
         )
 
     def voices(
-        self, refs: References, *, trim: bool = True, progress: Progress | None = None
+        self,
+        refs: References,
+        *,
+        trim: bool = True,
+        k: int | None = None,
+        progress: Progress | None = None,
     ) -> list[tuple[MatchingSet, float]]:
         """Matching sets with weights that sum to 1.
 
         A list of `(refs, weight)` pairs blends voices, each pair being one voice; anything else is
-        a single voice.
+        a single voice. Samples in such a pair need their rate, `((samples, rate), weight)`.
+
+        Args:
+            refs: see `matching_set`.
+            trim: see `matching_set`.
+            k: the neighbours that each voice must have frames for.
+            progress: see `Progress`.
+
+        Raises:
+            UsageError: a weight is not positive.
+            KnnvcError: as `matching_set`, or a voice has fewer than k frames.
         """
-        if not _is_blend(refs):
-            return [(self.matching_set(refs, trim=trim, progress=progress), 1.0)]
-        weights = [float(weight) for _, weight in refs]
+        pairs = list(refs) if _is_blend(refs) else [(refs, 1.0)]
+        weights = [float(weight) for _, weight in pairs]
         if not all(math.isfinite(w) and w > 0 for w in weights):
             raise UsageError("the weights of references must be positive numbers")
-        sets = [self.matching_set(ref, trim=trim, progress=progress) for ref, _ in refs]
+        sets = [self.matching_set(ref, trim=trim, progress=progress) for ref, _ in pairs]
+        for one in sets:
+            # Searching would find this out as well, but after the source has been encoded.
+            if k is not None and k > len(one.match):
+                raise KnnvcError(
+                    f"the references hold {len(one.match)} frames of speech but k is {k}: "
+                    "give longer references or a smaller k"
+                )
         return [(one, w / sum(weights)) for one, w in zip(sets, weights, strict=True)]
 
     def match(
@@ -370,17 +425,22 @@ class VoiceConverter:
         columns = self.encoder.columns
         if features.shape[1] > self.vocoder.network.dim:
             features = features[:, columns.synth]
-        return self.vocoder(features, _stage(progress, "vocoding"))
+        return self.vocoder(features, _stage(progress, "vocoding", len(features)))
 
 
 def stretch(features: Tensor, seconds: float) -> Tensor:
-    """Interpolate `features` [T, D] linearly to `seconds`, as kNN-VC's target duration does."""
+    """Interpolate `features` [T, D] linearly to `seconds`, as kNN-VC's target duration does.
+
+    Raises:
+        UsageError: the duration is shorter than one frame.
+    """
     frames = int(seconds * SAMPLE_RATE) / HOP
     if frames < 1:
         raise UsageError(f"the duration is {seconds!r} s: give at least one frame of 0.02 s")
-    scaled: Tensor = functional.interpolate(
-        features.T[None], scale_factor=frames / len(features), mode="linear"
-    )
+    scale = frames / len(features)
+    # T · (1 / T) can round to less than 1, of which nothing would be left.
+    length: dict[str, Any] = {"scale_factor": scale} if scale * len(features) >= 1 else {"size": 1}
+    scaled: Tensor = functional.interpolate(features.T[None], mode="linear", **length)
     return scaled[0].T
 
 
@@ -411,11 +471,10 @@ def convert(
     Raises:
         KnnvcError: an input cannot be used; the message says what to do about it.
     """
-    try:
-        chosen = ConvertOptions(lam=lam, **options)
-    except TypeError as error:
-        names = ", ".join(ConvertOptions.__dataclass_fields__)
-        raise UsageError(f"{str(error).split(') ')[-1]}; the options are {names}") from error
+    names = ConvertOptions.__dataclass_fields__
+    if unknown := sorted(options.keys() - names.keys()):
+        raise UsageError(f"unknown option {unknown[0]!r}: choose from {', '.join(names)}")
+    chosen = ConvertOptions(lam=lam, **options)
     return _cached_converter(str(preset), device).convert(src, refs, chosen)
 
 
@@ -431,12 +490,14 @@ def choose_device(device: str) -> torch.device:
     Raises:
         UsageError: it is unknown or not available.
     """
-    if device.split(":")[0] not in DEVICES:
+    kind, _, number = device.partition(":")
+    if kind not in DEVICES or (":" in device and not (kind == "cuda" and number.isdecimal())):
         raise UsageError(f"device {device!r} is unknown: choose one of {', '.join(DEVICES)}")
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if device == "auto":
+    mps = torch.backends.mps.is_available()
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    if (device.startswith("cuda") and not cuda) or (device == "mps" and not mps):
+    if (kind == "cuda" and int(number or 0) >= cuda) or (kind == "mps" and not mps):
         raise UsageError(f"device {device!r} is not available here: use --device auto")
     return torch.device(device)
 
@@ -445,30 +506,60 @@ def _load_encoder(preset: Preset) -> nn.Module:
     settings = preset.encoder
     layers = (settings["match_layer"], settings["synth_layer"])
     if settings["type"] == "huggingface":
-        return load_huggingface(settings["config"]["name"], *layers)
+        name = settings["config"]["name"]
+        # A folder inside the preset comes first: what a preset means must not depend on where
+        # one stands.
+        inside = preset.folder / name
+        with _fitting(preset, "encoder"):
+            network = load_huggingface(inside if inside.is_dir() else name, *layers)
+        _check_frames(network.model.config, name)
+        return network
     state, _ = read_tensors(preset.folder / settings["weights"])
-    return load_network(settings["type"], settings["config"], _single(state), *layers)
+    with _fitting(preset, "encoder"):
+        return load_network(settings["type"], settings["config"], _single(state), *layers)
 
 
-def _load_vocoder(preset: Preset) -> VocoderNetwork:
+def _check_frames(config: Any, name: str) -> None:
+    """Raise KnnvcError unless the encoder's convolutions make one frame of 20 ms per 20 ms."""
+    window, stride = 1, 1
+    for kernel, step in zip(config.conv_kernel, config.conv_stride, strict=True):
+        window, stride = window + (kernel - 1) * stride, stride * step
+    if (window, stride) != (WINDOW, HOP):
+        raise KnnvcError(
+            f"the encoder {name} makes frames of {window} samples every {stride}: "
+            f"use one with {WINDOW} every {HOP}, as all published ones have"
+        )
+
+
+def _load_vocoder(preset: Preset) -> HifiGan | SourceFilterVocoder:
     settings = preset.vocoder
     state, _ = read_tensors(preset.folder / settings["weights"])
-    if settings["type"] == "hifigan":
-        return HifiGan.from_state(HifiGanConfig.from_dict(settings["config"]), _single(state))
-    if settings["type"] == "source-filter":
-        network = SourceFilterVocoder(SourceFilterConfig.from_dict(settings["config"]))
-        try:
+    with _fitting(preset, "vocoder"):
+        if settings["type"] == "hifigan":
+            return HifiGan.from_state(HifiGanConfig.from_dict(settings["config"]), _single(state))
+        if settings["type"] == "source-filter":
+            network = SourceFilterVocoder(SourceFilterConfig.from_dict(settings["config"]))
             network.load_state_dict(_single(state))
-        except RuntimeError as error:
-            raise KnnvcError(
-                f"the vocoder of preset {preset.name!r} does not fit its configuration: "
-                f"{str(error).splitlines()[-1].strip()}"
-            ) from error
-        return network
+            return network
     raise KnnvcError(
         f"preset {preset.name!r} names the vocoder type {settings['type']!r}; "
         "valid types are hifigan and source-filter"
     )
+
+
+@contextmanager
+def _fitting(preset: Preset, part: str) -> Iterator[None]:
+    """Turn what building a network from impossible dimensions raises into one sentence."""
+    try:
+        yield
+    except (KnnvcError, MemoryError):
+        raise
+    except Exception as error:  # of every type, some of them transformers' own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+        raise KnnvcError(
+            f"the {part} of preset {preset.name!r} does not fit its configuration ({reason}): "
+            "get the preset again"
+        ) from error
 
 
 def _single(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -484,42 +575,79 @@ def _name(source: Source, otherwise: str) -> str:
     return str(source) if isinstance(source, str | Path) else otherwise
 
 
-def _speaker_name(item: Source) -> str:
-    if not isinstance(item, str | Path):
-        return ""
-    path = Path(item).resolve()
-    return path.name if path.is_dir() else path.stem
+@dataclass(frozen=True)
+class _Recording:
+    """A reference to encode; `folder` is the one it was found in, None if it was named itself."""
+
+    source: Source
+    name: str
+    folder: Path | None = None
 
 
 def _listed(refs: References) -> list[Any]:
-    """References as a list: a list of paths or sets is itself, samples are one item."""
-    if isinstance(refs, list) and refs and not isinstance(refs[0], int | float):
-        return refs
-    if isinstance(refs, list) and not refs:
-        return []
-    return [refs]
+    """References one by one: samples are one item, any other iterable is its items."""
+    if isinstance(refs, str | Path | MatchingSet | np.ndarray | Tensor):
+        return [refs]
+    if not isinstance(refs, Iterable):
+        return [refs]  # to_waveform says what is wrong with it
+    if isinstance(refs, tuple) and len(refs) == 2 and isinstance(refs[1], Real):
+        return [refs]  # samples and their rate
+    items = list(refs)
+    return [items] if items and isinstance(items[0], Real) else items
 
 
 def _is_blend(refs: References) -> bool:
-    """Whether `refs` is a list of (references, weight): their second is no sample rate."""
+    """Whether `refs` is a list of (references, weight), whose second is no sampling rate."""
     return (
-        isinstance(refs, list)
+        isinstance(refs, list | tuple)
         and bool(refs)
         and all(
             isinstance(r, tuple)
             and len(r) == 2
-            and isinstance(r[1], int | float)
-            and isinstance(r[0], str | Path | list | MatchingSet)
+            and isinstance(r[1], Real)
+            and isinstance(r[0], str | Path | list | tuple | MatchingSet)
+            and not (isinstance(r[0], list) and r[0] and isinstance(r[0][0], Real))
             for r in refs
         )
     )
 
 
-def _stage(progress: Progress | None, stage: str) -> Callable[[int, int], None] | None:
+def _stage(progress: Progress | None, stage: str, total: int) -> Callable[[int, int], None] | None:
     if progress is None:
         return None
     told = progress
+    told(stage, 0, total)
     return lambda done, total: told(stage, done, total)
+
+
+def _share(progress: Progress | None, number: int, count: int) -> Callable[[int, int], None]:
+    """Progress through recording `number` of `count`, whose lengths are not known beforehand."""
+
+    def tell(done: int, total: int) -> None:
+        if progress:
+            progress("references", 100 * number + 100 * done // total, 100 * count)
+
+    return tell
+
+
+def _check_free(output: Path | str, force: bool) -> Path:
+    """The output's path, if its suffix is an audio format's and nothing is in the way."""
+    output = check_output(output)
+    if output.exists() and not force:
+        raise UsageError(f"{output} exists; choose another output or overwrite it with --force")
+    return output
+
+
+def _write(output: Path, waveform: Tensor, sample_rate: int, force: bool) -> Path:
+    scale = write_audio(output, waveform, sample_rate, force=force)
+    if scale < 1.0:
+        warnings.warn(
+            f"{output} is {-20 * math.log10(scale):.1f} dB quieter than asked, so that its peaks "
+            "are not clipped",
+            KnnvcWarning,
+            stacklevel=3,
+        )
+    return output
 
 
 def resynthesize(
@@ -545,14 +673,12 @@ def resynthesize(
     Raises:
         KnnvcError: the recording cannot be used, or the output not written.
     """
-    output = check_output(output)
+    output = _check_free(output, force)
     waveform = require_audio(load_audio(src), str(src))
     rate = SAMPLE_RATE
     if isinstance(vocoder, VoiceConverter):
-        made, rate = (
-            vocoder.vocode(vocoder.encode(waveform, progress), progress),
-            vocoder.sample_rate,
-        )
+        made = vocoder.vocode(vocoder.encode(waveform, progress), progress)
+        rate = vocoder.sample_rate
     else:
         baselines = {"world": world, "griffin-lim": griffin_lim}
         if vocoder not in baselines:
@@ -560,5 +686,4 @@ def resynthesize(
         made = baselines[vocoder](waveform, SAMPLE_RATE)
     if loudness:
         made = normalize_loudness(made, rate, LOUDNESS)
-    write_audio(output, made, rate, force=force)
-    return output
+    return _write(output, made, rate, force)

@@ -15,8 +15,10 @@ import soundfile as sf
 import torch
 
 from knnvc.audio import HOP, SAMPLE_RATE
-from knnvc.encoder import MelWavLM
-from knnvc.training.kokoro import DURATION_UNIT, read_alignments
+from knnvc.encoder import MelWavLM, MelWavLMConfig
+from knnvc.errors import KnnvcError
+from knnvc.source_filter import SourceFilterConfig
+from knnvc.training.kokoro import DURATION_UNIT, HELD_OUT, read_alignments
 
 STRESS = frozenset("ˈˌ")
 LENGTHENING = frozenset("ːʰʲ̃")
@@ -28,6 +30,10 @@ F0_RANGE = (55.0, 600.0)  # Hz
 # The phones of espeak-ng's en-us and en-gb in Kokoro's vocabulary, in a fixed order, so that
 # a longer corpus never renumbers the states of a trained encoder.
 PHONES = tuple("abdefhijklmnopstuvwxzæðŋɐɑɒɔəɚɛɜɡɪɹɾʃʊʌʒʔθᵻ")
+
+# The dimensions of `mini`.
+MINI_ENCODER = MelWavLMConfig(states=1 + 3 * len(PHONES))
+MINI_VOCODER = SourceFilterConfig()
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,11 @@ def f0_track(wave: npt.NDArray[np.float32], frames: int) -> npt.NDArray[np.float
 
 
 def load_corpus(corpus: Path, network: MelWavLM) -> list[Utterance]:
-    """Every aligned utterance of a corpus; spectra and pitch are cached as .npz."""
+    """Every aligned utterance of a corpus; spectra and pitch are cached as .npz.
+
+    Raises:
+        KnnvcError: there is none.
+    """
     out = []
     for record in read_alignments(corpus):
         audio = corpus / record["file"]
@@ -123,4 +133,20 @@ def load_corpus(corpus: Path, network: MelWavLM) -> list[Utterance]:
         out.append(
             Utterance(record["file"], record["speaker"], mel16, frame_states(record, len(f0)), f0)
         )
+    if not out:
+        raise KnnvcError(
+            f"{corpus} holds no aligned speech: make it with `python -m knnvc.training corpus`"
+        )
     return out
+
+
+def split(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
+    """Utterances to train on, and those of the speakers held out.
+
+    Raises:
+        KnnvcError: there is nothing to train on.
+    """
+    training = [u for u in utterances if u.speaker not in HELD_OUT]
+    if not training:
+        raise KnnvcError("every speaker of the corpus is held out: make a longer corpus")
+    return training, [u for u in utterances if u.speaker in HELD_OUT]

@@ -20,8 +20,7 @@ from torch.nn import functional
 
 from knnvc.checkpoints import write_tensors
 from knnvc.encoder import PITCH_CENTRE, MelWavLM, MelWavLMConfig
-from knnvc.training.data import IGNORED, PHONES, Utterance, load_corpus
-from knnvc.training.kokoro import HELD_OUT
+from knnvc.training.data import IGNORED, MINI_ENCODER, Utterance, load_corpus, split
 from knnvc.training.runs import Run, cosine_rate, seed_everything
 
 Floats = npt.NDArray[np.float32]
@@ -44,15 +43,23 @@ class EncoderOptions:
     threads: int = 1
 
 
-def train_encoder(corpus: Path, folder: Path, options: EncoderOptions) -> Path:
-    """Train, or resume, in `folder`; writes `encoder.safetensors` there and returns its path."""
+def train_encoder(
+    corpus: Path,
+    folder: Path,
+    options: EncoderOptions,
+    config: MelWavLMConfig = MINI_ENCODER,
+) -> Path:
+    """Train, or resume, in `folder`; writes `encoder.safetensors` there and returns its path.
+
+    Raises:
+        KnnvcError: the corpus holds nothing to train on.
+    """
     torch.set_num_threads(options.threads)
     rng = seed_everything(options.seed)
-    network = MelWavLM(MelWavLMConfig(states=1 + 3 * len(PHONES)))
+    network = MelWavLM(config)
     averaged = copy.deepcopy(network).eval()
-    utterances = load_corpus(corpus, network)
-    training = [u for u in utterances if u.speaker not in HELD_OUT]
-    validation = [u for u in utterances if u.speaker in HELD_OUT][:80]
+    training, held_out = split(load_corpus(corpus, network))
+    validation = held_out[:80]
     optimiser = torch.optim.AdamW(
         network.parameters(), options.rate, betas=(0.9, 0.98), weight_decay=0.01
     )

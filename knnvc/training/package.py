@@ -13,7 +13,7 @@ from knnvc.encoder import MelWavLMConfig
 from knnvc.files import sha256_file
 from knnvc.preset import FORMAT_VERSION, Preset, load_preset
 from knnvc.source_filter import SourceFilterConfig
-from knnvc.training.data import PHONES
+from knnvc.training.data import MINI_ENCODER, MINI_VOCODER
 
 MINI_MATCHING: dict[str, Any] = {
     "k": 4,
@@ -25,7 +25,14 @@ MINI_MATCHING: dict[str, Any] = {
 LICENCE = "Apache-2.0"
 
 
-def package_mini(encoder: Path, vocoder: Path, out: Path, name: str = "mini") -> Preset:
+def package_mini(
+    encoder: Path,
+    vocoder: Path,
+    out: Path,
+    name: str = "mini",
+    encoder_config: MelWavLMConfig = MINI_ENCODER,
+    vocoder_config: SourceFilterConfig = MINI_VOCODER,
+) -> Preset:
     """Write `out` with `preset.json`, `encoder.safetensors` and `vocoder.safetensors`.
 
     The model card is written by hand: it says what was measured.
@@ -48,15 +55,15 @@ def package_mini(encoder: Path, vocoder: Path, out: Path, name: str = "mini") ->
         "encoder": {
             "type": "mel-wavlm",
             "weights": "encoder.safetensors",
-            "config": dataclasses.asdict(MelWavLMConfig(states=1 + 3 * len(PHONES))),
-            "match_layer": MelWavLMConfig.layers,
+            "config": dataclasses.asdict(encoder_config),
+            "match_layer": encoder_config.layers,
             "synth_layer": 0,
         },
         "matching": MINI_MATCHING,
         "vocoder": {
             "type": "source-filter",
             "weights": "vocoder.safetensors",
-            "config": dataclasses.asdict(SourceFilterConfig()),
+            "config": dataclasses.asdict(vocoder_config),
         },
         "text_frontend": None,
         "licence": LICENCE,

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.checkpoints import write_tensors
-from knnvc.encoder import MelWavLM, MelWavLMConfig
+from knnvc.encoder import MelWavLM
+from knnvc.errors import KnnvcError
 from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
-from knnvc.training.data import PHONES, Utterance, load_corpus
+from knnvc.training.data import MINI_ENCODER, MINI_VOCODER, Utterance, load_corpus, split
 from knnvc.training.discriminators import Discriminators
-from knnvc.training.kokoro import HELD_OUT
 from knnvc.training.losses import (
     SpectralLoss,
     adversarial_loss,
@@ -52,12 +52,20 @@ class VocoderOptions:
 
 
 def train_vocoder(
-    corpus: Path, folder: Path, options: VocoderOptions, prematched: Path | None = None
+    corpus: Path,
+    folder: Path,
+    options: VocoderOptions,
+    prematched: Path | None = None,
+    config: SourceFilterConfig = MINI_VOCODER,
 ) -> Path:
-    """Train, or resume, in `folder`; writes `vocoder.safetensors` there and returns its path."""
+    """Train, or resume, in `folder`; writes `vocoder.safetensors` there and returns its path.
+
+    Raises:
+        KnnvcError: the corpus holds nothing to train on, or nothing long enough.
+    """
     torch.set_num_threads(options.threads)
     rng = seed_everything(options.seed)
-    network = SourceFilterVocoder(SourceFilterConfig())
+    network = SourceFilterVocoder(config)
     averaged = copy.deepcopy(network).eval()
     critics = Discriminators(options.channels)
     makers = torch.optim.AdamW(network.parameters(), options.rate, betas=(0.8, 0.99))
@@ -75,6 +83,10 @@ def train_vocoder(
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
     reader = Reader(corpus, prematched)
+    if max(len(u.f0) for u in reader.training) <= options.frames + 1:
+        raise KnnvcError(
+            f"no utterance is longer than {options.frames} frames: train on shorter segments"
+        )
     spectral = SpectralLoss(SAMPLE_RATE)
     print(f"{len(reader.training)} utterances to train on, {len(reader.held_out)} held out")
     while run.step < options.steps:
@@ -122,9 +134,9 @@ class Reader:
 
     def __init__(self, corpus: Path, prematched: Path | None) -> None:
         self.corpus = corpus
-        utterances = load_corpus(corpus, MelWavLM(MelWavLMConfig(states=1 + 3 * len(PHONES))))
-        self.held_out = [u for u in utterances if u.speaker in HELD_OUT][:24]
-        self.training = [u for u in utterances if u.speaker not in HELD_OUT]
+        utterances = load_corpus(corpus, MelWavLM(MINI_ENCODER))
+        self.training, held_out = split(utterances)
+        self.held_out = held_out[:24]
         self.waves: dict[str, np.ndarray] = {}
         for utterance in utterances:
             wave, _ = sf.read(corpus / utterance.file, dtype="int16")

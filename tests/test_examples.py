@@ -1,0 +1,133 @@
+"""What a newcomer copies has to run: the example scripts, and what README.md shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import soundfile as sf
+
+import knnvc
+from knnvc.cli import cli
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+SOURCE = EXAMPLES / "audio/source.wav"
+TARGET = EXAMPLES / "audio/target"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def run(*args: str | Path, cwd: Path) -> str:
+    """Run Python in `cwd`, where no file of the repository lies; return what it prints."""
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(knnvc.__file__).parent.parent),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, *map(str, args)]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def seconds(path: Path) -> float:
+    info = sf.info(path)
+    assert info.samplerate == 16_000
+    return info.duration
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """The first two seconds of the example."""
+    wave, rate = sf.read(SOURCE)
+    sf.write(tmp_path / "source.wav", wave[: 2 * rate], rate)
+    return tmp_path / "source.wav"
+
+
+@pytest.fixture
+def voices(tmp_path: Path) -> tuple[Path, Path]:
+    """Two short references, each a clip in a folder of its own."""
+    folders = tmp_path / "first", tmp_path / "second"
+    for folder, clip in zip(folders, sorted(TARGET.glob("*.flac")), strict=False):
+        folder.mkdir()
+        shutil.copy(clip, folder)
+    return folders
+
+
+def test_convert(tmp_path: Path, source: Path, voices: tuple[Path, Path]) -> None:
+    run(EXAMPLES / "convert.py", source, voices[0], "out.wav", cwd=tmp_path)
+    assert seconds(tmp_path / "out.wav") == pytest.approx(2.0, abs=0.04)
+
+
+def test_batch(tmp_path: Path, source: Path, voices: tuple[Path, Path]) -> None:
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    wave, rate = sf.read(source)
+    sf.write(sources / "one.wav", wave[:rate], rate)
+    sf.write(sources / "two.wav", wave, rate)
+    run(EXAMPLES / "batch.py", voices[0], sources, "out", cwd=tmp_path)
+    assert seconds(tmp_path / "out/one.wav") == pytest.approx(1.0, abs=0.04)
+    assert seconds(tmp_path / "out/two.wav") == pytest.approx(2.0, abs=0.04)
+
+
+def test_blend(tmp_path: Path, source: Path, voices: tuple[Path, Path]) -> None:
+    run(EXAMPLES / "blend.py", source, *voices, "out", cwd=tmp_path)
+    made = sorted((tmp_path / "out").iterdir())
+    names = ["blend_0.25", "blend_0.5", "blend_0.75", "lam_0.0", "lam_0.5", "lam_1.0"]
+    assert [path.stem for path in made] == names
+    assert len({path.read_bytes() for path in made}) == len(names)  # no two sound the same
+
+
+def test_published_preset(
+    tmp_path: Path, source: Path, voices: tuple[Path, Path], parity: Path
+) -> None:
+    run(
+        EXAMPLES / "published_preset.py",
+        *(source, voices[0], "out.wav"),
+        *("--encoder", parity / "wavlm_tiny.pt"),
+        *("--vocoder", parity / "hifigan_tiny.pt"),
+        *("--vocoder-config", parity / "hifigan_tiny.json"),
+        cwd=tmp_path,
+    )
+    assert seconds(tmp_path / "out.wav") == pytest.approx(2.0, abs=0.04)
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of one language in README.md."""
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, source: Path) -> None:
+    audio = tmp_path / "examples/audio"
+    (audio / "target").mkdir(parents=True)
+    shutil.copy(source, audio / "source.wav")
+    for clip in TARGET.glob("vm-*.flac"):  # some, to be quick
+        shutil.copy(clip, audio / "target")
+    (tmp_path / "readme.py").write_text("\n".join(blocks("python")), encoding="utf-8")
+    run("readme.py", cwd=tmp_path)
+
+
+def commands() -> list[str]:
+    text = "\n".join(blocks("sh")).replace("\\\n", " ")
+    lines = [part.split("#")[0].strip() for line in text.splitlines() for part in line.split("&&")]
+    return sorted({line for line in lines if line.startswith("knnvc ")})
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(commands()) > 10
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_commands_of_the_readme_exist(command: str) -> None:
+    name, *rest = shlex.split(command)[1:]
+    found = cli.commands[name]
+    if isinstance(found, click.Group):
+        name, *rest = rest
+        found = found.commands[name]
+    found.make_context(name, rest)  # parses, and raises UsageError for an unknown option

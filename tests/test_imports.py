@@ -1,0 +1,69 @@
+"""What importing costs: help has to be instant, so the heavy modules wait until they are needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import knnvc
+
+HEAVY = {"torch", "torchaudio", "numpy", "transformers", "librosa", "faiss", "soundfile", "pyworld"}
+
+
+def python(code: str, folder: Path) -> str:
+    """Run `code` in a new interpreter away from the repository; what it prints."""
+    package = str(Path(knnvc.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "import knnvc; dir(knnvc)",
+        "import knnvc.preset, knnvc.errors, knnvc.files",
+        "from knnvc.cli import cli; run('--help')",
+        "from knnvc.cli import cli; run('--version')",
+        "from knnvc.cli import cli; run('convert', '--help')",
+        "from knnvc.cli import cli; run('preset', 'list')",
+        "from knnvc.cli import cli; run('convert', 'missing.wav', '--ref', '.')",
+        "from knnvc.cli import cli; run('convert', '.', '--ref', '.', '--lam', '3')",
+    ],
+)
+def test_nothing_heavy_is_imported(what: str, tmp_path: Path) -> None:
+    prelude = (
+        "import sys\n"
+        "def run(*args):\n"
+        "    try: cli.main(list(args), prog_name='knnvc')\n"
+        "    except SystemExit: pass\n"
+    )
+    report = f"\nprint('IMPORTED', *({HEAVY} & sys.modules.keys()))"
+    printed = python(prelude + what + report, tmp_path)
+    assert printed.splitlines()[-1] == "IMPORTED"
+
+
+def test_public_names_arrive_when_used() -> None:
+    for name in knnvc.__all__:
+        assert getattr(knnvc, name) is not None
+    assert len(knnvc.__all__) <= 10
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        knnvc.nothing  # noqa: B018
+
+
+def test_inference_needs_no_training_code(tmp_path: Path) -> None:
+    code = "import sys, knnvc.pipeline\nprint([m for m in sys.modules if 'knnvc.training' in m])"
+    assert python(code, tmp_path).strip() == "[]"

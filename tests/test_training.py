@@ -1,0 +1,293 @@
+"""The recipe of `mini` from nothing, shortened, on speech-like sounds of two made-up speakers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from click.testing import CliRunner
+from torch import Tensor, nn
+
+from knnvc.checkpoints import read_tensors
+from knnvc.encoder import Columns, Encoder, MelWavLM, MelWavLMConfig, load_network
+from knnvc.errors import KnnvcError
+from knnvc.pipeline import VoiceConverter
+from knnvc.source_filter import SourceFilterConfig
+from knnvc.training.__main__ import recipe
+from knnvc.training.data import (
+    IGNORED,
+    MINI_ENCODER,
+    PHONES,
+    f0_track,
+    frame_states,
+    load_corpus,
+    segments,
+)
+from knnvc.training.encoder import EncoderOptions, train_encoder
+from knnvc.training.package import package_mini
+from knnvc.training.prematch import prematch, read_prematched
+from knnvc.training.runs import cosine_rate
+from knnvc.training.vocoder import VocoderOptions, train_vocoder
+
+RATE = 16_000
+ENCODER = MelWavLMConfig(
+    hidden=32, layers=2, heads=2, feed_forward=64, pitch_layer=1, states=MINI_ENCODER.states
+)
+VOCODER = SourceFilterConfig(channels=16, layers=1)
+SPEAKERS = {"high": 220.0, "low": 110.0, "af_nova": 180.0}  # the last is one of those held out
+
+
+def sing(f0: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """Harmonics with a moving spectrum, between two stretches of near silence."""
+    at = np.arange(int(seconds * RATE)) / RATE
+    formant = 700 + 500 * np.sin(2 * np.pi * at * rng.uniform(1, 3))
+    wave = sum(
+        np.exp(-(((n * f0 - formant) / 900) ** 2)) * np.sin(2 * np.pi * n * f0 * at)
+        for n in range(1, 16)
+    )
+    wave = wave * ((at > 0.2) & (at < seconds - 0.2)) + 1e-3 * rng.normal(size=len(at))
+    return (0.5 * wave / np.abs(wave).max()).astype(np.float32)
+
+
+def alignment(name: str, speaker: str, seconds: float) -> dict[str, object]:
+    """Silence, three vowels, silence, in Kokoro's 25 ms units."""
+    vowel = int((seconds - 0.4) / 0.025 / 3)
+    return {
+        "file": name,
+        "speaker": speaker,
+        "text": "aou",
+        "phones": ["a", "ˈ", "o", "ː", "u"],
+        "durations": [8, vowel, 1, vowel - 2, 1, vowel, 8],
+        "seconds": seconds,
+    }
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    records = []
+    for speaker, f0 in SPEAKERS.items():
+        (folder / speaker).mkdir()
+        for number in range(3 if speaker != "af_nova" else 1):
+            name, seconds = f"{speaker}/{speaker}_{number:03d}.flac", 1.6 + 0.2 * number
+            sf.write(folder / name, sing(f0, seconds, rng), RATE)
+            records.append(alignment(name, speaker, seconds))
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
+    (folder / "alignments-0.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained_encoder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoder")
+    options = EncoderOptions(steps=2, batch=2, frames=40, report_every=1)
+    return train_encoder(corpus, folder, options, ENCODER)
+
+
+def load_encoder(path: Path) -> Encoder:
+    state, _ = read_tensors(path)
+    single = {name: tensor.float() for name, tensor in state.items()}
+    return Encoder(load_network("mel-wavlm", ENCODER.to_dict(), single, ENCODER.layers, 0))
+
+
+def test_segments_give_stress_and_length_to_their_phones() -> None:
+    phones = ["h", "ˈ", "i", "ː", " ", "d", "!"]
+    durations = [4, 2, 1, 3, 2, 1, 2, 5, 6]
+    units = [(phone, round(seconds / 0.025)) for phone, seconds in segments(phones, durations)]
+    assert units == [
+        ("sil", 4),  # padding at the start
+        ("h", 2),
+        ("i", 6),  # with the stress before it and the length mark after it
+        (None, 1),  # a space falls inside speech: its frames say nothing
+        ("d", 2),
+        ("sil", 5),
+        ("sil", 6),
+    ]
+
+
+def test_frame_states_of_a_hand_made_example() -> None:
+    # 75 ms silence, 150 ms of "a", 50 ms space, 25 ms of an unknown sign, 75 ms silence.
+    record = {"phones": ["a", " ", "@"], "durations": [3, 6, 2, 1, 3]}
+    first = 1 + 3 * PHONES.index("a")
+    # A frame belongs to where its centre falls (10, 30, 50 ms...); a phone has three states.
+    expected = [0] * 4  # up to 75 ms: 10, 30, 50, 70
+    expected += [first] * 2  # up to 125 ms: 90, 110
+    expected += [first + 1] * 3  # up to 175 ms: 130, 150, 170
+    expected += [first + 2] * 2  # up to 225 ms: 190, 210
+    expected += [IGNORED] * 4  # up to 300 ms: 230, 250, 270, 290
+    expected += [0] * 4  # up to 375 ms: 310, 330, 350, 370
+    states = frame_states(record, 19)
+    assert states.tolist() == expected
+
+
+def test_frame_states_stop_where_the_audio_does() -> None:
+    states = frame_states({"phones": ["a"], "durations": [2, 6, 2]}, 4)
+    assert len(states) == 4
+    assert (states != IGNORED).all()
+
+
+def test_f0_track_hears_a_tone_and_silence() -> None:
+    at = np.arange(RATE) / RATE
+    tone = sum(np.sin(2 * np.pi * n * 150 * at) / n for n in range(1, 8)).astype(np.float32)
+    assert np.median(f0_track(tone / 4, 50)[5:45]) == pytest.approx(150, rel=0.01)
+    assert not f0_track(np.zeros(RATE, dtype=np.float32), 50).any()
+
+
+def test_load_corpus_caches_what_it_computes(corpus: Path) -> None:
+    network = MelWavLM(ENCODER)
+    utterances = load_corpus(corpus, network)
+    assert [u.speaker for u in utterances] == ["af_nova", *["high"] * 3, *["low"] * 3]
+    for utterance in utterances:
+        frames = len(utterance.f0)
+        assert utterance.mel.shape == (2 * frames, ENCODER.mels)
+        assert utterance.states.shape == (frames,)
+        voiced = utterance.f0[utterance.f0 > 0]
+        assert np.median(voiced) == pytest.approx(SPEAKERS[utterance.speaker], rel=0.02)
+        assert utterance.states[frames // 2] // 3 == (1 + 3 * PHONES.index("o")) // 3
+        assert (corpus / utterance.file).with_suffix(".npz").exists()
+    again = load_corpus(corpus, network)
+    assert all(np.array_equal(a.mel, b.mel) for a, b in zip(utterances, again, strict=True))
+
+
+def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KnnvcError, match="no aligned speech"):
+        train_encoder(tmp_path, tmp_path / "run", EncoderOptions(steps=1), ENCODER)
+
+
+def test_training_the_encoder_writes_a_log_and_weights(trained_encoder: Path) -> None:
+    rows = [json.loads(x) for x in (trained_encoder.parent / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(np.isfinite(row["phone"]) and 0 <= row["held_out_phone"] <= 1 for row in rows)
+    _, metadata = read_tensors(trained_encoder)
+    assert metadata["steps"] == "2"
+    features = load_encoder(trained_encoder).encode(torch.zeros(RATE))
+    assert features.shape == (49, 2 * ENCODER.mels + 2 + ENCODER.states)
+
+
+def test_training_resumes_from_the_checkpoint(corpus: Path, tmp_path: Path) -> None:
+    def train(steps: int, seed: int = 0) -> dict[str, Tensor]:
+        options = EncoderOptions(steps=steps, batch=2, frames=40, report_every=1, seed=seed)
+        return read_tensors(train_encoder(corpus, tmp_path, options, ENCODER))[0]
+
+    first = train(2)
+    # Nothing left to do, and another seed does not matter: the weights are those of the checkpoint.
+    unchanged = train(2, seed=1)
+    assert all(torch.equal(first[name], unchanged[name]) for name in first)
+    third = train(3)
+    assert any(not torch.equal(first[name], third[name]) for name in first)
+    rows = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert rows == [1, 2, 3]
+
+
+class Loudness(nn.Module):
+    """Every frame's feature is its mean amplitude, and all frames are equally near."""
+
+    columns = Columns(synth=slice(0, 1), match=slice(1, 3))
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        frames = waveform[:, :-80].reshape(1, -1, 320).mean(2)[..., None]
+        return torch.cat([frames, torch.ones(*frames.shape[:2], 2)], dim=2)
+
+
+def test_prematching_leaves_the_utterance_out(tmp_path: Path) -> None:
+    amplitude = {"a/0.flac": 0.1, "a/1.flac": 0.3, "b/0.flac": 0.5, "b/1.flac": 0.7}
+    amplitude["c/0.flac"] = 0.9  # alone: there is nothing to match it with
+    lines = []
+    for name, level in amplitude.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        sf.write(tmp_path / name, np.full(3280, level), RATE)
+        lines.append(json.dumps(alignment(name, name[0], 0.2)))
+    (tmp_path / "alignments-0.jsonl").write_text("\n".join(lines))
+    prematch(tmp_path, Encoder(Loudness()), tmp_path / "matched.safetensors", k=2)
+    matched = read_prematched(tmp_path / "matched.safetensors")
+    # Every frame comes from the other utterance of the same speaker.
+    other = {"a/0.flac": 0.3, "a/1.flac": 0.1, "b/0.flac": 0.7, "b/1.flac": 0.5}
+    assert matched.keys() == other.keys()
+    for name, level in other.items():
+        assert matched[name].shape == (10, 1)
+        assert matched[name] == pytest.approx(level, abs=1e-3)
+
+
+def test_the_recipe_from_prematching_to_a_converted_voice(
+    corpus: Path, trained_encoder: Path, tmp_path: Path
+) -> None:
+    encoder = load_encoder(trained_encoder)
+    matched = tmp_path / "matched.safetensors"
+    prematch(corpus, encoder, matched)
+    found = read_prematched(matched)
+    assert sorted(found) == [f"{who}/{who}_00{n}.flac" for who in ("high", "low") for n in range(3)]
+    own = encoder.encode(torch.from_numpy(sf.read(corpus / "low/low_000.flac")[0]).float())
+    pitch = encoder.columns.pitch
+    assert pitch is not None
+    kept = torch.from_numpy(found["low/low_000.flac"]).float()[:, pitch : pitch + 2]
+    assert torch.allclose(kept, own[:, pitch : pitch + 2], atol=0.01)  # stored in half precision
+
+    options = VocoderOptions(
+        steps=2,
+        adversarial_from=1,
+        batch=2,
+        frames=36,
+        prematched_share=1.0,
+        channels=2,
+        report_every=1,
+    )
+    vocoder = train_vocoder(corpus, tmp_path / "vocoder", options, matched, VOCODER)
+    rows = [json.loads(x) for x in (tmp_path / "vocoder/log.jsonl").read_text().splitlines()]
+    assert rows[0].keys() < rows[1].keys()
+    assert {"critics", "adversarial", "matching"} <= rows[1].keys()  # from the second step on
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+
+    preset = package_mini(trained_encoder, vocoder, tmp_path / "preset", "tiny", ENCODER, VOCODER)
+    assert preset.provenance["encoder_steps"] == preset.provenance["vocoder_steps"] == "2"
+    converter = VoiceConverter.from_preset(tmp_path / "preset", device="cpu")
+    waveform, rate = converter.convert(corpus / "low/low_002.flac", corpus / "high")
+    assert rate == RATE
+    assert abs(len(waveform) - 2 * RATE) <= 2 * 320
+    assert np.isfinite(waveform).all()
+    assert np.abs(waveform).max() > 0.01
+
+
+def test_too_short_utterances_are_refused(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(KnnvcError, match="no utterance is longer"):
+        train_vocoder(corpus, tmp_path, VocoderOptions(steps=1, frames=500), config=VOCODER)
+
+
+def test_learning_rate_warms_up_and_falls() -> None:
+    rates = [cosine_rate(step, 1000, 1.0, warmup=100, floor=0.1) for step in range(1001)]
+    assert rates[0] == pytest.approx(0.01)
+    assert max(rates) == rates[99] == 1.0
+    assert rates[1000] == pytest.approx(0.1)
+
+
+class TestCommands:
+    def run(self, *args: str | Path) -> object:
+        return CliRunner().invoke(recipe, [str(a) for a in args])
+
+    def test_the_configuration_of_mini_is_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[EncoderOptions] = []
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps({"encoder": {"steps": 2400, "batch": 6}, "vocoder": {}}))
+
+        def train(_corpus: Path, out: Path, options: EncoderOptions) -> Path:
+            seen.append(options)
+            return out
+
+        monkeypatch.setattr("knnvc.training.__main__.train_encoder", train)
+        done = self.run("encoder", "--config", config, "--batch", 3, "--bf16", "--rate", "0.1")
+        assert done.exit_code == 0, done.output
+        assert seen == [EncoderOptions(steps=2400, batch=3, bf16=True, rate=0.1)]
+
+    @pytest.mark.parametrize("text", ['{"encoder": {"stepz": 3}}', "[]", "{"])
+    def test_a_wrong_configuration_is_refused(self, tmp_path: Path, text: str) -> None:
+        config = tmp_path / "config.json"
+        config.write_text(text)
+        done = self.run("encoder", "--config", config)
+        assert isinstance(done.exception, KnnvcError)
+        assert str(config) in str(done.exception)

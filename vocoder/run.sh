@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# The whole recipe of the preset `mini`, from nothing to a preset folder. Every step resumes: after
+# an interruption, run the same command again. Other values: vocoder/run.sh my-config.json
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+config=${1:-vocoder/configs/mini.json}
+step() { printf '\n=== %s\n' "$*"; "${PYTHON:-python3}" -m knnvc.training "$@"; }
+
+step corpus --corpus corpus --config "$config"
+step encoder --corpus corpus --out runs/encoder --config "$config"
+step prematch --corpus corpus --encoder runs/encoder/encoder.safetensors --out runs/matched.safetensors
+step vocoder --corpus corpus --prematched runs/matched.safetensors --out runs/vocoder --config "$config"
+step package --encoder runs/encoder/encoder.safetensors --vocoder runs/vocoder/vocoder.safetensors \
+    --out runs/mini
