@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from knnvc.acoustic_space import AcousticSpace, AcousticSpaceOptions, Statistics
 from knnvc.audio import (
     HOP,
     SAMPLE_RATE,
@@ -37,13 +38,20 @@ from knnvc.audio import (
     write_audio,
 )
 from knnvc.checkpoints import read_tensors
-from knnvc.encoder import WINDOW, Encoder, fingerprint, load_huggingface, load_network
+from knnvc.encoder import (
+    WINDOW,
+    Encoder,
+    MelWavLM,
+    fingerprint,
+    load_huggingface,
+    load_network,
+)
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.hifigan import HifiGan, HifiGanConfig
 from knnvc.matching import Index, blend, check_k, check_lam, check_weighting, select, weigh
 from knnvc.matching_set import SUFFIX, MatchingSet, SetInfo, merge
 from knnvc.matching_set import load as load_set
-from knnvc.pitch import move_pitch, pitch_space, pitch_statistics
+from knnvc.pitch import pitch_statistics
 from knnvc.preset import Preset, find_preset
 from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
 from knnvc.vocoder import Vocoder, griffin_lim, world
@@ -122,11 +130,8 @@ class VoiceConverter:
         self.k: int = matching.get("k", 4)
         self.lam: float = matching.get("lam", 1.0)
         self.weighting: str = matching.get("weighting", "mean")
-        self._pitch_weights = (
-            matching.get("pitch_weight", 0.0),
-            matching.get("voicing_weight", 0.0),
-        )
-        self._indices: WeakKeyDictionary[MatchingSet, Index] = WeakKeyDictionary()
+        self.space = _acoustic_space(preset, encoder)
+        self._targets: WeakKeyDictionary[MatchingSet, _Target] = WeakKeyDictionary()
 
     @classmethod
     def from_preset(
@@ -371,9 +376,10 @@ class VoiceConverter:
     ) -> Tensor:
         """Replace every source frame by the target's nearest: `features` [T, D] -> [T, Ds].
 
-        With several weighted sets, `selected = Σ wᵢ·kNNᵢ`. Where the preset hears pitch, the
-        selected pitch is the source's contour moved into the target's range. See `ConvertOptions`
-        for `k`, `lam` and `weighting`.
+        With several weighted sets, `selected = Σ wᵢ·kNNᵢ`. A preset with an acoustic space (see
+        `knnvc.acoustic_space`; published kNN-VC has none) compares by more than the match columns,
+        and lets the selected frames follow the source's pitch and level, moved into the target's
+        range. See `ConvertOptions` for `k`, `lam` and `weighting`.
 
         Raises:
             UsageError: `k` or `lam` is out of range.
@@ -387,34 +393,31 @@ class VoiceConverter:
             [(matching_set, 1.0)] if isinstance(matching_set, MatchingSet) else list(matching_set)
         )
         columns = self.encoder.columns
-        source = features[:, columns.synth]
-        query = features[:, columns.match]
-        statistics = None if columns.pitch is None else pitch_statistics(query)
+        source, query = features[:, columns.synth], features[:, columns.match]
+        own = self.space.statistics(source, query) if self.space else None
+        if self.space and own:
+            query = self.space.vectors(source, query, own)
         selected: Tensor | None = None
         for one, weight in voices:
             one.check_encoder(self.fingerprint, self.preset.name)
-            space = query
-            if statistics is not None:
-                space = pitch_space(query, statistics, *self._pitch_weights)
-            distances, indices = self._index(one).search(space, k)
+            target = self._target(one)
+            distances, indices = target.index.search(query, k)
             frames = select(one.synth, indices, weigh(distances, weighting))
-            if statistics is not None and columns.pitch is not None:
-                at = columns.pitch - (columns.synth.start or 0)
-                target = statistics if one.pitch is None else one.pitch
-                frames[:, at] = move_pitch(source[:, at], statistics, target)
-                frames[:, at + 1] = source[:, at + 1]
+            if self.space and own and target.statistics:
+                frames = self.space.finish(frames, source, own, target.statistics)
             selected = frames * weight if selected is None else selected + frames * weight
         assert selected is not None
         return blend(selected, source, lam)
 
-    def _index(self, one: MatchingSet) -> Index:
-        if one not in self._indices:
-            match = one.match
-            if self.encoder.columns.pitch is not None:
-                statistics = torch.full((2,), math.nan) if one.pitch is None else one.pitch
-                match = pitch_space(match, statistics, *self._pitch_weights)
-            self._indices[one] = Index(match)
-        return self._indices[one]
+    def _target(self, one: MatchingSet) -> _Target:
+        """What is derived from a matching set, kept as long as the set is."""
+        if one not in self._targets:
+            match, statistics = one.match, None
+            if self.space:
+                statistics = self.space.statistics(one.synth, match)
+                match = self.space.vectors(one.synth, match, statistics, one.frame_start)
+            self._targets[one] = _Target(Index(match), statistics)
+        return self._targets[one]
 
     def vocode(self, features: Tensor, progress: Progress | None = None) -> Tensor:
         """Turn frames [T, Ds] into a waveform [T · 320].
@@ -500,6 +503,27 @@ def choose_device(device: str) -> torch.device:
     if (kind == "cuda" and int(number or 0) >= cuda) or (kind == "mps" and not mps):
         raise UsageError(f"device {device!r} is not available here: use --device auto")
     return torch.device(device)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """An index, and the statistics of the speaker if the preset has an acoustic space."""
+
+    index: Index
+    statistics: Statistics | None
+
+
+def _acoustic_space(preset: Preset, encoder: Encoder) -> AcousticSpace | None:
+    settings = preset.matching.get("space")
+    if settings is None:
+        return None
+    if not isinstance(encoder.network, MelWavLM):
+        raise KnnvcError(
+            f"preset {preset.name!r} has an acoustic space, which only mel-wavlm encoders serve: "
+            'remove "space" from its matching settings'
+        )
+    config = encoder.network.config
+    return AcousticSpace(AcousticSpaceOptions.from_dict(settings), config.mels, config.substeps)
 
 
 def _load_encoder(preset: Preset) -> nn.Module:

@@ -40,7 +40,7 @@ _ENCODER_RATE = 16_000  # Hz: every supported encoder hears 16 kHz
 
 _ENCODER_KEYS = frozenset({"type", "weights", "config", "match_layer", "synth_layer"})
 _MATCHING_KEYS = frozenset({"k", "weighting", "lam"})
-_PITCH_KEYS = frozenset({"pitch_weight", "voicing_weight"})  # optional: of encoders that hear pitch
+_SPACE = "space"  # optional: options of knnvc.acoustic_space
 _VOCODER_KEYS = frozenset({"type", "weights", "config"})
 
 
@@ -56,7 +56,7 @@ class Preset:
         encoder: type, weights (file name), config, match_layer and synth_layer (transformer
             layers, 1 is the first). Type "huggingface" has no weights but a name in its config.
         matching: k (neighbours), weighting ("mean" or "distance") and lam (0 to 2), the defaults;
-            pitch_weight and voicing_weight where the encoder hears pitch.
+            space (`knnvc.acoustic_space`) where the encoder gives what that needs.
         vocoder: type, weights (file name) and config.
         text_frontend: Settings of the text front end, or None.
         licence: Of the preset as a whole.
@@ -275,7 +275,7 @@ def _check(values: dict[str, Any]) -> None:
     encoder, matching, vocoder = values["encoder"], values["matching"], values["vocoder"]
     fetched = encoder.get("type") == "huggingface"
     _check_keys("encoder", encoder, _ENCODER_KEYS - {"weights"} if fetched else _ENCODER_KEYS)
-    _check_keys("matching", matching, _MATCHING_KEYS, _PITCH_KEYS)
+    _check_keys("matching", matching, _MATCHING_KEYS, {_SPACE})
     _check_keys("vocoder", vocoder, _VOCODER_KEYS)
     _check_that(
         encoder["type"] in ENCODER_TYPES, f"encoder type must be one of {', '.join(ENCODER_TYPES)}"
@@ -300,8 +300,7 @@ def _check(values: dict[str, Any]) -> None:
         matching["weighting"] in WEIGHTINGS, f"weighting must be one of {', '.join(WEIGHTINGS)}"
     )
     _check_that(_is_number(matching["lam"], LARGEST_LAM), "lam must be a number from 0 to 2")
-    for key in _PITCH_KEYS & set(matching):
-        _check_that(_is_number(matching[key], math.inf), f"{key} must be a number from 0")
+    _check_that(isinstance(matching.get(_SPACE, {}), dict), f"{_SPACE} must be an object")
 
 
 def _check_keys(

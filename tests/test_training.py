@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor, nn
 
+from knnvc.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.checkpoints import read_tensors
 from knnvc.encoder import Columns, Encoder, MelWavLM, MelWavLMConfig, load_network
 from knnvc.errors import KnnvcError
@@ -218,7 +219,8 @@ def test_the_recipe_from_prematching_to_a_converted_voice(
 ) -> None:
     encoder = load_encoder(trained_encoder)
     matched = tmp_path / "matched.safetensors"
-    prematch(corpus, encoder, matched)
+    space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps)
+    prematch(corpus, encoder, matched, space=space)
     found = read_prematched(matched)
     assert sorted(found) == [f"{who}/{who}_00{n}.flac" for who in ("high", "low") for n in range(3)]
     own = encoder.encode(torch.from_numpy(sf.read(corpus / "low/low_000.flac")[0]).float())

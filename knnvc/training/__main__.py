@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import click
 
+from knnvc.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.checkpoints import read_tensors
 from knnvc.encoder import Encoder, load_network
 from knnvc.errors import KnnvcError, UsageError
@@ -114,14 +115,9 @@ def prematch_command(corpus: Path, encoder: Path, out: Path) -> None:
         0,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    prematch(
-        corpus,
-        Encoder(network),
-        out,
-        MINI_MATCHING["k"],
-        MINI_MATCHING["pitch_weight"],
-        MINI_MATCHING["voicing_weight"],
-    )
+    options = AcousticSpaceOptions.from_dict(MINI_MATCHING["space"])
+    space = AcousticSpace(options, MINI_ENCODER.mels, MINI_ENCODER.substeps)
+    prematch(corpus, Encoder(network), out, MINI_MATCHING["k"], space)
     click.echo(out)
 
 

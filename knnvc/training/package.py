@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from knnvc.acoustic_space import AcousticSpaceOptions
 from knnvc.checkpoints import read_tensors
 from knnvc.encoder import MelWavLMConfig
 from knnvc.files import sha256_file
@@ -19,8 +20,7 @@ MINI_MATCHING: dict[str, Any] = {
     "k": 4,
     "weighting": "mean",
     "lam": 1.0,
-    "pitch_weight": 0.15,
-    "voicing_weight": 0.3,
+    "space": dataclasses.asdict(AcousticSpaceOptions()),
 }
 LICENCE = "Apache-2.0"
 

@@ -10,57 +10,52 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import soundfile as sf
 import torch
 from safetensors.numpy import load_file, save_file
 
+from knnvc.acoustic_space import AcousticSpace
 from knnvc.encoder import Encoder
 from knnvc.matching import search, select, weigh
-from knnvc.pitch import pitch_space, pitch_statistics
 from knnvc.training.kokoro import HELD_OUT, read_alignments
 
 
 def prematch(
-    corpus: Path,
-    encoder: Encoder,
-    out: Path,
-    k: int = 4,
-    pitch_weight: float = 0.15,
-    voicing_weight: float = 0.3,
+    corpus: Path, encoder: Encoder, out: Path, k: int = 4, space: AcousticSpace | None = None
 ) -> None:
     """Write matched synthesis features of all training speakers to `out` (safetensors, float16).
 
-    Tensors are named after the audio files and hold [T, Ds]; where the encoder hears pitch, the
-    pitch and voicing columns stay the utterance's own, because conversion moves the source's
-    contour instead of averaging the neighbours'.
+    Tensors are named after the audio files and hold [T, Ds]. With an acoustic `space` the frames
+    are selected and finished as in a conversion, the utterance's own speaker being the target.
     """
     by_speaker: dict[str, list[str]] = defaultdict(list)
     for record in read_alignments(corpus):
         if record["speaker"] not in HELD_OUT:
             by_speaker[record["speaker"]].append(record["file"])
     columns = encoder.columns
-    tensors: dict[str, np.ndarray] = {}
+    tensors: dict[str, npt.NDArray[np.float16]] = {}
     for number, (speaker, files) in enumerate(sorted(by_speaker.items()), 1):
-        encoded = []
+        match, synth = [], []
         for file in files:
             wave, _ = sf.read(corpus / file, dtype="float32")
-            encoded.append(encoder.encode(torch.from_numpy(wave)))
-        match = [features[:, columns.match] for features in encoded]
-        if columns.pitch is not None:
-            statistics = pitch_statistics(torch.cat(match))
-            match = [pitch_space(m, statistics, pitch_weight, voicing_weight) for m in match]
-        synth = [features[:, columns.synth] for features in encoded]
+            features = encoder.encode(torch.from_numpy(wave))
+            match.append(features[:, columns.match])
+            synth.append(features[:, columns.synth])
+        vectors, statistics = match, None
+        if space:
+            statistics = space.statistics(torch.cat(synth), torch.cat(match))
+            vectors = [space.vectors(*pair, statistics) for pair in zip(synth, match, strict=True)]
         for index, file in enumerate(files):
             others = [other for other in range(len(files)) if other != index]
-            if sum(len(match[other]) for other in others) < k:
+            if sum(len(vectors[other]) for other in others) < k:
                 continue
-            pool = torch.cat([match[other] for other in others])
-            source = torch.cat([synth[other] for other in others])
-            distances, indices = search(match[index], pool, k)
-            chosen = select(source, indices, weigh(distances, "mean"))
-            if columns.pitch is not None:
-                at = columns.pitch
-                chosen[:, at : at + 2] = synth[index][:, at : at + 2]
+            pool = torch.cat([vectors[other] for other in others])
+            distances, indices = search(vectors[index], pool, k)
+            frames = torch.cat([synth[other] for other in others])
+            chosen = select(frames, indices, weigh(distances, "mean"))
+            if space and statistics:
+                chosen = space.finish(chosen, synth[index], statistics, statistics)
             tensors[file] = chosen.half().numpy()
         print(f"prematched {number} of {len(by_speaker)} speakers ({speaker})", flush=True)
     temporary = out.with_suffix(".tmp")

@@ -1,0 +1,183 @@
+"""Matching and finishing for encoders that give spectra, pitch and phone posteriors (`mini`).
+
+Posteriors alone say which phone a frame is, not how it is spoken: neighbours chosen by them jump in
+level, timbre and position inside the phone, and the result is unintelligible. Three things mend
+that, each normalised by the statistics of either speaker, so that the voice itself does not count:
+
+- the vectors compared also hold the phones around a frame, its coarse spectral envelope, its pitch;
+- the envelope of the selected frames is moved a part of the way to the source's, and their level
+  all of it (per-speaker mean and variance normalisation, as in speech recognition);
+- the pitch is the source's contour in the target's range.
+
+Published kNN-VC does none of this; WavLM's features carry their context themselves.
+
+N or M frames. Synthesis columns: `substeps · mels` log-mel values, log2 f0, voicing. Match columns:
+log2 f0, voicing, √posterior of silence, then √posteriors of three states for each phone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from knnvc.errors import KnnvcError
+from knnvc.pitch import move_pitch, pitch_space, pitch_statistics
+
+LEAST_SPEECH = 25  # frames (0.5 s): with fewer, statistics are taken over everything
+LEAST_SPREAD = 0.1  # of an envelope band, in units of the log-mel
+
+
+@dataclass(frozen=True)
+class AcousticSpaceOptions:
+    """What counts in the distance, and how far the selected frames follow the source.
+
+    Attributes:
+        pitch_weight: of the normalised pitch of voiced frames.
+        voicing_weight: of the probability of voicing.
+        envelope_weight: of the normalised envelope; the posteriors weigh 1.
+        context: (offset in frames, weight) of the neighbouring frames' phones.
+        envelope_transfer: 0 keeps the selected envelope, 1 takes the source's, normalised.
+        energy_transfer: the same for the level.
+        bands: of the envelope.
+    """
+
+    pitch_weight: float = 0.15
+    voicing_weight: float = 0.3
+    envelope_weight: float = 3.0
+    context: tuple[tuple[int, float], ...] = ((-4, 0.5), (-2, 0.7), (2, 0.7), (4, 0.5))
+    envelope_transfer: float = 0.35
+    energy_transfer: float = 1.0
+    bands: int = 20
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AcousticSpaceOptions:
+        """Build from a preset's JSON; unknown keys are errors.
+
+        Raises:
+            KnnvcError: a key is unknown, or the context is no list of pairs.
+        """
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise KnnvcError(f"unknown acoustic space settings: {', '.join(sorted(unknown))}")
+        try:
+            chosen = dict(values)
+            if "context" in chosen:
+                chosen["context"] = tuple((int(at), float(w)) for at, w in chosen["context"])
+            return cls(**chosen)
+        except (TypeError, ValueError) as error:
+            raise KnnvcError(f"the acoustic space settings are damaged: {error}") from error
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What is taken out of one speaker's frames and put back for another's.
+
+    `pitch` [2] as of `pitch_statistics`; `mean`, `spread` [bands] of the envelope; `level` [2] mean
+    and spread of the mean log-mel; all but pitch over frames of speech.
+    """
+
+    pitch: Tensor
+    mean: Tensor
+    spread: Tensor
+    level: Tensor
+
+
+class AcousticSpace:
+    """Turns features into vectors to compare, and selected frames into frames to synthesise.
+
+    Args:
+        options: weights.
+        mels: log-mel bands of one spectrum, a multiple of `options.bands`.
+        substeps: spectra in one frame.
+    """
+
+    def __init__(self, options: AcousticSpaceOptions, mels: int, substeps: int) -> None:
+        if mels % options.bands:
+            raise KnnvcError(f"{options.bands} envelope bands do not divide {mels} mel bands")
+        self.options = options
+        self.mels = mels
+        self.substeps = substeps
+
+    def statistics(self, synth: Tensor, match: Tensor) -> Statistics:
+        """Statistics of one speaker, from `synth` [N, Ds] and `match` [N, Dm]."""
+        speech = match[:, 2].square() < 0.5
+        if int(speech.sum()) < LEAST_SPEECH:
+            speech = torch.ones_like(speech)
+        spoken = synth[speech]
+        envelope, level = self._envelope(spoken), self._level(spoken)
+        return Statistics(
+            pitch=pitch_statistics(match),
+            mean=envelope.mean(0),
+            spread=envelope.std(0, correction=0).clamp(min=LEAST_SPREAD),
+            level=torch.stack([level.mean(), level.std(correction=0).clamp(min=LEAST_SPREAD)]),
+        )
+
+    def vectors(
+        self, synth: Tensor, match: Tensor, statistics: Statistics, starts: Tensor | None = None
+    ) -> Tensor:
+        """Vectors [N, Dv] to compare by cosine.
+
+        `starts` [F] are the first frames of the recordings that were joined: phones do not count
+        as context across such a seam. None means one recording.
+        """
+        phones = _phones(match)
+        parts = [match[:, 2:].float()]
+        recording = torch.zeros(len(match), dtype=torch.int64)
+        if starts is not None:
+            recording[starts[(starts > 0) & (starts < len(match))]] = 1
+            recording = recording.cumsum(0)
+        frames = torch.arange(len(match))
+        for offset, weight in self.options.context:
+            at = (frames + offset).clamp(0, len(match) - 1)
+            inside = (at == frames + offset) & (recording[at] == recording)
+            at = torch.where(inside, at, frames)
+            parts.append(weight * phones[at])
+        options = self.options
+        envelope = (self._envelope(synth) - statistics.mean) / statistics.spread
+        parts.append(envelope.clamp(-4, 4) * (options.envelope_weight / options.bands**0.5))
+        pitch = pitch_space(
+            match[:, :2], statistics.pitch, options.pitch_weight, options.voicing_weight
+        )
+        return torch.cat([*parts, pitch], dim=1)
+
+    def finish(
+        self, selected: Tensor, source: Tensor, own: Statistics, target: Statistics
+    ) -> Tensor:
+        """Let `selected` [M, Ds] follow `source` [M, Ds] in pitch, level and, in part, envelope.
+
+        `own` and `target` are the statistics of the source's and of the target's speaker.
+        """
+        done = selected.clone()
+        width = self.mels * self.substeps
+        wanted = (self._envelope(source) - own.mean) / own.spread * target.spread + target.mean
+        shift = self.options.envelope_transfer * (wanted - self._envelope(selected))
+        shift = shift.repeat_interleave(self.mels // self.options.bands, dim=1)
+        done[:, :width] += shift.repeat(1, self.substeps)
+        level = (self._level(source) - own.level[0]) / own.level[1] * target.level[1]
+        level = level + target.level[0] - self._level(done)
+        done[:, :width] += self.options.energy_transfer * level[:, None]
+        done[:, width] = move_pitch(source[:, width], own.pitch, target.pitch)
+        done[:, width + 1] = source[:, width + 1]
+        return done
+
+    def _envelope(self, synth: Tensor) -> Tensor:
+        """Coarse log-mel envelope [N, bands], mean over the frame."""
+        spectra = synth[:, : self.mels * self.substeps].float()
+        pooled = functional.avg_pool1d(spectra[:, None], self.mels // self.options.bands)[:, 0]
+        return pooled.reshape(len(synth), self.substeps, self.options.bands).mean(1)
+
+    def _level(self, synth: Tensor) -> Tensor:
+        """Mean log-mel [N]."""
+        return synth[:, : self.mels * self.substeps].float().mean(1)
+
+
+def _phones(match: Tensor) -> Tensor:
+    """√posteriors of silence and of every phone [N, 1 + phones], summed over a phone's states."""
+    probability = match[:, 2:].float().square()
+    phones = probability[:, 1:].reshape(len(match), -1, 3).sum(2)
+    return torch.cat([probability[:, :1], phones], dim=1).clamp(min=0).sqrt()
