@@ -48,7 +48,7 @@ class AcousticSpaceOptions:
 
     pitch_weight: float = 0.15
     voicing_weight: float = 0.3
-    envelope_weight: float = 3.0
+    envelope_weight: float = 4.0
     context: tuple[tuple[int, float], ...] = ((-4, 0.5), (-2, 0.7), (2, 0.7), (4, 0.5))
     envelope_transfer: float = 0.35
     energy_transfer: float = 1.0

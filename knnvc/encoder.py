@@ -345,8 +345,11 @@ def load_network(
                 raise RuntimeError(f"{[*missing, *unexpected][0]}")
             return SslNetwork(model, match_layer, synth_layer)
     except (RuntimeError, TypeError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise KnnvcError(f"the encoder's weights do not fit its configuration: {first}") from error
+        detail = str(error).splitlines()[-1].strip()
+        raise KnnvcError(
+            f"the encoder's weights do not fit its configuration ({detail}); "
+            "get, import or train the preset again"
+        ) from error
     valid = ", ".join(("mel-wavlm", *FAMILIES))
     raise KnnvcError(f"unknown encoder type {kind!r}; valid types are {valid}")
 
