@@ -336,7 +336,7 @@ def load_network(
             return network
         if kind in FAMILIES:
             model = _build_transformer(kind, config)
-            kept = _layers_of(state, max(1, match_layer, synth_layer))
+            kept = first_layers(state, max(1, match_layer, synth_layer))
             model.encoder.layers = model.encoder.layers[: max(1, match_layer, synth_layer)]  # type: ignore[union-attr,index]
             missing, unexpected = model.load_state_dict(kept, strict=False)
             # The last layer norm is not part of the features and may be left out of a preset.
@@ -358,8 +358,8 @@ def _final_norm(names: list[str]) -> list[str]:
     return [name for name in names if name.startswith("encoder.layer_norm.")]
 
 
-def _layers_of(state: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-    """Only the transformer layers that are run."""
+def first_layers(state: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Leave out the weights of all transformer layers after the first `count`."""
     prefix = "encoder.layers."
     return {
         name: tensor

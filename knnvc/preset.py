@@ -365,6 +365,8 @@ def import_published(
         UsageError: A file is missing, the layer does not exist, or `out` is in the way.
         KnnvcError: A file is damaged or the two do not fit each other, or writing failed.
     """
+    from knnvc.encoder import first_layers
+
     encoder, vocoder, out = Path(encoder), Path(vocoder), Path(out)
     _check_out(out, force)
     if name is not None and not name.strip():
@@ -375,7 +377,7 @@ def import_published(
     if not _is_whole(layer) or layer > depth:
         raise UsageError(f"{encoder} has the layers 1 to {depth}: choose one of them, not {layer}")
     wavlm["num_hidden_layers"] = layer
-    encoder_state = _first_layers(encoder_state, layer)
+    encoder_state = first_layers(encoder_state, layer)
     _check_encoder(encoder, wavlm, encoder_state)
 
     values, vocoder_state = checkpoints.read_published_hifigan(vocoder, vocoder_config)
@@ -504,16 +506,6 @@ def _replace_folder(out: Path) -> Iterator[Path]:
                 raise
     except OSError as error:
         raise KnnvcError(f"cannot write {out}: {os_reason(error)}") from error
-
-
-def _first_layers(state: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
-    """Leave out the transformer layers after the first `count`."""
-    prefix = "encoder.layers."
-    return {
-        name: tensor
-        for name, tensor in state.items()
-        if not name.startswith(prefix) or int(name[len(prefix) :].split(".")[0]) < count
-    }
 
 
 def _check_encoder(path: Path, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from knnvc import VoiceConverter
 
 # No deadline: the first example pays for lazy imports. On CI the same examples every time, so that
 # a submission fails for what it changed; elsewhere new ones.
@@ -17,3 +21,22 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 def parity() -> Path:
     """Tiny checkpoints in the published file formats, and what published kNN-VC makes of them."""
     return Path(__file__).parent / "assets" / "parity"
+
+
+@pytest.fixture(scope="session")
+def preset(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny random weights in the published architecture, imported from the published formats."""
+    from knnvc.preset import import_published
+
+    folder = tmp_path_factory.mktemp("presets") / "tiny"
+    weights = (parity / "hifigan_tiny.pt", parity / "hifigan_tiny.json")
+    import_published(parity / "wavlm_tiny.pt", 6, *weights, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mini() -> VoiceConverter:
+    """The bundled preset, loaded once."""
+    from knnvc import VoiceConverter
+
+    return VoiceConverter.from_preset("mini", device="cpu")

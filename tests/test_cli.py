@@ -76,15 +76,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def preset(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny random weights in the published architecture."""
-    folder = tmp_path_factory.mktemp("presets") / "tiny"
-    weights = (parity / "hifigan_tiny.pt", parity / "hifigan_tiny.json")
-    import_published(parity / "wavlm_tiny.pt", 6, *weights, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return record(tmp_path_factory.mktemp("sources") / "talk.wav", noise(0.5, seed=9))
 

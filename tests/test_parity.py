@@ -15,7 +15,6 @@ from knnvc.encoder import Encoder, load_network
 from knnvc.matching import search
 from knnvc.matching_set import MatchingSet, SetInfo
 from knnvc.pipeline import VoiceConverter, stretch
-from knnvc.preset import import_published
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +23,8 @@ def expected(parity: Path) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def converter(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> VoiceConverter:
-    folder = tmp_path_factory.mktemp("presets") / "tiny"
-    import_published(
-        parity / "wavlm_tiny.pt",
-        6,
-        parity / "hifigan_tiny.pt",
-        parity / "hifigan_tiny.json",
-        folder,
-    )
-    return VoiceConverter.from_preset(folder, device="cpu")
+def converter(preset: Path) -> VoiceConverter:
+    return VoiceConverter.from_preset(preset, device="cpu")
 
 
 def make_set(frames: Tensor, fingerprint: str) -> MatchingSet:

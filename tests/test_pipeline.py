@@ -30,7 +30,6 @@ from knnvc.pipeline import (
     stretch,
 )
 from knnvc.pitch import move_pitch, pitch_statistics
-from knnvc.preset import import_published
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "audio"
 
@@ -47,22 +46,8 @@ def record(path: Path, waveform: Tensor, rate: int = SAMPLE_RATE) -> Path:
 
 
 @pytest.fixture(scope="module")
-def preset(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tiny random weights in the published architecture."""
-    folder = tmp_path_factory.mktemp("presets") / "tiny"
-    weights = (parity / "hifigan_tiny.pt", parity / "hifigan_tiny.json")
-    import_published(parity / "wavlm_tiny.pt", 6, *weights, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def tiny(preset: Path) -> VoiceConverter:
     return VoiceConverter.from_preset(preset, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def mini() -> VoiceConverter:
-    return VoiceConverter.from_preset("mini", device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -23,11 +23,6 @@ TEXT = (
 
 
 @pytest.fixture(scope="module")
-def mini() -> VoiceConverter:
-    return VoiceConverter.from_preset("mini", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def error_rate() -> Callable[[Tensor], float]:
     """Word error rate of a waveform [S] against TEXT, by Whisper tiny.en."""
     with warnings.catch_warnings():
