@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from knnvc.encoder import Encoder
 from knnvc.matching import Index
-from knnvc.matching_set import load
+from knnvc.matching_set import MatchingSet, load
 from knnvc.pipeline import VoiceConverter
 from knnvc.vocoder import Vocoder
 
@@ -46,6 +46,22 @@ def brute_force(query: Tensor, match: Tensor, k: int) -> Tensor:
 def row(name: str, seconds: float, audio: float, note: str = "") -> None:
     """One line: seconds of compute, and seconds of audio for each of them."""
     print(f"{name:<34} {seconds:8.2f} s {audio / seconds:9.1f} x real time  {note}".rstrip())
+
+
+def query_vectors(converter: VoiceConverter, features: Tensor) -> Tensor:
+    """What is searched for: the match columns, in the preset's acoustic space if it has one."""
+    columns, space = converter.encoder.columns, converter.space
+    synth, match = features[:, columns.synth], features[:, columns.match]
+    return space.vectors(synth, match, space.statistics(synth, match)) if space else match
+
+
+def reference_vectors(converter: VoiceConverter, voice: MatchingSet) -> Tensor:
+    """What is searched in, likewise."""
+    space = converter.space
+    if space is None:
+        return voice.match
+    statistics = space.statistics(voice.synth, voice.match)
+    return space.vectors(voice.synth, voice.match, statistics, voice.frame_start)
 
 
 def main() -> None:
@@ -91,14 +107,15 @@ def main() -> None:
     note = f"{size:.1f} MB as float16, {load_seconds / build:.4f} of the encoding's time"
     row("reference, load the saved set", load_seconds, args.reference_seconds, note)
 
-    # Matching: faiss and brute force, on the same columns
-    query, k = features[:, converter.encoder.columns.match], converter.k
-    index, index_seconds = timed(lambda: Index(voice.match), args.repeats)
+    # Matching: faiss and brute force, on the same vectors
+    query, k = query_vectors(converter, features), converter.k
+    searched = reference_vectors(converter, voice)
+    index, index_seconds = timed(lambda: Index(searched), args.repeats)
     row("match, build the index", index_seconds, args.reference_seconds)
     (_, found), search = timed(lambda: index.search(query, k), args.repeats)
-    expected, brute = timed(lambda: brute_force(query, voice.match, k), args.repeats)
+    expected, brute = timed(lambda: brute_force(query, searched, k), args.repeats)
     # The reference repeats itself, so equally near frames come in any order: compare what they say.
-    means = voice.match[found].mean(1), voice.match[expected].mean(1)
+    means = searched[found].mean(1), searched[expected].mean(1)
     same = float((functional.cosine_similarity(*means) > ALIKE).float().mean())
     note = f"{search / brute:.2f} of brute force's time, the same neighbours: {same:.1%}"
     row("match, faiss", search, args.seconds, note)
@@ -135,8 +152,8 @@ def main() -> None:
             f"  features, {where}: relative difference, median {float(values.median()):.1e}, "
             f"99th percentile {float(values.quantile(0.99)):.1e}, largest {float(values.max()):.1e}"
         )
-    _, again = index.search(pieces[:, columns], k)
-    means = voice.match[found].mean(1), voice.match[again].mean(1)
+    _, again = index.search(query_vectors(converter, pieces), k)
+    means = searched[found].mean(1), searched[again].mean(1)
     near = functional.cosine_similarity(*means)
     print(f"  mean of the {k} neighbours: the same for {float((near > ALIKE).float().mean()):.1%}")
     print(f"  waveform: largest difference {float((wave - wave_pieces).abs().max()):.1e}")
