@@ -287,7 +287,7 @@ class MelWavLM(nn.Module):
         mel = torch.log(spectrum.transpose(1, 2) @ self.filter_bank + self.config.floor)
         frames = waveform.shape[1] // HOP
         mel = mel[:, : frames * self.config.substeps]
-        return (mel.reshape(len(mel), frames, -1) - 0.5) / 2.5
+        return (mel.reshape(len(mel), frames, -1) - MEL_SHIFT) / MEL_SCALE
 
     def predict(self, mel: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Phone-state logits [B, T, states] and [log2(f0/150), voicing logit] [B, T, 2].
@@ -314,6 +314,7 @@ class MelWavLM(nn.Module):
         return torch.cat([mel, log_f0, voicing, match], dim=-1)[:, :frames]
 
 
+MEL_SHIFT, MEL_SCALE = 0.5, 2.5  # bring log magnitudes of speech to about unit scale
 PITCH_CENTRE = 7.2288  # log2 of 150 Hz: what the pitch head predicts around
 
 

@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.checkpoints import write_tensors
-from knnvc.encoder import PITCH_CENTRE, MelWavLM, MelWavLMConfig
+from knnvc.encoder import MEL_SCALE, MEL_SHIFT, PITCH_CENTRE, MelWavLM, MelWavLMConfig
 from knnvc.training.data import IGNORED, MINI_ENCODER, Utterance, load_corpus, split
-from knnvc.training.runs import Run, cosine_rate, seed_everything
+from knnvc.training.runs import Run, average, cosine_rate, seed_everything
 
 Floats = npt.NDArray[np.float32]
-MEL_SHIFT, MEL_SCALE = 0.5, 2.5  # MelWavLM.log_mel's normalisation
+FLOOR = MelWavLMConfig.floor
 
 
 @dataclass(frozen=True)
@@ -83,15 +82,11 @@ def train_encoder(
         torch.autograd.backward(torch.stack(list(losses.values())).sum())
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
-        _average(averaged, network, min(options.average, (run.step + 1) / (run.step + 10)))
+        average(averaged, network, options.average, run.step)
         run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
         if run.step % options.report_every == 0:
             run.report(**evaluate(averaged, validation))
-    run.save()
-    out = folder / "encoder.safetensors"
-    state = {k: v.half().contiguous() for k, v in averaged.state_dict().items()}
-    write_tensors(out, state, {"steps": str(run.step), "hours": f"{run.seconds / 3600:.2f}"})
-    return out
+    return run.publish(averaged, "encoder")
 
 
 def _losses(
@@ -110,12 +105,6 @@ def _losses(
     }
 
 
-@torch.no_grad()
-def _average(averaged: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
-    for old, new in zip(averaged.parameters(), network.parameters(), strict=True):
-        old.lerp_(new, 1 - decay)
-
-
 @torch.inference_mode()
 def evaluate(network: MelWavLM, utterances: list[Utterance]) -> dict[str, float]:
     """Phone, state and voicing accuracy, and the median pitch error in cents, on clean speech."""
@@ -123,7 +112,7 @@ def evaluate(network: MelWavLM, utterances: list[Utterance]) -> dict[str, float]
     cents: list[Tensor] = []
     network.eval()
     for utterance in utterances:
-        mel = _normalise(torch.from_numpy(utterance.mel.astype(np.float32)), True)
+        mel = torch.from_numpy(utterance.mel.astype(np.float32))
         mel = mel.reshape(1, len(utterance.f0), -1)
         logits, pitch = network.predict(mel)
         states = torch.from_numpy(utterance.states.astype(np.int64))
@@ -147,11 +136,6 @@ def evaluate(network: MelWavLM, utterances: list[Utterance]) -> dict[str, float]
     }
 
 
-def _normalise(mel: Tensor, already: bool) -> Tensor:
-    """Cached spectra are normalised already; augmented ones come back as raw log magnitudes."""
-    return mel if already else (mel - MEL_SHIFT) / MEL_SCALE
-
-
 def draw_batch(
     utterances: list[Utterance], batch: int, frames: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -161,7 +145,7 @@ def draw_batch(
     states = torch.from_numpy(np.stack([c[1] for c in crops]))
     f0 = torch.from_numpy(np.stack([c[2] for c in crops]))
     energy = _degrade(energy, rng)
-    mel = (torch.log(energy + 0.01) - MEL_SHIFT) / MEL_SCALE
+    mel = (torch.log(energy + FLOOR) - MEL_SHIFT) / MEL_SCALE
     return mel.reshape(batch, frames, -1).float(), states, f0
 
 
@@ -182,7 +166,7 @@ def _crop(
     inside = (low >= 0) & (low < last)
     low = low.clip(0, last - 1)
     logs = spectra[low].astype(np.float32) * (1 - share) + spectra[low + 1] * share
-    magnitudes = np.maximum(np.exp(logs * MEL_SCALE + MEL_SHIFT) - 0.01, 0.0)
+    magnitudes = np.maximum(np.exp(logs * MEL_SCALE + MEL_SHIFT) - FLOOR, 0.0)
     magnitudes = _warp(magnitudes, formants) * inside[:, None]
     centre = start + (2 * np.arange(frames) + 0.5) * ratio
     label = np.floor(centre / 2 + 0.25).astype(int)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from knnvc.checkpoints import write_tensors
+
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 180.0
 
@@ -31,6 +33,14 @@ def cosine_rate(
         return peak * (step + 1) / warmup
     done = min(1.0, (step - warmup) / max(1, steps - warmup))
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+@torch.no_grad()
+def average(averaged: torch.nn.Module, network: torch.nn.Module, decay: float, step: int) -> None:
+    """Move `averaged` towards `network`; early on faster than `decay`, to forget the start."""
+    decay = min(decay, (step + 1) / (step + 10))
+    for old, new in zip(averaged.parameters(), network.parameters(), strict=True):
+        old.lerp_(new, 1 - decay)
 
 
 class Run:
@@ -75,6 +85,15 @@ class Run:
         temporary = self.folder / (CHECKPOINT + ".tmp")
         torch.save(state, temporary)
         os.replace(temporary, self.folder / CHECKPOINT)
+
+    def publish(self, network: torch.nn.Module, name: str) -> Path:
+        """Checkpoint, and write the weights of `network` in half precision; returns the file."""
+        self.save()
+        out = self.folder / f"{name}.safetensors"
+        state = {key: value.half().contiguous() for key, value in network.state_dict().items()}
+        metadata = {"steps": str(self.step), "hours": f"{self.seconds / 3600:.2f}"}
+        write_tensors(out, state, metadata)
+        return out
 
     def finish_step(self, **losses: float) -> None:
         """Count a step, remember its losses, and checkpoint every few minutes."""

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from knnvc.audio import HOP, SAMPLE_RATE
-from knnvc.checkpoints import write_tensors
-from knnvc.encoder import MelWavLM
+from knnvc.encoder import MEL_SCALE, MEL_SHIFT, MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
 from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
 from knnvc.training.data import MINI_ENCODER, MINI_VOCODER, Utterance, load_corpus, split
@@ -29,7 +28,7 @@ from knnvc.training.losses import (
     feature_matching_loss,
 )
 from knnvc.training.prematch import read_prematched
-from knnvc.training.runs import Run, cosine_rate, seed_everything
+from knnvc.training.runs import Run, average, cosine_rate, seed_everything
 
 
 @dataclass(frozen=True)
@@ -115,18 +114,11 @@ def train_vocoder(
         torch.autograd.backward(total)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 20.0)
         makers.step()
-        decay = min(options.average, (run.step + 1) / (run.step + 10))
-        with torch.no_grad():
-            for old, new in zip(averaged.parameters(), network.parameters(), strict=True):
-                old.lerp_(new, 1 - decay)
+        average(averaged, network, options.average, run.step)
         run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
         if run.step % options.report_every == 0:
             run.report(held_out_spectral=evaluate(averaged, reader, spectral))
-    run.save()
-    out = folder / "vocoder.safetensors"
-    state = {k: v.half().contiguous() for k, v in averaged.state_dict().items()}
-    write_tensors(out, state, {"steps": str(run.step), "hours": f"{run.seconds / 3600:.2f}"})
-    return out
+    return run.publish(averaged, "vocoder")
 
 
 class Reader:
@@ -185,8 +177,9 @@ class Reader:
 
 def _louder(features: Tensor, wave: Tensor, gain: float) -> tuple[Tensor, Tensor]:
     """Scale a waveform and its log-mel features alike (see `MelWavLM.log_mel`)."""
-    magnitude = (torch.exp(features[:, :-2] * 2.5 + 0.5) - 0.01).clamp(min=0.0)
-    mel = (torch.log(magnitude * gain + 0.01) - 0.5) / 2.5
+    floor = MelWavLMConfig.floor
+    magnitude = (torch.exp(features[:, :-2] * MEL_SCALE + MEL_SHIFT) - floor).clamp(min=0.0)
+    mel = (torch.log(magnitude * gain + floor) - MEL_SHIFT) / MEL_SCALE
     return torch.cat([mel, features[:, -2:]], dim=1), wave * gain
 
 
