@@ -19,9 +19,10 @@ import pytest
 import soundfile as sf
 import torch
 
-from knnvc import cli as module
 from knnvc.audio import load_audio
-from knnvc.cli import Progress, cli
+from knnvc.cli import cli
+from knnvc.commands import common as module
+from knnvc.commands.common import Progress
 from knnvc.matching_set import load
 from knnvc.preset import bundled_folder, import_published
 
