@@ -158,12 +158,34 @@ class AcousticSpace:
         shift = self.options.envelope_transfer * (wanted - self._envelope(selected))
         shift = shift.repeat_interleave(self.mels // self.options.bands, dim=1)
         done[:, :width] += shift.repeat(1, self.substeps)
-        level = (self._level(source) - own.level[0]) / own.level[1] * target.level[1]
-        level = level + target.level[0] - self._level(done)
-        done[:, :width] += self.options.energy_transfer * level[:, None]
+        done = self.follow_level(done, source, own, target)
         done[:, width] = move_pitch(source[:, width], own.pitch, target.pitch)
         done[:, width + 1] = source[:, width + 1]
         return done
+
+    def follow_level(
+        self, selected: Tensor, source: Tensor, own: Statistics, target: Statistics
+    ) -> Tensor:
+        """Move the level of `selected` [M, Ds] to the source's, in the target's range."""
+        width = self.mels * self.substeps
+        level = (self._level(source) - own.level[0]) / own.level[1] * target.level[1]
+        level = level + target.level[0] - self._level(selected)
+        done = selected.clone()
+        done[:, :width] += self.options.energy_transfer * level[:, None]
+        return done
+
+    def guide(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:
+        """What the source says, without its voice, for a `Refiner`: [M, states + bands + 1].
+
+        √posteriors, then envelope and level, each normalised by the speaker's `own` statistics.
+        """
+        envelope = (self._envelope(synth) - own.mean) / own.spread
+        level = (self._level(synth) - own.level[0]) / own.level[1]
+        return torch.cat([match[:, 2:].float(), envelope.clamp(-4, 4), level[:, None]], dim=1)
+
+    def manner(self, target: Statistics) -> Tensor:
+        """The target's statistics for a `Refiner`: [2 · bands + 2]."""
+        return torch.cat([target.mean, target.spread, target.level])
 
     def _envelope(self, synth: Tensor) -> Tensor:
         """Coarse log-mel envelope [N, bands], mean over the frame."""

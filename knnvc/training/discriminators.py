@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from knnvc.training.losses import adversarial_loss, discriminator_loss, feature_matching_loss
+
 SLOPE = 0.1
 PERIODS = (2, 3, 5, 7, 11)
 SPECTROGRAMS = ((1024, 120), (512, 80), (256, 40))  # (FFT length, hop) in samples
@@ -88,3 +90,31 @@ class Discriminators(nn.Module):
         """`wave` [B, S] -> one score map and one list of activations for each discriminator."""
         done = [part(wave) for part in self.parts]
         return [score for score, _ in done], [inner for _, inner in done]
+
+
+def contest(
+    critics: nn.Module,
+    judges: torch.optim.Optimizer,
+    made: Tensor,
+    real: Tensor,
+    bf16: bool = False,
+) -> dict[str, Tensor]:
+    """One step of the discriminators, then the losses of the network that made `made`.
+
+    `critics` gives a list of score maps and a list of lists of inner activations; `judges` is
+    their optimiser. Returned are "critics" (already stepped on), "adversarial" and "matching".
+    """
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        real_scores, _ = critics(real)
+        made_scores, _ = critics(made.detach())
+        loss = discriminator_loss(real_scores, made_scores).float()
+    judges.zero_grad()
+    torch.autograd.backward(loss)
+    judges.step()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        made_scores, made_inner = critics(made)
+        with torch.no_grad():
+            _, real_inner = critics(real)
+        adversarial = adversarial_loss(made_scores).float()
+        matching = feature_matching_loss(real_inner, made_inner).float()
+    return {"critics": loss.detach(), "adversarial": adversarial, "matching": matching}

@@ -1,9 +1,6 @@
 """Train `mini`'s encoder to name phone states and pitch, from aligned speech.
 
-All augmentation happens on mel spectra, where it costs almost nothing: resampling and vocal-tract
-length as warps of the time and mel axes, channel colour as a smooth curve, noise and
-overlapping talk as added energy, reverberation as an exponential tail. Utterance mixing follows
-WavLM (Chen et al. 2022, https://arxiv.org/abs/2110.13900).
+See `knnvc.training.augmentation` for what the speech goes through.
 """
 
 from __future__ import annotations
@@ -18,12 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.encoder import MEL_SCALE, MEL_SHIFT, PITCH_CENTRE, MelWavLM, MelWavLMConfig
+from knnvc.encoder import PITCH_CENTRE, MelWavLM, MelWavLMConfig
+from knnvc.training.augmentation import Floats, degrade, log_mel, stretch
 from knnvc.training.data import IGNORED, MINI_ENCODER, Utterance, load_corpus, split
-from knnvc.training.runs import Run, average, cosine_rate, seed_everything
-
-Floats = npt.NDArray[np.float32]
-FLOOR = MelWavLMConfig.floor
+from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
 
 
 @dataclass(frozen=True)
@@ -47,8 +42,11 @@ def train_encoder(
     folder: Path,
     options: EncoderOptions,
     config: MelWavLMConfig = MINI_ENCODER,
+    start: Path | None = None,
 ) -> Path:
     """Train, or resume, in `folder`; writes `encoder.safetensors` there and returns its path.
+
+    A new training begins with the weights in `start`, if given.
 
     Raises:
         KnnvcError: the corpus holds nothing to train on.
@@ -56,6 +54,7 @@ def train_encoder(
     torch.set_num_threads(options.threads)
     rng = seed_everything(options.seed)
     network = MelWavLM(config)
+    begin_with(network, start)
     averaged = copy.deepcopy(network).eval()
     training, held_out = split(load_corpus(corpus, network))
     validation = held_out[:80]
@@ -144,8 +143,7 @@ def draw_batch(
     energy = torch.from_numpy(np.stack([c[0] for c in crops])).float()  # linear magnitudes
     states = torch.from_numpy(np.stack([c[1] for c in crops]))
     f0 = torch.from_numpy(np.stack([c[2] for c in crops]))
-    energy = _degrade(energy, rng)
-    mel = (torch.log(energy + FLOOR) - MEL_SHIFT) / MEL_SCALE
+    mel = log_mel(degrade(energy, rng))
     return mel.reshape(batch, frames, -1).float(), states, f0
 
 
@@ -155,19 +153,10 @@ def _crop(
     """A stretch resampled by a random ratio: pitch, tempo and formants move, formants by more."""
     ratio = float(np.exp(rng.uniform(np.log(0.84), np.log(1.19))))
     formants = ratio * float(np.exp(rng.uniform(-0.08, 0.08)))
-    spectra = utterance.mel
     length = 2 * frames
-    room = len(spectra) - 1 - length * ratio
+    room = len(utterance.mel) - 1 - length * ratio
     start = rng.uniform(0, room) if room > 0 else rng.uniform(room, 0)
-    at = start + np.arange(length) * ratio
-    low = np.floor(at).astype(int)
-    share = (at - low)[:, None].astype(np.float32)
-    last = len(spectra) - 1
-    inside = (low >= 0) & (low < last)
-    low = low.clip(0, last - 1)
-    logs = spectra[low].astype(np.float32) * (1 - share) + spectra[low + 1] * share
-    magnitudes = np.maximum(np.exp(logs * MEL_SCALE + MEL_SHIFT) - FLOOR, 0.0)
-    magnitudes = _warp(magnitudes, formants) * inside[:, None]
+    magnitudes = stretch(utterance.mel, start, length, ratio, formants)
     centre = start + (2 * np.arange(frames) + 0.5) * ratio
     label = np.floor(centre / 2 + 0.25).astype(int)
     known = (label >= 0) & (label < len(utterance.f0))
@@ -175,70 +164,6 @@ def _crop(
     states = np.where(known, utterance.states[label], 0).astype(np.int64)
     f0 = np.where(known, utterance.f0[label] * ratio, 0.0).astype(np.float32)
     return magnitudes, states, f0
-
-
-_HERTZ_OF_MEL: dict[int, Floats] = {}
-
-
-def _warp(magnitudes: Floats, ratio: float) -> Floats:
-    """Move spectra [2T, mels] along the frequency axis: what stood at f stands at f · ratio."""
-    mels = magnitudes.shape[1]
-    if mels not in _HERTZ_OF_MEL:
-        import librosa
-
-        _HERTZ_OF_MEL[mels] = librosa.mel_frequencies(mels + 2, fmin=0.0, fmax=8000.0)[1:-1]
-    hertz = _HERTZ_OF_MEL[mels]
-    at = np.interp(hertz / ratio, hertz, np.arange(mels)).astype(np.float32)
-    low = np.minimum(at.astype(int), mels - 2)
-    share = (at - low).astype(np.float32)
-    warped: Floats = magnitudes[:, low] * (1 - share) + magnitudes[:, low + 1] * share
-    return warped
-
-
-def _degrade(energy: Tensor, rng: np.random.Generator) -> Tensor:
-    """Level, channel colour, reverberation, overlapping talk, noise, band limit; [B, 2T, mels]."""
-    batch, length, mels = energy.shape
-    level = torch.from_numpy(np.exp(rng.uniform(-2.3, 0.6, (batch, 1, 1)))).float()
-    knots = rng.normal(0, 0.55, (batch, 1, 8)) * (rng.random((batch, 1, 1)) < 0.8)
-    curve = functional.interpolate(
-        torch.from_numpy(knots).float(), size=mels, mode="linear", align_corners=True
-    )
-    energy = energy * level * torch.exp(curve)
-    if rng.random() < 0.4:
-        seconds = rng.uniform(0.1, 0.5)  # until the tail has fallen by 60 dB
-        keep = 10 ** (-6 * 0.01 / seconds)
-        lags = torch.arange(int(min(50, 100 * seconds)) + 1)
-        tail = keep ** lags.float() * rng.uniform(0.02, 0.25)
-        tail[0] = 1.0
-        power = functional.conv1d(
-            functional.pad(energy.square().transpose(1, 2), (len(lags) - 1, 0)).flatten(0, 1)[
-                :, None
-            ],
-            tail.flip(0)[None, None],
-        )
-        energy = power[:, 0].reshape(batch, mels, length).transpose(1, 2).clamp(min=0).sqrt()
-    power = energy.square()
-    loudness = power.mean((1, 2), keepdim=True)
-    other = power.roll(1, 0)
-    talk = torch.zeros(batch, length, 1)
-    for index in np.flatnonzero(rng.random(batch) < 0.2):
-        span = int(rng.uniform(0.1, 0.5) * length)
-        first = int(rng.integers(0, length - span))
-        talk[index, first : first + span] = 10 ** (rng.uniform(-15, 0) / 10)
-    power = power + other * talk * loudness / loudness.roll(1, 0).clamp(min=1e-6)
-    decibels = rng.uniform(3, 40, (batch, 1, 1))
-    noisy = (rng.random((batch, 1, 1)) < 0.6) * 10 ** (-decibels / 10)
-    tilt = torch.linspace(1, 0, mels) * torch.from_numpy(rng.uniform(-2, 5, (batch, 1, 1))).float()
-    shape = torch.exp(tilt)
-    shape = shape / shape.mean(2, keepdim=True)
-    # A mel band sums several bins of noise, whose power is exponentially distributed.
-    grain = torch.empty_like(power).exponential_() * 0.5 + 0.5
-    power = power + loudness * torch.from_numpy(noisy).float() * shape * grain
-    energy = power.sqrt()
-    cut = torch.from_numpy(rng.uniform(55, 78, (batch, 1, 1))).float()
-    limited = torch.from_numpy(rng.random((batch, 1, 1)) < 0.15)
-    slope = torch.exp(-(torch.arange(mels) - cut).clamp(min=0) * 1.5)
-    return torch.where(limited, energy * slope, energy)
 
 
 def _spans(batch: int, frames: int, rng: np.random.Generator) -> Tensor:

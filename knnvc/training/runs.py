@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from knnvc.checkpoints import write_tensors
+from knnvc.checkpoints import read_tensors, write_tensors
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 180.0
@@ -41,6 +41,12 @@ def average(averaged: torch.nn.Module, network: torch.nn.Module, decay: float, s
     decay = min(decay, (step + 1) / (step + 10))
     for old, new in zip(averaged.parameters(), network.parameters(), strict=True):
         old.lerp_(new, 1 - decay)
+
+
+def begin_with(network: torch.nn.Module, weights: Path | None) -> None:
+    """Load published `weights` (safetensors) into a network that is to be trained further."""
+    if weights is not None:
+        network.load_state_dict(read_tensors(weights)[0])
 
 
 class Run:

@@ -20,15 +20,10 @@ from knnvc.encoder import MEL_SCALE, MEL_SHIFT, MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
 from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
 from knnvc.training.data import MINI_ENCODER, MINI_VOCODER, Utterance, load_corpus, split
-from knnvc.training.discriminators import Discriminators
-from knnvc.training.losses import (
-    SpectralLoss,
-    adversarial_loss,
-    discriminator_loss,
-    feature_matching_loss,
-)
+from knnvc.training.discriminators import Discriminators, contest
+from knnvc.training.losses import SpectralLoss
 from knnvc.training.prematch import read_prematched
-from knnvc.training.runs import Run, average, cosine_rate, seed_everything
+from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
 
 
 @dataclass(frozen=True)
@@ -47,6 +42,7 @@ class VocoderOptions:
     average: float = 0.998
     seed: int = 0
     report_every: int = 100
+    bf16: bool = False  # pays only where the CPU has AMX or AVX512-BF16
     threads: int = 1
 
 
@@ -56,8 +52,11 @@ def train_vocoder(
     options: VocoderOptions,
     prematched: Path | None = None,
     config: SourceFilterConfig = MINI_VOCODER,
+    start: Path | None = None,
 ) -> Path:
     """Train, or resume, in `folder`; writes `vocoder.safetensors` there and returns its path.
+
+    A new training begins with the weights in `start`, if given.
 
     Raises:
         KnnvcError: the corpus holds nothing to train on, or nothing long enough.
@@ -65,6 +64,7 @@ def train_vocoder(
     torch.set_num_threads(options.threads)
     rng = seed_everything(options.seed)
     network = SourceFilterVocoder(config)
+    begin_with(network, start)
     averaged = copy.deepcopy(network).eval()
     critics = Discriminators(options.channels)
     makers = torch.optim.AdamW(network.parameters(), options.rate, betas=(0.8, 0.99))
@@ -93,23 +93,14 @@ def train_vocoder(
         for group in makers.param_groups + judges.param_groups:
             group["lr"] = rate
         prepared, real = reader.batch(network, options, rng)
-        made = network(prepared)[:, 0]
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+            made = network(prepared)[:, 0].float()
         losses = {"spectral": spectral(made, real)}
         total = options.spectral_weight * losses["spectral"]
         if run.step >= options.adversarial_from:
-            real_scores, _ = critics(real)
-            made_scores, _ = critics(made.detach())
-            losses["critics"] = discriminator_loss(real_scores, made_scores)
-            judges.zero_grad()
-            torch.autograd.backward(losses["critics"])
-            judges.step()
-            made_scores, made_inner = critics(made)
-            with torch.no_grad():
-                _, real_inner = critics(real)
-            losses["adversarial"] = adversarial_loss(made_scores)
-            losses["matching"] = feature_matching_loss(real_inner, made_inner)
+            losses |= contest(critics, judges, made, real, options.bf16)
             total = total + losses["adversarial"]
-            total = total + options.matching_weight * len(made_inner) * losses["matching"]
+            total = total + options.matching_weight * len(critics.parts) * losses["matching"]
         makers.zero_grad()
         torch.autograd.backward(total)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 20.0)

@@ -1,0 +1,108 @@
+"""What speech goes through in training, all of it on mel spectra, where it costs almost nothing.
+
+Resampling and vocal-tract length are warps of the time and mel axes, channel colour is a smooth
+curve, noise and overlapping talk are added energy, reverberation is an exponential tail. Utterance
+mixing follows WavLM (Chen et al. 2022, https://arxiv.org/abs/2110.13900).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from knnvc.encoder import MEL_SCALE, MEL_SHIFT, MelWavLMConfig
+
+Floats = npt.NDArray[np.float32]
+FLOOR = MelWavLMConfig.floor
+
+
+def log_mel(magnitudes: Tensor) -> Tensor:
+    """Linear mel magnitudes to the encoder's log-mel values, any shape."""
+    return (torch.log(magnitudes + FLOOR) - MEL_SHIFT) / MEL_SCALE
+
+
+def stretch(
+    spectra: npt.NDArray[np.float16], start: float, length: int, ratio: float, formants: float
+) -> Floats:
+    """Linear magnitudes [length, mels] of log-mel `spectra` [L, mels] played `ratio` times as fast.
+
+    What is heard begins at spectrum `start`; outside the recording there is silence. What stood at
+    the frequency f stands at f · `formants`.
+    """
+    at = start + np.arange(length) * ratio
+    low = np.floor(at).astype(int)
+    share = (at - low)[:, None].astype(np.float32)
+    last = len(spectra) - 1
+    inside = (low >= 0) & (low < last)
+    low = low.clip(0, last - 1)
+    logs = spectra[low].astype(np.float32) * (1 - share) + spectra[low + 1] * share
+    magnitudes = np.maximum(np.exp(logs * MEL_SCALE + MEL_SHIFT) - FLOOR, 0.0)
+    stretched: Floats = _warp(magnitudes, formants) * inside[:, None]
+    return stretched
+
+
+_HERTZ_OF_MEL: dict[int, Floats] = {}
+
+
+def _warp(magnitudes: Floats, ratio: float) -> Floats:
+    """Move spectra [2T, mels] along the frequency axis: what stood at f stands at f · ratio."""
+    mels = magnitudes.shape[1]
+    if mels not in _HERTZ_OF_MEL:
+        import librosa
+
+        _HERTZ_OF_MEL[mels] = librosa.mel_frequencies(mels + 2, fmin=0.0, fmax=8000.0)[1:-1]
+    hertz = _HERTZ_OF_MEL[mels]
+    at = np.interp(hertz / ratio, hertz, np.arange(mels)).astype(np.float32)
+    low = np.minimum(at.astype(int), mels - 2)
+    share = (at - low).astype(np.float32)
+    warped: Floats = magnitudes[:, low] * (1 - share) + magnitudes[:, low + 1] * share
+    return warped
+
+
+def degrade(energy: Tensor, rng: np.random.Generator) -> Tensor:
+    """Level, channel colour, reverberation, overlapping talk, noise, band limit; [B, 2T, mels]."""
+    batch, length, mels = energy.shape
+    level = torch.from_numpy(np.exp(rng.uniform(-2.3, 0.6, (batch, 1, 1)))).float()
+    knots = rng.normal(0, 0.55, (batch, 1, 8)) * (rng.random((batch, 1, 1)) < 0.8)
+    curve = functional.interpolate(
+        torch.from_numpy(knots).float(), size=mels, mode="linear", align_corners=True
+    )
+    energy = energy * level * torch.exp(curve)
+    if rng.random() < 0.4:
+        seconds = rng.uniform(0.1, 0.5)  # until the tail has fallen by 60 dB
+        keep = 10 ** (-6 * 0.01 / seconds)
+        lags = torch.arange(int(min(50, 100 * seconds)) + 1)
+        tail = keep ** lags.float() * rng.uniform(0.02, 0.25)
+        tail[0] = 1.0
+        power = functional.conv1d(
+            functional.pad(energy.square().transpose(1, 2), (len(lags) - 1, 0)).flatten(0, 1)[
+                :, None
+            ],
+            tail.flip(0)[None, None],
+        )
+        energy = power[:, 0].reshape(batch, mels, length).transpose(1, 2).clamp(min=0).sqrt()
+    power = energy.square()
+    loudness = power.mean((1, 2), keepdim=True)
+    other = power.roll(1, 0)
+    talk = torch.zeros(batch, length, 1)
+    for index in np.flatnonzero(rng.random(batch) < 0.2):
+        span = int(rng.uniform(0.1, 0.5) * length)
+        first = int(rng.integers(0, length - span))
+        talk[index, first : first + span] = 10 ** (rng.uniform(-15, 0) / 10)
+    power = power + other * talk * loudness / loudness.roll(1, 0).clamp(min=1e-6)
+    decibels = rng.uniform(3, 40, (batch, 1, 1))
+    noisy = (rng.random((batch, 1, 1)) < 0.6) * 10 ** (-decibels / 10)
+    tilt = torch.linspace(1, 0, mels) * torch.from_numpy(rng.uniform(-2, 5, (batch, 1, 1))).float()
+    shape = torch.exp(tilt)
+    shape = shape / shape.mean(2, keepdim=True)
+    # A mel band sums several bins of noise, whose power is exponentially distributed.
+    grain = torch.empty_like(power).exponential_() * 0.5 + 0.5
+    power = power + loudness * torch.from_numpy(noisy).float() * shape * grain
+    energy = power.sqrt()
+    cut = torch.from_numpy(rng.uniform(55, 78, (batch, 1, 1))).float()
+    limited = torch.from_numpy(rng.random((batch, 1, 1)) < 0.15)
+    slope = torch.exp(-(torch.arange(mels) - cut).clamp(min=0) * 1.5)
+    return torch.where(limited, energy * slope, energy)
