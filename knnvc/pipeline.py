@@ -53,6 +53,7 @@ from knnvc.matching_set import SUFFIX, MatchingSet, SetInfo, merge
 from knnvc.matching_set import load as load_set
 from knnvc.pitch import pitch_statistics
 from knnvc.preset import Preset, find_preset
+from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
 from knnvc.vocoder import Vocoder, griffin_lim, world
 
@@ -119,12 +120,20 @@ class VoiceConverter:
         preset: what it was made from; holds the recommended k, λ and weighting.
         encoder: audio to features.
         vocoder: features to audio.
+        refiner: smooths selected frames, where the preset has an acoustic space for it to read.
     """
 
-    def __init__(self, preset: Preset, encoder: Encoder, vocoder: Vocoder) -> None:
+    def __init__(
+        self,
+        preset: Preset,
+        encoder: Encoder,
+        vocoder: Vocoder,
+        refiner: Refiner | None = None,
+    ) -> None:
         self.preset = preset
         self.encoder = encoder
         self.vocoder = vocoder
+        self.refiner = refiner
         self.sample_rate = vocoder.sample_rate
         matching = dict(preset.matching)
         self.k: int = matching.get("k", 4)
@@ -159,7 +168,13 @@ class VoiceConverter:
                 f"{HOP / SAMPLE_RATE * 1000:g} ms, but its vocoder reads {wanted} every "
                 f"{vocoder.hop / vocoder.sample_rate * 1000:g} ms: use parts that belong together"
             )
-        return cls(preset, encoder, Vocoder(vocoder, device=where))
+        refiner = _load_refiner(preset)
+        return cls(
+            preset,
+            encoder,
+            Vocoder(vocoder, device=where),
+            None if refiner is None else refiner.to(where).eval(),
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -379,7 +394,8 @@ class VoiceConverter:
         With several weighted sets, `selected = Σ wᵢ·kNNᵢ`. A preset with an acoustic space (see
         `knnvc.acoustic_space`; published kNN-VC has none) compares by more than the match columns,
         and lets the selected frames follow the source's pitch and level, moved into the target's
-        range. See `ConvertOptions` for `k`, `lam` and `weighting`.
+        range; its refiner, if it has one, smooths them (`knnvc.refiner`). See `ConvertOptions` for
+        `k`, `lam` and `weighting`.
 
         Raises:
             UsageError: `k` or `lam` is out of range.
@@ -395,7 +411,10 @@ class VoiceConverter:
         columns = self.encoder.columns
         source, query = features[:, columns.synth], features[:, columns.match]
         own = self.space.statistics(source, query) if self.space else None
+        guide: Tensor | None = None
         if self.space and own:
+            if self.refiner:
+                guide = self.space.guide(source, query, own)
             query = self.space.vectors(source, query, own)
         selected: Tensor | None = None
         for one, weight in voices:
@@ -405,6 +424,10 @@ class VoiceConverter:
             frames = select(one.synth, indices, weigh(distances, weighting))
             if self.space and own and target.statistics:
                 frames = self.space.finish(frames, source, own, target.statistics)
+                if self.refiner and guide is not None:
+                    frames = self.refiner.refine(
+                        frames, guide, self.space.manner(target.statistics)
+                    )
             selected = frames * weight if selected is None else selected + frames * weight
         assert selected is not None
         return blend(selected, source, lam)
@@ -569,6 +592,16 @@ def _load_vocoder(preset: Preset) -> HifiGan | SourceFilterVocoder:
         f"preset {preset.name!r} names the vocoder type {settings['type']!r}; "
         "valid types are hifigan and source-filter"
     )
+
+
+def _load_refiner(preset: Preset) -> Refiner | None:
+    if preset.refiner is None or preset.refiner_weights is None:
+        return None
+    state, _ = read_tensors(preset.refiner_weights)
+    with _fitting(preset, "refiner"):
+        network = Refiner(RefinerConfig.from_dict(preset.refiner["config"]))
+        network.load_state_dict(_single(state))
+        return network
 
 
 @contextmanager

@@ -42,6 +42,8 @@ _ENCODER_KEYS = frozenset({"type", "weights", "config", "match_layer", "synth_la
 _MATCHING_KEYS = frozenset({"k", "weighting", "lam"})
 _SPACE = "space"  # optional: options of knnvc.acoustic_space
 _VOCODER_KEYS = frozenset({"type", "weights", "config"})
+_REFINER = "refiner"  # optional: what a knnvc.refiner.Refiner is built from
+_REFINER_KEYS = frozenset({"weights", "config"})
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Preset:
             space (`knnvc.acoustic_space`) where the encoder gives what that needs.
         vocoder: type, weights (file name) and config.
         text_frontend: Settings of the text front end, or None.
+        refiner: weights and config of the network that smooths selected frames, or None.
         licence: Of the preset as a whole.
         licences: Of its parts, by name.
         provenance: Where the weights come from.
@@ -75,6 +78,7 @@ class Preset:
     licence: str
     licences: dict[str, str]
     provenance: dict[str, Any]
+    refiner: dict[str, Any] | None = None
 
     @property
     def encoder_weights(self) -> Path | None:
@@ -86,6 +90,11 @@ class Preset:
     def vocoder_weights(self) -> Path:
         """The vocoder's safetensors file."""
         return self.folder / str(self.vocoder["weights"])
+
+    @property
+    def refiner_weights(self) -> Path | None:
+        """The refiner's safetensors file, if the preset has one."""
+        return None if self.refiner is None else self.folder / str(self.refiner["weights"])
 
 
 @dataclass(frozen=True)
@@ -241,7 +250,7 @@ def load_preset(folder: Path) -> Preset:
         ) from error
     del values["format_version"]
     preset = Preset(folder=folder, **values)
-    for weights in (preset.encoder_weights, preset.vocoder_weights):
+    for weights in (preset.encoder_weights, preset.vocoder_weights, preset.refiner_weights):
         if weights is not None and not weights.is_file():
             raise KnnvcError(
                 f"the preset {folder} is damaged ({weights.name} is missing): get it again"
@@ -262,8 +271,8 @@ def _check(values: dict[str, Any]) -> None:
     version = values.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(f"format_version is {version!r}, this knnvc reads {FORMAT_VERSION}")
-    keys = {entry.name for entry in fields(Preset)} - {"folder"} | {"format_version"}
-    _check_keys("preset", values, keys)
+    keys = {entry.name for entry in fields(Preset)} - {"folder", _REFINER} | {"format_version"}
+    _check_keys("preset", values, keys, {_REFINER})
     for key in ("name", "description", "licence"):
         _check_that(isinstance(values[key], str) and values[key], f"{key} must be text")
     _check_that(_is_whole(values["sample_rate"]), "sample_rate must be a whole number of Hz")
@@ -283,7 +292,13 @@ def _check(values: dict[str, Any]) -> None:
     _check_that(
         vocoder["type"] in VOCODER_TYPES, f"vocoder type must be one of {', '.join(VOCODER_TYPES)}"
     )
-    for name, part in (("encoder", encoder), ("vocoder", vocoder)):
+    parts = {"encoder": encoder, "vocoder": vocoder}
+    if values.get(_REFINER) is not None:
+        refiner = parts[_REFINER] = values[_REFINER]
+        _check_that(isinstance(refiner, dict), "refiner must be an object")
+        _check_that(_SPACE in matching, f"a refiner needs {_SPACE} in the matching settings")
+        _check_keys(_REFINER, refiner, _REFINER_KEYS)
+    for name, part in parts.items():
         _check_that(isinstance(part["config"], dict), f"{name} config must be an object")
         if "weights" in part:
             weights = part["weights"]

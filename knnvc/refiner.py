@@ -24,6 +24,7 @@ from knnvc.errors import KnnvcError
 from knnvc.source_filter import ConvNeXtBlock
 
 PITCH_CENTRE = 7.2  # log2 of about 150 Hz
+CHUNK = 3000  # frames (one minute) refined at once, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -107,3 +108,19 @@ class Refiner(nn.Module):
             hidden = block(hidden)
         refined = spectra + self.write(self.norm(hidden)).to(spectra.dtype)
         return torch.cat([refined, pitch], dim=-1)
+
+    @torch.inference_mode()
+    def refine(self, selected: Tensor, guide: Tensor, manner: Tensor) -> Tensor:
+        """Refine a whole recording on the CPU tensors of the matching: [T, ...] -> [T, width + 2].
+
+        It is done in chunks with context, so the result does not depend on them.
+        """
+        place = next(self.parameters()).device
+        made = []
+        for start in range(0, len(selected), CHUNK):
+            first = max(0, start - self.context_frames)
+            last = start + CHUNK + self.context_frames
+            frames, says = (part[first:last][None].to(place) for part in (selected, guide))
+            piece = self(frames, says, manner[None].to(place))[0]
+            made.append(piece[start - first :][:CHUNK].to(selected))
+        return torch.cat(made) if made else selected

@@ -13,6 +13,7 @@ from knnvc.checkpoints import read_tensors
 from knnvc.encoder import MelWavLMConfig
 from knnvc.files import sha256_file
 from knnvc.preset import FORMAT_VERSION, Preset, load_preset
+from knnvc.refiner import RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
 from knnvc.training.data import MINI_ENCODER, MINI_VOCODER
 
@@ -29,11 +30,12 @@ def package_mini(
     encoder: Path,
     vocoder: Path,
     out: Path,
+    refiner: Path | None = None,
     name: str = "mini",
     encoder_config: MelWavLMConfig = MINI_ENCODER,
     vocoder_config: SourceFilterConfig = MINI_VOCODER,
 ) -> Preset:
-    """Write `out` with `preset.json`, `encoder.safetensors` and `vocoder.safetensors`.
+    """Write `out` with `preset.json` and the weights of encoder, vocoder and refiner.
 
     The model card is written by hand: it says what was measured.
 
@@ -42,12 +44,15 @@ def package_mini(
     """
     out.mkdir(parents=True, exist_ok=True)
     provenance: dict[str, Any] = {"corpus": "Kokoro-82M speech (Apache-2.0), English"}
-    for part, source in (("encoder", encoder), ("vocoder", vocoder)):
+    parts = {"encoder": encoder, "vocoder": vocoder}
+    if refiner is not None:
+        parts["refiner"] = refiner
+    for part, source in parts.items():
         _, metadata = read_tensors(source)
         provenance |= {f"{part}_{key}": value for key, value in metadata.items()}
         shutil.copyfile(source, out / f"{part}.safetensors")
         provenance[f"{part}_sha256"] = sha256_file(out / f"{part}.safetensors")
-    values = {
+    values: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "name": name,
         "description": "Small and offline: English, 16 kHz, trained from scratch on Kokoro speech.",
@@ -70,5 +75,14 @@ def package_mini(
         "licences": {"encoder": LICENCE, "vocoder": LICENCE, "training speech": LICENCE},
         "provenance": provenance,
     }
+    if refiner is not None:
+        # The refiner knows the source's envelope; what it reads stays the target's own.
+        space = values["matching"]["space"] | {"envelope_transfer": 0.0}
+        values["matching"] = values["matching"] | {"space": space}
+        config = RefinerConfig(
+            encoder_config.mels, encoder_config.substeps, encoder_config.states, space["bands"]
+        )
+        values["refiner"] = {"weights": "refiner.safetensors", "config": config.to_dict()}
+        values["licences"]["refiner"] = LICENCE
     (out / "preset.json").write_text(json.dumps(values, indent=1) + "\n")
     return load_preset(out)

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from safetensors.numpy import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -91,6 +93,9 @@ class Voice:
     vectors: Tensor
 
 
+Example = tuple[Tensor, Tensor, Tensor, Tensor]  # selected, guide, manner, true spectra
+
+
 class Pieces:
     """Draws training examples; holds the encoded corpus in memory (150 MB an hour)."""
 
@@ -131,13 +136,24 @@ class Pieces:
         vectors = self.space.vectors(synth, match, statistics, torch.tensor(starts[:-1]))
         return Voice(utterances, starts, synth, match, functional.normalize(vectors, dim=1))
 
-    def batch(
-        self, options: RefinerOptions, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """`selected`, `guide` and `manner` as `Refiner` takes them, and the true `mel` [B, T, W]."""
-        ratio = float(np.exp(rng.uniform(-TEMPO, TEMPO)))
-        length = round(options.frames / ratio)
+    def batch(self, options: RefinerOptions, rng: np.random.Generator) -> Example:
+        """What `Refiner` takes (selected, guide, manner), and the true spectra [B, T, width]."""
         chosen = list(self._choose(options, rng))
+        degraded = rng.random() < options.degraded_share
+        made = self.examples(chosen, options.frames, degraded, rng)
+        columns = [torch.stack(column) for column in zip(*made, strict=True)]
+        return columns[0], columns[1], columns[2], columns[3]
+
+    def examples(
+        self,
+        chosen: list[tuple[Voice, int, int]],
+        frames: int,
+        degraded: bool,
+        rng: np.random.Generator,
+    ) -> list[Example]:
+        """Disguise, match and follow: `frames` from (voice, utterance, first frame) on."""
+        ratio = float(np.exp(rng.uniform(-TEMPO, TEMPO)))
+        length = round(frames / ratio)
         magnitudes = [
             stretch(
                 voice.utterances[index].mel,
@@ -149,18 +165,16 @@ class Pieces:
             for voice, index, start in chosen
         ]
         energy = torch.from_numpy(np.stack(magnitudes)).float()
-        if rng.random() < options.degraded_share:
+        if degraded:
             energy = degrade(energy, rng).float()
         mel = log_mel(energy).reshape(len(chosen), length, -1)
         posteriors, pitch, voicing = self.encode(mel)
         heard = torch.stack([pitch - np.log2(ratio), voicing], -1)
-        sources = _resample(torch.cat([mel, heard, posteriors], -1), options.frames, ratio)
-        made = [
-            self._example(piece, source, options.frames, rng)
+        sources = _resample(torch.cat([mel, heard, posteriors], -1), frames, ratio)
+        return [
+            self._example(piece, source, frames, rng)
             for piece, source in zip(chosen, sources, strict=True)
         ]
-        columns = [torch.stack(column) for column in zip(*made, strict=True)]
-        return columns[0], columns[1], columns[2], columns[3]
 
     def _choose(
         self, options: RefinerOptions, rng: np.random.Generator
@@ -181,7 +195,7 @@ class Pieces:
         source: Tensor,
         frames: int,
         rng: np.random.Generator,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> Example:
         voice, index, start = piece
         width = self.space.mels * self.space.substeps
         synth, match = source[:, : width + 2], source[:, width:]
@@ -290,9 +304,43 @@ def train_refiner(
     return run.publish(averaged, "refiner")
 
 
+@torch.inference_mode()
+def prematch_refined(
+    corpus: Path,
+    encoder: Encoder,
+    space: AcousticSpace,
+    refiner: Refiner,
+    out: Path,
+    seed: int = 0,
+    bf16: bool = False,
+) -> None:
+    """Write refined frames of disguised utterances to `out`, in the format of `prematch`.
+
+    A vocoder that trains on them learns to read what it is given in a conversion.
+
+    Raises:
+        KnnvcError: the encoder is not `mini`'s kind, or the corpus holds too little.
+    """
+    if not isinstance(encoder.network, MelWavLM):
+        raise KnnvcError("a refiner works with mel-wavlm encoders only")
+    rng = seed_everything(seed)
+    training, _ = split(load_corpus(corpus, encoder.network))
+    pieces = Pieces(training, encoder.network, space, bf16)
+    tensors: dict[str, npt.NDArray[np.float16]] = {}
+    for number, voice in enumerate(pieces.voices, 1):
+        for index, utterance in enumerate(voice.utterances):
+            whole = [(voice, index, 0)]
+            selected, guide, manner, _ = pieces.examples(whole, len(utterance.f0), False, rng)[0]
+            tensors[utterance.file] = refiner.refine(selected, guide, manner).half().numpy()
+        print(f"refined {number} of {len(pieces.voices)} voices", flush=True)
+    temporary = out.with_suffix(".tmp")
+    save_file(tensors, temporary)
+    temporary.replace(out)
+
+
 def _validation(
     utterances: list[Utterance], network: MelWavLM, space: AcousticSpace, options: RefinerOptions
-) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+) -> list[Example]:
     """A few fixed batches of speakers that are held out; none if there are too few utterances."""
     try:
         pieces = Pieces(utterances, network, space, options.bf16)
@@ -303,7 +351,7 @@ def _validation(
 
 
 @torch.inference_mode()
-def _evaluate(refiner: Refiner, batches: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> float:
+def _evaluate(refiner: Refiner, batches: list[Example]) -> float:
     """Mean L1 of log-mel values on held-out speakers."""
     width = refiner.config.width
     losses = [
