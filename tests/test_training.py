@@ -17,6 +17,7 @@ from knnvc.checkpoints import read_tensors
 from knnvc.encoder import Columns, Encoder, MelWavLM, MelWavLMConfig, load_network
 from knnvc.errors import KnnvcError
 from knnvc.pipeline import VoiceConverter
+from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
 from knnvc.training.__main__ import recipe
 from knnvc.training.data import (
@@ -31,7 +32,8 @@ from knnvc.training.data import (
 from knnvc.training.encoder import EncoderOptions, train_encoder
 from knnvc.training.package import package_mini
 from knnvc.training.prematch import prematch, read_prematched
-from knnvc.training.runs import cosine_rate
+from knnvc.training.refiner import RefinerOptions, prematch_refined, train_refiner
+from knnvc.training.runs import begin_with, cosine_rate
 from knnvc.training.vocoder import VocoderOptions, train_vocoder
 
 RATE = 16_000
@@ -39,6 +41,7 @@ ENCODER = MelWavLMConfig(
     hidden=32, layers=2, heads=2, feed_forward=64, pitch_layer=1, states=MINI_ENCODER.states
 )
 VOCODER = SourceFilterConfig(channels=16, layers=1)
+REFINER = RefinerConfig(states=ENCODER.states, channels=16, layers=1)
 SPEAKERS = {"high": 220.0, "low": 110.0, "af_nova": 180.0}  # the last is one of those held out
 
 
@@ -252,6 +255,45 @@ def test_the_recipe_from_prematching_to_a_converted_voice(
     assert abs(len(waveform) - 2 * RATE) <= 2 * 320
     assert np.isfinite(waveform).all()
     assert np.abs(waveform).max() > 0.01
+
+
+def test_the_refiner_learns_from_disguised_speech_and_the_preset_uses_it(
+    corpus: Path, trained_encoder: Path, tmp_path: Path
+) -> None:
+    encoder = load_encoder(trained_encoder)
+    space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps)
+    options = RefinerOptions(
+        steps=2, adversarial_from=1, batch=2, frames=40, channels=2, report_every=1
+    )
+    weights = train_refiner(corpus, encoder, space, tmp_path / "refiner", options, REFINER)
+    rows = [json.loads(x) for x in (tmp_path / "refiner/log.jsonl").read_text().splitlines()]
+    assert {"critics", "adversarial", "matching"} <= rows[1].keys() - rows[0].keys()
+    assert all(np.isfinite(row["spectral"]) for row in rows)
+
+    refiner = Refiner(REFINER)
+    begin_with(refiner, weights)
+    matched = tmp_path / "refined.safetensors"
+    prematch_refined(corpus, encoder, space, refiner, matched)
+    found = read_prematched(matched)
+    assert sorted(found) == [f"{who}/{who}_00{n}.flac" for who in ("high", "low") for n in range(3)]
+    wave, _ = sf.read(corpus / "low/low_000.flac")
+    assert found["low/low_000.flac"].shape == (len(wave) // 320, 2 * ENCODER.mels + 2)
+
+    vocoder = train_vocoder(
+        corpus, tmp_path / "vocoder", VocoderOptions(steps=1, batch=2), matched, VOCODER
+    )
+    preset = package_mini(
+        trained_encoder, vocoder, tmp_path / "preset", "tiny", ENCODER, VOCODER, weights, REFINER
+    )
+    assert preset.matching["space"]["envelope_transfer"] == 0
+    converter = VoiceConverter.from_preset(tmp_path / "preset", device="cpu")
+    assert converter.refiner is not None
+    waveform, _ = converter.convert(corpus / "low/low_002.flac", corpus / "high")
+    assert np.isfinite(waveform).all()
+    # Pure source frames pass it by.
+    source = converter.encode(corpus / "low/low_002.flac")
+    same = converter.match(source, converter.matching_set(corpus / "high"), lam=0.0)
+    assert torch.equal(same, source[:, converter.encoder.columns.synth])
 
 
 def test_too_short_utterances_are_refused(corpus: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.encoder import MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
+from knnvc.refiner import RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
 from knnvc.training.kokoro import DURATION_UNIT, HELD_OUT, read_alignments
 
@@ -34,6 +35,7 @@ PHONES = tuple("abdefhijklmnopstuvwxzæðŋɐɑɒɔəɚɛɜɡɪɹɾʃʊʌʒʔθ�
 # The dimensions of `mini`.
 MINI_ENCODER = MelWavLMConfig(states=1 + 3 * len(PHONES))
 MINI_VOCODER = SourceFilterConfig()
+MINI_REFINER = RefinerConfig(states=MINI_ENCODER.states)
 
 
 @dataclass(frozen=True)

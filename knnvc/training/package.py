@@ -15,7 +15,7 @@ from knnvc.files import sha256_file
 from knnvc.preset import FORMAT_VERSION, Preset, load_preset
 from knnvc.refiner import RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
-from knnvc.training.data import MINI_ENCODER, MINI_VOCODER
+from knnvc.training.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
 
 MINI_MATCHING: dict[str, Any] = {
     "k": 4,
@@ -30,10 +30,11 @@ def package_mini(
     encoder: Path,
     vocoder: Path,
     out: Path,
-    refiner: Path | None = None,
     name: str = "mini",
     encoder_config: MelWavLMConfig = MINI_ENCODER,
     vocoder_config: SourceFilterConfig = MINI_VOCODER,
+    refiner: Path | None = None,
+    refiner_config: RefinerConfig = MINI_REFINER,
 ) -> Preset:
     """Write `out` with `preset.json` and the weights of encoder, vocoder and refiner.
 
@@ -79,10 +80,7 @@ def package_mini(
         # The refiner knows the source's envelope; what it reads stays the target's own.
         space = values["matching"]["space"] | {"envelope_transfer": 0.0}
         values["matching"] = values["matching"] | {"space": space}
-        config = RefinerConfig(
-            encoder_config.mels, encoder_config.substeps, encoder_config.states, space["bands"]
-        )
-        values["refiner"] = {"weights": "refiner.safetensors", "config": config.to_dict()}
+        values["refiner"] = {"weights": "refiner.safetensors", "config": refiner_config.to_dict()}
         values["licences"]["refiner"] = LICENCE
     (out / "preset.json").write_text(json.dumps(values, indent=1) + "\n")
     return load_preset(out)

@@ -27,7 +27,7 @@ from knnvc.errors import KnnvcError
 from knnvc.matching import select, weigh
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.training.augmentation import degrade, log_mel, stretch
-from knnvc.training.data import Utterance, load_corpus, split
+from knnvc.training.data import MINI_REFINER, Utterance, load_corpus, split
 from knnvc.training.discriminators import contest
 from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
 
@@ -237,7 +237,7 @@ def train_refiner(
     space: AcousticSpace,
     folder: Path,
     options: RefinerOptions,
-    config: RefinerConfig | None = None,
+    config: RefinerConfig = MINI_REFINER,
     start: Path | None = None,
 ) -> Path:
     """Train, or resume, in `folder`; writes `refiner.safetensors` there and returns its path.
@@ -252,10 +252,6 @@ def train_refiner(
         raise KnnvcError("a refiner works with mel-wavlm encoders only")
     torch.set_num_threads(options.threads)
     rng = seed_everything(options.seed)
-    if config is None:
-        config = RefinerConfig(
-            network.config.mels, network.config.substeps, network.config.states, space.options.bands
-        )
     refiner = Refiner(config)
     begin_with(refiner, start)
     averaged = copy.deepcopy(refiner).eval()

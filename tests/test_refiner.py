@@ -1,0 +1,83 @@
+"""The network that smooths selected frames."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from knnvc import refiner as module
+from knnvc.errors import KnnvcError
+from knnvc.refiner import Refiner, RefinerConfig
+
+CONFIG = RefinerConfig(mels=4, states=4, bands=2, channels=8, layers=2, kernel=3)
+
+
+def inputs(frames: int) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(frames)
+    return (
+        torch.randn(frames, CONFIG.width + 2),
+        torch.randn(frames, CONFIG.guide),
+        torch.randn(CONFIG.manner),
+    )
+
+
+def busy() -> Refiner:
+    """One whose output layer is not zero any more."""
+    torch.manual_seed(0)
+    network = Refiner(CONFIG).eval()
+    torch.nn.init.normal_(network.write.weight, std=0.5)
+    return network
+
+
+def test_it_starts_as_the_identity() -> None:
+    selected, guide, manner = inputs(20)
+    assert torch.equal(Refiner(CONFIG).refine(selected, guide, manner), selected)
+
+
+def test_it_changes_spectra_but_neither_pitch_nor_voicing() -> None:
+    selected, guide, manner = inputs(20)
+    refined = busy().refine(selected, guide, manner)
+    assert not torch.allclose(refined[:, : CONFIG.width], selected[:, : CONFIG.width])
+    assert torch.equal(refined[:, CONFIG.width :], selected[:, CONFIG.width :])
+
+
+def test_the_pitch_of_unvoiced_frames_is_not_looked_at() -> None:
+    selected, guide, manner = inputs(20)
+    selected[:, -1] = 0.0
+    other = selected.clone()
+    other[:, -2] += 1.0
+    network = busy()
+    width = CONFIG.width
+    first, second = (network.refine(x, guide, manner)[:, :width] for x in (selected, other))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("frames", [1, 29, 64])
+def test_chunks_do_not_change_the_result(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    selected, guide, manner = inputs(frames)
+    network = busy()
+    whole = network.refine(selected, guide, manner)
+    monkeypatch.setattr(module, "CHUNK", 10)
+    assert torch.allclose(network.refine(selected, guide, manner), whole, atol=1e-5)
+
+
+def test_nothing_in_nothing_out() -> None:
+    selected, guide, manner = inputs(0)
+    assert busy().refine(selected, guide, manner).shape == (0, CONFIG.width + 2)
+
+
+def test_context_is_as_wide_as_it_says() -> None:
+    selected, guide, manner = inputs(40)
+    network = busy()
+    other = selected.clone()
+    other[20, : CONFIG.width] += 1.0
+    changed = (network.refine(other, guide, manner) - network.refine(selected, guide, manner)).abs()
+    touched = torch.nonzero(changed.sum(1) > 1e-6)[:, 0]
+    assert touched.min() >= 20 - network.context_frames
+    assert touched.max() <= 20 + network.context_frames
+
+
+def test_unknown_settings_are_named() -> None:
+    with pytest.raises(KnnvcError, match="colour"):
+        RefinerConfig.from_dict({"colour": 1})
