@@ -28,6 +28,7 @@ from knnvc.commands.common import (
     say_path,
     table,
 )
+from knnvc.commands.train import train
 from knnvc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -370,6 +371,9 @@ def preset_pull(name: str, force: bool) -> None:
     with Progress() as progress:
         made = pull(name, force=force, progress=progress)
     say_path(made.folder)
+
+
+cli.add_command(train)
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ from knnvc.errors import KnnvcError
 from knnvc.pipeline import VoiceConverter
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
-from knnvc.training.__main__ import recipe
 from knnvc.training.data import (
     IGNORED,
     MINI_ENCODER,
@@ -29,12 +28,13 @@ from knnvc.training.data import (
     load_corpus,
     segments,
 )
-from knnvc.training.encoder import EncoderOptions, train_encoder
+from knnvc.training.encoder import train_encoder
+from knnvc.training.options import EncoderOptions, RefinerOptions, VocoderOptions
 from knnvc.training.package import package_mini
 from knnvc.training.prematch import prematch, read_prematched
-from knnvc.training.refiner import RefinerOptions, prematch_refined, train_refiner
+from knnvc.training.refiner import prematch_refined, train_refiner
 from knnvc.training.runs import begin_with, cosine_rate
-from knnvc.training.vocoder import VocoderOptions, train_vocoder
+from knnvc.training.vocoder import train_vocoder
 
 RATE = 16_000
 ENCODER = MelWavLMConfig(
@@ -306,32 +306,3 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert rates[0] == pytest.approx(0.01)
     assert max(rates) == rates[99] == 1.0
     assert rates[1000] == pytest.approx(0.1)
-
-
-class TestCommands:
-    def run(self, *args: str | Path) -> object:
-        return CliRunner().invoke(recipe, [str(a) for a in args])
-
-    def test_the_configuration_of_mini_is_read(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        seen: list[EncoderOptions] = []
-        config = tmp_path / "config.json"
-        config.write_text(json.dumps({"encoder": {"steps": 2400, "batch": 6}, "vocoder": {}}))
-
-        def train(_corpus: Path, out: Path, options: EncoderOptions) -> Path:
-            seen.append(options)
-            return out
-
-        monkeypatch.setattr("knnvc.training.__main__.train_encoder", train)
-        done = self.run("encoder", "--config", config, "--batch", 3, "--bf16", "--rate", "0.1")
-        assert done.exit_code == 0, done.output
-        assert seen == [EncoderOptions(steps=2400, batch=3, bf16=True, rate=0.1)]
-
-    @pytest.mark.parametrize("text", ['{"encoder": {"stepz": 3}}', "[]", "{"])
-    def test_a_wrong_configuration_is_refused(self, tmp_path: Path, text: str) -> None:
-        config = tmp_path / "config.json"
-        config.write_text(text)
-        done = self.run("encoder", "--config", config)
-        assert isinstance(done.exception, KnnvcError)
-        assert str(config) in str(done.exception)

@@ -5,7 +5,7 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 config=${1:-vocoder/configs/mini.json}
-step() { printf '\n=== %s\n' "$*"; "${PYTHON:-python3}" -m knnvc.training "$@"; }
+step() { printf '\n=== %s\n' "$*"; "${PYTHON:-python3}" -m knnvc.cli train "$@"; }
 
 step corpus --corpus corpus --config "$config"
 step encoder --corpus corpus --out runs/encoder --config "$config"

@@ -137,7 +137,7 @@ def load_corpus(corpus: Path, network: MelWavLM) -> list[Utterance]:
         )
     if not out:
         raise KnnvcError(
-            f"{corpus} holds no aligned speech: make it with `python -m knnvc.training corpus`"
+            f"{corpus} holds no aligned speech: make it with `knnvc train corpus`"
         )
     return out
 

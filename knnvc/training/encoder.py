@@ -6,7 +6,6 @@ See `knnvc.training.augmentation` for what the speech goes through.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +17,8 @@ from torch.nn import functional
 from knnvc.encoder import PITCH_CENTRE, MelWavLM, MelWavLMConfig
 from knnvc.training.augmentation import Floats, degrade, log_mel, stretch
 from knnvc.training.data import IGNORED, MINI_ENCODER, Utterance, load_corpus, split
+from knnvc.training.options import EncoderOptions
 from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
-
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """How to train the encoder. A frame is 20 ms."""
-
-    steps: int = 8000
-    batch: int = 12
-    frames: int = 200
-    rate: float = 1e-3
-    masked_share: float = 0.3  # of the batches
-    average: float = 0.998  # decay of the weight average that is published
-    seed: int = 0
-    report_every: int = 100
-    bf16: bool = False  # pays only where the CPU has AMX or AVX512-BF16
-    threads: int = 1
 
 
 def train_encoder(
@@ -61,7 +45,8 @@ def train_encoder(
     optimiser = torch.optim.AdamW(
         network.parameters(), options.rate, betas=(0.9, 0.98), weight_decay=0.01
     )
-    run = Run(folder, {"network": network, "averaged": averaged, "optimiser": optimiser})
+    parts = {"network": network, "averaged": averaged, "optimiser": optimiser}
+    run = Run(folder, parts, options)
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
     hours = sum(len(u.f0) for u in training) / 50 / 3600

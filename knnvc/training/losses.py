@@ -63,3 +63,31 @@ def feature_matching_loss(real: list[list[Tensor]], made: list[list[Tensor]]) ->
         for r, m in zip(reals, mades, strict=True)
     ]
     return torch.stack(terms).mean()
+
+
+class MelLoss(nn.Module):
+    """L1 of log-mel spectra, HiFi-GAN's reconstruction loss (Kong et al. 2020, section 2.4)."""
+
+    def __init__(self, sample_rate: int, size: int, hop: int, window: int, mels: int) -> None:
+        super().__init__()
+        self.padding = (size - hop) // 2
+        self.spectrum = torchaudio.transforms.MelSpectrogram(
+            sample_rate,
+            size,
+            window,
+            hop,
+            n_mels=mels,
+            power=1.0,
+            center=False,
+            norm="slaney",
+            mel_scale="slaney",
+        )
+
+    def forward(self, made: Tensor, real: Tensor) -> Tensor:
+        """Mean absolute difference of two batches of waveforms [B, S]."""
+        return functional.l1_loss(self._log_mel(made), self._log_mel(real))
+
+    def _log_mel(self, wave: Tensor) -> Tensor:
+        padded = functional.pad(wave[:, None], (self.padding, self.padding), mode="reflect")[:, 0]
+        spectrum: Tensor = self.spectrum(padded)
+        return spectrum.clamp(min=1e-5).log()

@@ -8,14 +8,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from knnvc.acoustic_space import AcousticSpaceOptions
+from knnvc.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.checkpoints import read_tensors
-from knnvc.encoder import MelWavLMConfig
+from knnvc.encoder import Encoder, MelWavLMConfig, load_network
 from knnvc.files import sha256_file
 from knnvc.preset import FORMAT_VERSION, Preset, load_preset
-from knnvc.refiner import RefinerConfig
+from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
 from knnvc.training.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
+from knnvc.training.runs import begin_with
 
 MINI_MATCHING: dict[str, Any] = {
     "k": 4,
@@ -24,6 +25,27 @@ MINI_MATCHING: dict[str, Any] = {
     "space": dataclasses.asdict(AcousticSpaceOptions()),
 }
 LICENCE = "Apache-2.0"
+
+
+def mini_encoder(weights: Path) -> Encoder:
+    """`mini`'s encoder with weights that `train_encoder` wrote."""
+    state, _ = read_tensors(weights)
+    single = {name: tensor.float() for name, tensor in state.items()}
+    config = MINI_ENCODER
+    return Encoder(load_network("mel-wavlm", config.to_dict(), single, config.layers, 0))
+
+
+def mini_space() -> AcousticSpace:
+    """The space that `mini` searches in."""
+    options = AcousticSpaceOptions.from_dict(MINI_MATCHING["space"])
+    return AcousticSpace(options, MINI_ENCODER.mels, MINI_ENCODER.substeps)
+
+
+def mini_refiner(weights: Path) -> Refiner:
+    """`mini`'s refiner with weights that `train_refiner` wrote."""
+    refiner = Refiner(MINI_REFINER)
+    begin_with(refiner, weights)
+    return refiner.eval()
 
 
 def package_mini(
@@ -38,7 +60,7 @@ def package_mini(
 ) -> Preset:
     """Write `out` with `preset.json` and the weights of encoder, vocoder and refiner.
 
-    The model card is written by hand: it says what was measured.
+    A model card is drafted where there is none; what was measured has to be added by hand.
 
     Raises:
         KnnvcError: a weights file is damaged.
@@ -83,4 +105,17 @@ def package_mini(
         values["refiner"] = {"weights": "refiner.safetensors", "config": refiner_config.to_dict()}
         values["licences"]["refiner"] = LICENCE
     (out / "preset.json").write_text(json.dumps(values, indent=1) + "\n")
+    card = out / "MODEL_CARD.md"
+    if not card.exists():
+        card.write_text(_card(name, values), encoding="utf-8")
     return load_preset(out)
+
+
+def _card(name: str, values: dict[str, Any]) -> str:
+    rows = [*values["provenance"].items()]
+    rows += [(f"licence of the {part}", text) for part, text in values["licences"].items()]
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows)
+    return (
+        f"# {name}\n\n{values['description']}\n\n| what | value |\n|---|---|\n{table}\n\n"
+        "Nothing is measured yet: `knnvc evaluate` does it.\n"
+    )

@@ -29,31 +29,12 @@ from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.training.augmentation import degrade, log_mel, stretch
 from knnvc.training.data import MINI_REFINER, Utterance, load_corpus, split
 from knnvc.training.discriminators import contest
+from knnvc.training.options import RefinerOptions
 from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
 
 NEIGHBOURS = (1, 2, 4, 4, 4, 8)  # drawn for each piece, so that any k works
 TEMPO = 0.2  # natural logarithm of the largest change of pitch and tempo
 FORMANTS = 0.12  # and of the vocal tract on top of it
-
-
-@dataclass(frozen=True)
-class RefinerOptions:
-    """How to train the refiner. A frame is 20 ms."""
-
-    steps: int = 8000
-    adversarial_from: int = 3000  # step at which the discriminator comes in
-    batch: int = 16
-    frames: int = 150
-    rate: float = 1e-3
-    spectral_weight: float = 20.0
-    matching_weight: float = 4.0
-    degraded_share: float = 0.5  # of the batches: the source is noisy, reverberant or coloured
-    channels: int = 32  # of the discriminator
-    average: float = 0.998
-    seed: int = 0
-    report_every: int = 100
-    bf16: bool = False
-    threads: int = 1
 
 
 class SpectrogramCritic(nn.Module):
@@ -267,6 +248,7 @@ def train_refiner(
             "makers": makers,
             "judges": judges,
         },
+        options,
     )
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)

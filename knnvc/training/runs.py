@@ -1,22 +1,29 @@
-"""What every training loop needs: checkpoints that survive a kill, and a log to plot."""
+"""What every training loop needs: checkpoints that survive a kill, logs to plot, a model card."""
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import json
 import math
 import os
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
+import click
 import numpy as np
 import torch
+import torchaudio
+from torch import Tensor
 
 from knnvc.checkpoints import read_tensors, write_tensors
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 180.0
+ERASE_LINE = "\r\033[K"
 
 
 def seed_everything(seed: int) -> np.random.Generator:
@@ -49,22 +56,46 @@ def begin_with(network: torch.nn.Module, weights: Path | None) -> None:
         network.load_state_dict(read_tensors(weights)[0])
 
 
+class Options(Protocol):
+    """The options of a step: a dataclass that says how many steps there are."""
+
+    @property
+    def steps(self) -> int:
+        """When the training is done."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
 class Run:
     """A folder that one training run lives in; run the same command again to resume.
 
-    `parts` are objects with `state_dict` and `load_state_dict` (networks, optimisers).
-    `step` counts finished steps, `seconds` the wall time of all sessions together.
+    `parts` are objects with `state_dict` and `load_state_dict` (networks, optimisers). `step`
+    counts finished steps, `seconds` the wall time of all sessions together. In training on several
+    GPUs, all processes but the `leader` count along and write nothing.
+
+    The folder holds `checkpoint.pt`, `log.jsonl`, and, with TensorBoard installed, `tensorboard/`;
+    when the training is done, the weights and their MODEL_CARD.md.
     """
 
-    def __init__(self, folder: Path, parts: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, parts: dict[str, Any], options: Options, leader: bool = True
+    ) -> None:
         self.folder = folder
         self.parts = parts
+        self.options = options
+        self.leader = leader
         self.step = 0
         self.seconds = 0.0
         self._began = self._saved = time.monotonic()
         self._sums: dict[str, float] = defaultdict(float)
         self._count = 0
+        self._last: dict[str, float] = {}
+        self._board: Any = None
         folder.mkdir(parents=True, exist_ok=True)
+        if leader and importlib.util.find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(folder / "tensorboard")
 
     def resume(self) -> bool:
         """Load the newest checkpoint, if there is one."""
@@ -83,6 +114,8 @@ class Run:
         now = time.monotonic()
         self.seconds += now - self._began
         self._began = self._saved = now
+        if not self.leader:
+            return
         state = {
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
             "step": self.step,
@@ -94,12 +127,33 @@ class Run:
 
     def publish(self, network: torch.nn.Module, name: str) -> Path:
         """Checkpoint, and write the weights of `network` in half precision; returns the file."""
-        self.save()
         out = self.folder / f"{name}.safetensors"
+        self.finish(out)
         state = {key: value.half().contiguous() for key, value in network.state_dict().items()}
         metadata = {"steps": str(self.step), "hours": f"{self.seconds / 3600:.2f}"}
         write_tensors(out, state, metadata)
         return out
+
+    def finish(self, weights: Path) -> None:
+        """Checkpoint, close the logs, and write the model card of `weights`."""
+        self.save()
+        if self._board is not None:
+            self._board.close()
+        if not self.leader:
+            return
+        rows = {
+            "steps": self.step,
+            "hours": f"{self.seconds / 3600:.2f}",
+            "torch": torch.__version__,
+        }
+        rows |= {f"option {k}": v for k, v in dataclasses.asdict(self.options).items()}
+        rows |= {f"last {k}": v for k, v in self._last.items() if k not in ("step", "hours")}
+        table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+        (self.folder / "MODEL_CARD.md").write_text(
+            f"# {weights.name}\n\nTrained by `knnvc train`. The losses on the way stand in "
+            f"`log.jsonl`.\n\n| what | value |\n|---|---|\n{table}\n",
+            encoding="utf-8",
+        )
 
     def finish_step(self, **losses: float) -> None:
         """Count a step, remember its losses, and checkpoint every few minutes."""
@@ -107,17 +161,44 @@ class Run:
         self._count += 1
         for name, value in losses.items():
             self._sums[name] += value
+        if self.leader and sys.stderr.isatty():
+            self._draw()
         if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
             self.save()
 
     def report(self, **more: float) -> None:
-        """Append the means since the last report, and `more`, to the log and the terminal."""
+        """Append the means since the last report, and `more`, to the logs and the terminal."""
         hours = (self.seconds + time.monotonic() - self._began) / 3600
         row: dict[str, float] = {"step": self.step, "hours": round(hours, 4)}
         row |= {name: round(total / self._count, 5) for name, total in self._sums.items()}
         row |= {name: round(value, 5) for name, value in more.items()}
         self._sums.clear()
         self._count = 0
+        self._last = row
+        if not self.leader:
+            return
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
+        if sys.stderr.isatty():
+            click.echo(ERASE_LINE, nl=False, err=True)
         print("  ".join(f"{name} {value:g}" for name, value in row.items()), flush=True)
+        if self._board is not None:
+            for name, value in row.items():
+                self._board.add_scalar(name, value, self.step)
+
+    def listen(self, name: str, wave: Tensor, rate: int) -> None:
+        """Put a waveform [S] and its spectrogram into TensorBoard."""
+        if self._board is None:
+            return
+        wave = wave.detach().float().cpu().clamp(-1, 1)
+        self._board.add_audio(name, wave[None], self.step, rate)
+        mel = torchaudio.transforms.MelSpectrogram(rate, 1024, 400, hop_length=160, n_mels=80)
+        decibels = 10 * torch.log10(mel(wave) + 1e-6)
+        image = ((decibels + 60) / 100).clamp(0, 1).flip(0)
+        self._board.add_image(f"{name} spectrogram", image[None], self.step)
+
+    def _draw(self) -> None:
+        done = self.step / max(1, self.options.steps)
+        bar = ("#" * round(30 * done)).ljust(30, "-")
+        text = f"{ERASE_LINE}[{bar}] step {self.step} of {self.options.steps}"
+        click.echo(text, nl=self.step >= self.options.steps, err=True)

@@ -7,7 +7,6 @@ of every batch uses them instead of the recording's own.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,28 +21,9 @@ from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
 from knnvc.training.data import MINI_ENCODER, MINI_VOCODER, Utterance, load_corpus, split
 from knnvc.training.discriminators import Discriminators, contest
 from knnvc.training.losses import SpectralLoss
+from knnvc.training.options import VocoderOptions
 from knnvc.training.prematch import read_prematched
 from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
-
-
-@dataclass(frozen=True)
-class VocoderOptions:
-    """How to train the vocoder. A frame is 20 ms."""
-
-    steps: int = 20_000
-    adversarial_from: int = 6_000  # step at which the discriminators come in
-    batch: int = 8
-    frames: int = 36
-    rate: float = 5e-4
-    spectral_weight: float = 15.0
-    matching_weight: float = 2.0
-    prematched_share: float = 0.6
-    channels: int = 16  # of the discriminators
-    average: float = 0.998
-    seed: int = 0
-    report_every: int = 100
-    bf16: bool = False  # pays only where the CPU has AMX or AVX512-BF16
-    threads: int = 1
 
 
 def train_vocoder(
@@ -78,6 +58,7 @@ def train_vocoder(
             "makers": makers,
             "judges": judges,
         },
+        options,
     )
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
@@ -109,6 +90,8 @@ def train_vocoder(
         run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
         if run.step % options.report_every == 0:
             run.report(held_out_spectral=evaluate(averaged, reader, spectral))
+            for name, wave in zip(("made", "real"), listening_pair(averaged, reader), strict=False):
+                run.listen(name, wave, SAMPLE_RATE)
     return run.publish(averaged, "vocoder")
 
 
@@ -179,7 +162,20 @@ def evaluate(network: SourceFilterVocoder, reader: Reader, spectral: SpectralLos
     """Mean spectral loss on two-second pieces of held-out speakers, from their own features."""
     losses = []
     for utterance in reader.held_out:
-        features = reader.features(utterance)
-        piece, wave = reader._cut(utterance, features, 0, min(100, len(features)))
-        losses.append(float(spectral(network(network.prepare(piece)[None])[:, 0], wave[None])))
+        made, real = _rebuild(network, reader, utterance)
+        losses.append(float(spectral(made[None], real[None])))
     return float(np.mean(losses)) if losses else float("nan")
+
+
+@torch.inference_mode()
+def listening_pair(network: SourceFilterVocoder, reader: Reader) -> tuple[Tensor, ...]:
+    """Two seconds [S] of a held-out speaker, made and real; nothing if nobody is held out."""
+    return _rebuild(network, reader, reader.held_out[0]) if reader.held_out else ()
+
+
+def _rebuild(
+    network: SourceFilterVocoder, reader: Reader, utterance: Utterance
+) -> tuple[Tensor, Tensor]:
+    features = reader.features(utterance)
+    piece, wave = reader._cut(utterance, features, 0, min(100, len(features)))
+    return network(network.prepare(piece)[None])[0, 0], wave

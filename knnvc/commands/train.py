@@ -1,0 +1,299 @@
+"""`knnvc train`: the recipes as commands, one resumable command for each step.
+
+The options of a step are the fields of its dataclass in `knnvc.training.options`. `--config` reads
+them from a JSON file with one object for each step; what stands on the command line wins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from knnvc.commands.common import DEVICE, check_free, say_path
+from knnvc.errors import KnnvcError, UsageError
+from knnvc.training.options import (
+    CorpusOptions,
+    EncoderOptions,
+    HifiGanOptions,
+    RefinerOptions,
+    VocoderOptions,
+)
+
+Chosen = TypeVar("Chosen")
+Command = Callable[..., Any]
+FILE = click.Path(path_type=Path)
+CORPUS = click.option("--corpus", type=FILE, default=Path("corpus"), show_default=True)
+RECIPES: dict[str, type[Any]] = {"source-filter": VocoderOptions, "hifigan": HifiGanOptions}
+ENCODER_WEIGHTS = Path("runs/encoder/encoder.safetensors")
+
+
+def options_of(*kinds: type[Any]) -> Callable[[Command], Command]:
+    """Give a command `--config` and one option for each field of the dataclasses `kinds`."""
+    fields: dict[str, list[Any]] = {}
+    for kind in kinds:
+        for field in dataclasses.fields(kind):
+            fields.setdefault(field.name, []).append(field.default)
+
+    def add(command: Command) -> Command:
+        for name, defaults in reversed(fields.items()):
+            dashed = name.replace("_", "-")
+            flag = f"--{dashed}/--no-{dashed}" if isinstance(defaults[0], bool) else f"--{dashed}"
+            shown = " or ".join(dict.fromkeys(str(default) for default in defaults))
+            text = f"[default: {shown}]"
+            kind = type(defaults[0])
+            command = click.option(flag, name, type=kind, default=None, help=text)(command)
+        return click.option("--config", type=FILE, help="JSON file with the options.")(command)
+
+    return add
+
+
+def read_config(config: Path | None, step: str) -> dict[str, Any]:
+    """The object `step` of a configuration file; empty without a file or such an object.
+
+    Raises:
+        UsageError: the file is missing or holds something else.
+    """
+    if config is None:
+        return {}
+    if not config.is_file():
+        raise UsageError(f"the configuration {config} does not exist; check the path")
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{config} is no JSON object: {error}") from error
+    found = values.get(step, {}) if isinstance(values, dict) else None
+    if not isinstance(found, dict):
+        raise UsageError(f"{config} is no JSON object with one object for each step")
+    return found
+
+
+def chosen(kind: type[Chosen], step: str, config: Path | None, given: dict[str, Any]) -> Chosen:
+    """`kind` from the object `step` of a configuration file, overridden by what was `given`.
+
+    Raises:
+        UsageError: a key is unknown or a value has the wrong type.
+    """
+    values = read_config(config, step)
+    values = {key: value for key, value in values.items() if key != "recipe"}
+    values |= {name: value for name, value in given.items() if value is not None}
+    known = {field.name: type(field.default) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(values.keys() - known.keys())
+    if unknown:
+        where = f"{config} or the command line" if config else "the command line"
+        raise UsageError(
+            f"{step} does not know {', '.join(unknown)} (from {where}); "
+            f"it knows {', '.join(sorted(known))}"
+        )
+    for name, value in values.items():
+        whole_as_float = known[name] is float and type(value) is int
+        if type(value) is not known[name] and not whole_as_float:
+            raise UsageError(f"{name} of {step} is {value!r}: give a {known[name].__name__}")
+    return kind(**values)
+
+
+def need(path: Path, made_by: str) -> Path:
+    """`path`, or a usage error that names the step which makes it."""
+    if not path.exists():
+        raise UsageError(f"{path} does not exist; make it with `knnvc train {made_by}`")
+    return path
+
+
+@click.group()
+def train() -> None:
+    """Train presets from nothing, step by step; run a step again to resume it.
+
+    \b
+    knnvc train corpus     speech with exact phone alignments
+    knnvc train encoder    features
+    knnvc train refiner    what smooths selected frames
+    knnvc train prematch   the vocoder's training features
+    knnvc train vocoder    features to waveforms
+    knnvc train package    a preset folder
+    """
+
+
+@train.command()
+@CORPUS
+@click.option("--parts", type=FILE, help="Where downloads go.  [default: CORPUS/parts]")
+@options_of(CorpusOptions)
+def corpus(corpus: Path, parts: Path | None, config: Path | None, **given: Any) -> None:
+    """Synthesise speech with exact phone alignments (needs a network once)."""
+    options = chosen(CorpusOptions, "corpus", config, given)
+    require(("espeakng_loader", "onnx", "onnxruntime", "phonemizer"))
+    from knnvc.training import kokoro
+
+    kokoro.synthesize_corpus(
+        kokoro.fetch(parts or corpus / "parts"),
+        corpus,
+        options.hours,
+        options.workers,
+        options.seed,
+    )
+    say_path(corpus)
+
+
+@train.command()
+@CORPUS
+@click.option("--out", type=FILE, default=Path("runs/encoder"), show_default=True)
+@click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
+@options_of(EncoderOptions)
+def encoder(corpus: Path, out: Path, start: Path | None, config: Path | None, **given: Any) -> None:
+    """Train the encoder; writes OUT/encoder.safetensors."""
+    options = chosen(EncoderOptions, "encoder", config, given)
+    need(corpus, "corpus")
+    from knnvc.training.encoder import train_encoder
+
+    say_path(train_encoder(corpus, out, options, start=start))
+
+
+@train.command()
+@CORPUS
+@click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
+@click.option("--out", type=FILE, default=Path("runs/refiner"), show_default=True)
+@click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
+@options_of(RefinerOptions)
+def refiner(
+    corpus: Path, encoder: Path, out: Path, start: Path | None, config: Path | None, **given: Any
+) -> None:
+    """Train the refiner of selected frames; writes OUT/refiner.safetensors."""
+    options = chosen(RefinerOptions, "refiner", config, given)
+    need(corpus, "corpus")
+    need(encoder, "encoder")
+    from knnvc.training.package import mini_encoder, mini_space
+    from knnvc.training.refiner import train_refiner
+
+    say_path(train_refiner(corpus, mini_encoder(encoder), mini_space(), out, options, start=start))
+
+
+@train.command()
+@CORPUS
+@click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
+@click.option("--refiner", type=FILE, help="What `refiner` wrote: match as a preset with it does.")
+@click.option("--preset", help="Instead of --encoder: this preset's, for --recipe hifigan.")
+@click.option("--k", default=4, show_default=True, help="With --preset: neighbours averaged.")
+@DEVICE
+@click.option("--out", type=FILE, default=Path("runs/matched.safetensors"), show_default=True)
+@click.option("--force", is_flag=True, help="Begin again instead of resuming.")
+def prematch(
+    corpus: Path,
+    encoder: Path,
+    refiner: Path | None,
+    preset: str | None,
+    k: int,
+    device: str,
+    out: Path,
+    force: bool,
+) -> None:
+    """Replace every training frame by its speaker's nearest other frames.
+
+    With --preset, CORPUS is any folder with one sub-folder for each speaker, and OUT a folder.
+    """
+    need(corpus, "corpus")
+    if preset is not None:
+        from knnvc.pipeline import VoiceConverter
+        from knnvc.training.prematch import prematch_folder
+
+        converter = VoiceConverter.from_preset(preset, device)
+        prematch_folder(corpus, converter.encoder, out.with_suffix(""), k)
+        say_path(out.with_suffix(""))
+        return
+    need(encoder, "encoder")
+    if out.exists() and not force:
+        say_path(out)  # it was finished before: the file appears only then
+        return
+    check_free(out, force)
+    from knnvc.training.package import MINI_MATCHING, mini_encoder, mini_refiner, mini_space
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if refiner is None:
+        from knnvc.training.prematch import prematch
+
+        prematch(corpus, mini_encoder(encoder), out, MINI_MATCHING["k"], mini_space())
+    else:
+        from knnvc.training.refiner import prematch_refined
+
+        need(refiner, "refiner")
+        prematch_refined(corpus, mini_encoder(encoder), mini_space(), mini_refiner(refiner), out)
+    say_path(out)
+
+
+@train.command()
+@CORPUS
+@click.option(
+    "--recipe",
+    type=click.Choice(list(RECIPES)),
+    help="source-filter is mini's; hifigan the published one, on any corpus with one sub-folder "
+    "for each speaker.  [default: the configuration's, else source-filter]",
+)
+@click.option("--prematched", type=FILE, help="What `prematch` wrote; hifigan needs it.")
+@click.option("--out", type=FILE, default=Path("runs/vocoder"), show_default=True)
+@click.option("--start", type=FILE, help="source-filter: weights to begin with.")
+@options_of(VocoderOptions, HifiGanOptions)
+def vocoder(
+    corpus: Path,
+    recipe: str | None,
+    prematched: Path | None,
+    out: Path,
+    start: Path | None,
+    config: Path | None,
+    **given: Any,
+) -> None:
+    """Train the vocoder; writes OUT/vocoder.safetensors, or for hifigan OUT/g_STEPS.pt.
+
+    \b
+    knnvc train vocoder --prematched runs/matched.safetensors
+    knnvc train vocoder --config vocoder/configs/wavlm-large.json --corpus LibriSpeech/ \\
+        --prematched matched/
+    """
+    recipe = recipe or read_config(config, "vocoder").get("recipe", "source-filter")
+    if recipe not in RECIPES:
+        raise UsageError(f"the recipe {recipe!r} is none of {', '.join(RECIPES)}")
+    options = chosen(RECIPES[recipe], "vocoder", config, given)
+    need(corpus, "corpus")
+    if prematched is not None:
+        need(prematched, "prematch")
+    if isinstance(options, HifiGanOptions):
+        if prematched is None:
+            raise UsageError("--recipe hifigan needs --prematched; see `knnvc train prematch`")
+        require(("accelerate",))
+        from knnvc.hifigan import HifiGanConfig
+        from knnvc.training.published import train_hifigan
+
+        generator = HifiGanConfig.from_dict(read_config(config, "generator"))
+        say_path(train_hifigan(corpus, prematched, out, options, generator))
+    else:
+        from knnvc.training.vocoder import train_vocoder
+
+        say_path(train_vocoder(corpus, out, options, prematched, start=start))
+
+
+@train.command()
+@click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
+@click.option(
+    "--vocoder", type=FILE, default=Path("runs/vocoder/vocoder.safetensors"), show_default=True
+)
+@click.option("--refiner", type=FILE, help="What `refiner` wrote, if the vocoder was trained so.")
+@click.option("--out", type=FILE, default=Path("runs/mini"), show_default=True)
+def package(encoder: Path, vocoder: Path, refiner: Path | None, out: Path) -> None:
+    """Put trained weights together as a preset folder, for `knnvc convert --preset OUT`."""
+    need(encoder, "encoder")
+    need(vocoder, "vocoder")
+    if refiner is not None:
+        need(refiner, "refiner")
+    from knnvc.training.package import package_mini
+
+    say_path(package_mini(encoder, vocoder, out, refiner=refiner).folder)
+
+
+def require(modules: Sequence[str]) -> None:
+    """Raise KnnvcError if a package of the extra `train` is missing."""
+    import importlib.util
+
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise KnnvcError(f"this step needs {missing[0]}: run `pip install 'knnvc[train]'`")

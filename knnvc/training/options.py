@@ -1,0 +1,99 @@
+"""What the training steps can be told; without torch, so that the command line can list it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CorpusOptions:
+    """How much to synthesise."""
+
+    hours: float = 8.0
+    workers: int = 2  # one single-threaded process each
+    seed: int = 7
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """How to train the encoder. A frame is 20 ms."""
+
+    steps: int = 8000
+    batch: int = 12
+    frames: int = 200
+    rate: float = 1e-3
+    masked_share: float = 0.3  # of the batches
+    average: float = 0.998  # decay of the weight average that is published
+    seed: int = 0
+    report_every: int = 100
+    bf16: bool = False  # pays only where the CPU has AMX or AVX512-BF16
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class VocoderOptions:
+    """How to train the vocoder. A frame is 20 ms."""
+
+    steps: int = 20_000
+    adversarial_from: int = 6_000  # step at which the discriminators come in
+    batch: int = 8
+    frames: int = 36
+    rate: float = 5e-4
+    spectral_weight: float = 15.0
+    matching_weight: float = 2.0
+    prematched_share: float = 0.6
+    channels: int = 16  # of the discriminators
+    average: float = 0.998
+    seed: int = 0
+    report_every: int = 100
+    bf16: bool = False  # pays only where the CPU has AMX or AVX512-BF16
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class RefinerOptions:
+    """How to train the refiner. A frame is 20 ms."""
+
+    steps: int = 8000
+    adversarial_from: int = 3000  # step at which the discriminator comes in
+    batch: int = 16
+    frames: int = 150
+    rate: float = 1e-3
+    spectral_weight: float = 20.0
+    matching_weight: float = 4.0
+    degraded_share: float = 0.5  # of the batches: the source is noisy, reverberant or coloured
+    channels: int = 32  # of the discriminator
+    average: float = 0.998
+    seed: int = 0
+    report_every: int = 100
+    bf16: bool = False
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class HifiGanOptions:
+    """How HiFi-GAN v1 is trained for kNN-VC; names and values are those of the published files.
+
+    `batch_size` is that of all GPUs together, `segment_size`, `n_fft`, `hop_size` and `win_size`
+    are in samples; an epoch goes once through the utterances.
+    """
+
+    steps: int = 2_500_000
+    batch_size: int = 16
+    segment_size: int = 7040
+    learning_rate: float = 2e-4
+    adam_b1: float = 0.8
+    adam_b2: float = 0.99
+    lr_decay: float = 0.999  # of the learning rate, per epoch
+    num_mels: int = 80
+    n_fft: int = 1024
+    hop_size: int = 320
+    win_size: int = 1024
+    mel_weight: float = 45.0
+    matching_weight: float = 2.0
+    discriminator_width: float = 1.0  # factor on their channels, to try things out on a CPU
+    mixed_precision: str = "no"  # or bf16, fp16
+    num_workers: int = 4
+    seed: int = 1234
+    report_every: int = 1000
+    threads: int = 1

@@ -1,0 +1,214 @@
+"""Train HiFi-GAN v1 on prematched features of any corpus, as published kNN-VC does.
+
+Kong et al. 2020 (https://arxiv.org/abs/2010.05646), with the settings of Baas et al. 2023
+(https://arxiv.org/abs/2305.18975). Runs on one or more GPUs through accelerate: start it with
+`accelerate launch -m knnvc.cli train vocoder ...` to use several.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from knnvc.audio import SAMPLE_RATE, find_audio, load_audio
+from knnvc.checkpoints import read_tensors
+from knnvc.errors import KnnvcError
+from knnvc.hifigan import TRAINING_KEYS, HifiGan, HifiGanConfig
+from knnvc.training.discriminators import PublishedDiscriminators, contest
+from knnvc.training.losses import MelLoss
+from knnvc.training.options import HifiGanOptions
+from knnvc.training.prematch import matched_path
+from knnvc.training.runs import Run
+
+HELD_OUT_SHARE = 100  # one utterance in so many is kept for listening, at least one
+
+
+def train_hifigan(
+    corpus: Path,
+    prematched: Path,
+    folder: Path,
+    options: HifiGanOptions,
+    config: HifiGanConfig,
+) -> Path:
+    """Train, or resume, in `folder`; returns the checkpoint `g_STEPS.pt` in the published format.
+
+    `prematched` is what `prematch_folder` wrote for `corpus`. Beside the checkpoint lies its
+    `config.json`: `knnvc preset import` reads both.
+
+    Raises:
+        KnnvcError: accelerate is missing, or there is nothing to train on.
+    """
+    try:
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs
+    except ModuleNotFoundError as error:
+        raise KnnvcError("the published recipe needs `pip install 'knnvc[train]'`") from error
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    training, held_out = find_examples(corpus, prematched)
+    # The buffers of spectral norm change in every forward pass and must not be overwritten.
+    settings = DistributedDataParallelKwargs(broadcast_buffers=False)
+    accelerator = Accelerator(mixed_precision=options.mixed_precision, kwargs_handlers=[settings])
+    device = accelerator.device
+    generator, critics = HifiGan(config), PublishedDiscriminators(options.discriminator_width)
+    generator.add_weight_norm()
+    betas = (options.adam_b1, options.adam_b2)
+    makers = torch.optim.AdamW(generator.parameters(), options.learning_rate, betas=betas)
+    judges = torch.optim.AdamW(critics.parameters(), options.learning_rate, betas=betas)
+    parts = {"generator": generator, "critics": critics, "makers": makers, "judges": judges}
+    run = Run(folder, parts, options, leader=accelerator.is_main_process)
+    run.resume()
+    # After loading, so that every process has the checkpoint's weights on its own device.
+    generator, critics, makers, judges = accelerator.prepare(generator, critics, makers, judges)
+    mel_loss = MelLoss(
+        SAMPLE_RATE, options.n_fft, options.hop_size, options.win_size, options.num_mels
+    ).to(device)
+    loader = accelerator.prepare(_loader(training, options, config, accelerator.num_processes))
+    print(f"{len(training)} utterances to train on, {len(held_out)} held out")
+    for epoch, features, real in _batches(loader, run.step):
+        if run.step >= options.steps:
+            break
+        for group in makers.param_groups + judges.param_groups:
+            group["lr"] = options.learning_rate * options.lr_decay**epoch
+        made = generator(features)[:, 0].float()
+        losses = {"mel": mel_loss(made, real)}
+        losses |= contest(critics, judges, made, real, backward=accelerator.backward)
+        total = options.mel_weight * losses["mel"] + losses["adversarial"]
+        # As published, the sum over the activations and not their mean.
+        activations = accelerator.unwrap_model(critics).activations
+        total = total + options.matching_weight * activations * losses["matching"]
+        makers.zero_grad()
+        accelerator.backward(total)
+        makers.step()
+        run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
+        if run.step % options.report_every == 0 and run.leader:
+            _report(run, accelerator.unwrap_model(generator), held_out, mel_loss)
+    out = folder / f"g_{run.step:08d}.pt"
+    run.finish(out)
+    if run.leader:
+        _write_published(out, accelerator.unwrap_model(generator), options, config)
+    accelerator.end_training()
+    return out
+
+
+Example = tuple[Path, Path]  # recording, its matched features
+
+
+def find_examples(corpus: Path, prematched: Path) -> tuple[list[Example], list[Example]]:
+    """Recordings with matched features, to train on and to listen to.
+
+    Raises:
+        KnnvcError: there are not even two.
+    """
+    found = [(file, matched_path(corpus, file, prematched)) for file in find_audio(corpus)]
+    found = [pair for pair in found if pair[1].exists()]
+    if len(found) < 2:
+        raise KnnvcError(
+            f"{prematched} holds no matched features of {corpus}: make them with "
+            f"`knnvc train prematch --preset NAME --corpus {corpus} --out {prematched}`"
+        )
+    # Spread over all speakers, and the same in every run.
+    every = min(HELD_OUT_SHARE, len(found))
+    return [p for i, p in enumerate(found) if i % every], found[::every]
+
+
+class Segments(Dataset[tuple[Tensor, Tensor]]):
+    """A random stretch of each recording: features [T, D] and samples [T · hop]."""
+
+    def __init__(self, examples: list[Example], frames: int, hop: int) -> None:
+        self.examples = examples
+        self.frames = frames
+        self.hop = hop
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        features, wave = read_example(self.examples[index])
+        room = len(features) - self.frames
+        start = int(torch.randint(room + 1, ())) if room > 0 else 0
+        features = features[start : start + self.frames]
+        wave = wave[start * self.hop : (start + self.frames) * self.hop]
+        padding = (0, 0, 0, self.frames - len(features))
+        return (
+            torch.nn.functional.pad(features, padding),
+            torch.nn.functional.pad(wave, (0, self.frames * self.hop - len(wave))),
+        )
+
+
+def read_example(example: Example) -> tuple[Tensor, Tensor]:
+    """Features [T, D] float32 and samples [S]."""
+    return read_tensors(example[1])[0]["matched"].float(), load_audio(example[0])
+
+
+def _loader(
+    examples: list[Example], options: HifiGanOptions, config: HifiGanConfig, processes: int
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    if options.segment_size % config.hop:
+        raise KnnvcError(f"segment_size must be a multiple of the hop, {config.hop} samples")
+    batch = max(1, min(options.batch_size, len(examples)) // processes)
+    return DataLoader(
+        Segments(examples, options.segment_size // config.hop, config.hop),
+        batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=options.num_workers,
+        persistent_workers=options.num_workers > 0,
+    )
+
+
+def _batches(loader: Any, step: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Epoch by epoch without end, the first one being that of `step`."""
+    epoch = step // len(loader)
+    while True:
+        if hasattr(loader, "set_epoch"):
+            loader.set_epoch(epoch)
+        for features, real in loader:
+            yield epoch, features, real
+        epoch += 1
+
+
+@torch.inference_mode()
+def _report(run: Run, generator: HifiGan, held_out: list[Example], mel_loss: MelLoss) -> None:
+    generator.eval()
+    device = next(generator.parameters()).device
+    losses = []
+    for index, example in enumerate(held_out[:8]):
+        features, wave = read_example(example)
+        features = features[:250].to(device)  # five seconds
+        real = wave[: len(features) * generator.hop].to(device)
+        made = generator(features[None])[0, 0][: len(real)]
+        losses.append(float(mel_loss(made[None], real[None])))
+        if index == 0:
+            run.listen("made", made, SAMPLE_RATE)
+            run.listen("real", real, SAMPLE_RATE)
+    generator.train()
+    run.report(held_out_mel=float(np.mean(losses)))
+
+
+def _write_published(
+    path: Path, generator: HifiGan, options: HifiGanOptions, config: HifiGanConfig
+) -> None:
+    """`{'generator': state}` with the names of the published files, and `config.json` beside it."""
+    published = {
+        name.replace(".parametrizations.weight.original0", ".weight_g").replace(
+            ".parametrizations.weight.original1", ".weight_v"
+        ): tensor.detach().cpu()
+        for name, tensor in generator.state_dict().items()
+    }
+    temporary = path.with_suffix(".tmp")
+    torch.save({"generator": published}, temporary)
+    os.replace(temporary, path)
+    trained = {k: v for k, v in dataclasses.asdict(options).items() if k in TRAINING_KEYS}
+    values = config.to_dict() | trained
+    (path.parent / "config.json").write_text(json.dumps(values, indent=1) + "\n")
