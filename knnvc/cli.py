@@ -21,14 +21,15 @@ from knnvc.commands.common import (
     check_numbers,
     check_references_kept,
     each,
-    existing,
     label,
     parse_references,
     plan_outputs,
+    reference,
     say_path,
     table,
 )
 from knnvc.commands.train import train
+from knnvc.commands.voices import voices
 from knnvc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ def cli() -> None:
     multiple=True,
     required=True,
     metavar="PATH[:WEIGHT]",
-    help="Recordings of the target speaker: a folder, a file, or a saved matching set. Repeat for "
-    "more recordings of one speaker; with weights, each --ref is a voice and they are blended "
-    "(a --ref without one then counts 1).",
+    help="Recordings of the target speaker: a folder, a file, a saved matching set, or voice:NAME "
+    "(see `knnvc voices`). Repeat for more recordings of one speaker; with weights, each --ref is "
+    "a voice and they are blended (a --ref without one then counts 1).",
 )
 @click.option(
     "-o",
@@ -208,7 +209,7 @@ def set_build(
     force: bool,
 ) -> None:
     """Encode recordings of one speaker into a matching set."""
-    wanted = [existing(ref, "reference") for ref in refs]
+    wanted = [reference(ref) for ref in refs]
     _check_set_output(output, force)
     with Progress() as progress:
         from knnvc.pipeline import VoiceConverter
@@ -374,6 +375,7 @@ def preset_pull(name: str, force: bool) -> None:
 
 
 cli.add_command(train)
+cli.add_command(voices)
 
 
 def main() -> None:

@@ -56,6 +56,7 @@ from knnvc.preset import Preset, find_preset
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
 from knnvc.vocoder import Vocoder, griffin_lim, world
+from knnvc.voice import resolve
 
 DEFAULT_PRESET = "mini"
 LOUDNESS = -16.0  # LUFS, of published kNN-VC's output
@@ -64,8 +65,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 Source: TypeAlias = Any
 """A path, or samples as `knnvc.audio.to_waveform` takes them."""
 References: TypeAlias = Any
-"""A path (folder, recording or saved matching set), samples, a `MatchingSet`, or several of these
-in a list or another iterable."""
+"""A path (folder, recording or saved matching set), "voice:NAME" for a ready voice, samples, a
+`MatchingSet`, or several of these in a list or another iterable."""
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as `progress(stage, done, total)`, first with 0 done; stages are "references" (in per cent
 of a recording), "encoding" and "vocoding" (in frames)."""
@@ -264,15 +265,16 @@ class VoiceConverter:
         ready: list[MatchingSet] = []
         recordings: list[_Recording] = []
         label = speaker
-        for item in _listed(refs):
+        for given in _listed(refs):
+            item = resolve(given) if isinstance(given, str | Path) else given
             if isinstance(item, MatchingSet):
                 ready.append(item)
-            elif isinstance(item, str | Path) and Path(item).suffix == SUFFIX:
+            elif isinstance(item, Path) and item.suffix == SUFFIX:
                 ready.append(load_set(item))
-            elif isinstance(item, str | Path):
-                folder = Path(item) if Path(item).is_dir() else None
+            elif isinstance(item, Path):
+                folder = item if item.is_dir() else None
                 recordings += [_Recording(path, str(path), folder) for path in find_audio(item)]
-                label = label or (folder.resolve().name if folder else Path(item).stem)
+                label = label or (folder.resolve().name if folder else item.stem)
             else:
                 recordings.append(_Recording(item, f"reference {len(recordings) + 1}"))
         for one in ready:

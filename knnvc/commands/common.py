@@ -175,11 +175,17 @@ def existing(path: str, what: str) -> Path:
     return Path(path)
 
 
+def reference(ref: str) -> Path:
+    """The path of a reference that exists; `voice:NAME` is a ready voice's."""
+    from knnvc.voice import resolve
+
+    return existing(str(resolve(ref)) if ref else ref, "reference")
+
+
 def parse_references(refs: tuple[str, ...]) -> list[Any]:
     """Paths, or (path, weight) pairs if any of `refs` carries a weight; all of them exist."""
-    parsed = [_split_weight(ref) for ref in refs]
+    parsed = [(reference(path), weight) for path, weight in map(_split_weight, refs)]
     for path, weight in parsed:
-        existing(path, "reference")
         if weight is not None and not 0 < weight < float("inf"):
             raise UsageError(f"the weight {weight} of {path} must be a positive number")
     if all(weight is None for _, weight in parsed):

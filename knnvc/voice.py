@@ -1,0 +1,120 @@
+"""Ready voices: matching sets by name, some inside the package, more in a folder of your choice.
+
+A voice `NAME` is a file NAME.safetensors; the file cards.json beside it describes all voices of a
+folder. Wherever references are taken, `voice:NAME` stands for that file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from knnvc.errors import KnnvcError, UsageError
+
+PREFIX = "voice:"
+CARDS = "cards.json"
+FOLDER_VARIABLE = "KNNVC_VOICES"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known about a ready voice.
+
+    Attributes:
+        source: the voice that spoke, in its own system's naming.
+        sex: how the voice sounds, "woman" or "man".
+        accent: of its English.
+        licence: on what terms it may be used.
+        preset: whose encoder the set fits.
+        seconds: speech in the set.
+        sentences: how many were spoken.
+        pitch: median, in Hz.
+        distillmos: predicted mean opinion score (1 to 5) of the recordings; None if not measured.
+        wer: word errors in per cent that Whisper tiny.en makes on them; None if not measured.
+    """
+
+    source: str
+    sex: str
+    accent: str
+    licence: str
+    preset: str
+    seconds: float
+    sentences: int
+    pitch: float
+    distillmos: float | None = None
+    wer: float | None = None
+
+
+def folders() -> list[Path]:
+    """Where ready voices are looked for, first match wins.
+
+    $KNNVC_VOICES, the package, and, in a checkout of the repository, its matching_sets/.
+    """
+    package = Path(str(files("knnvc")))
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    found = [Path(chosen).expanduser()] if chosen else []
+    found.append(package / "voices")
+    checkout = package.parent
+    if (checkout / "pyproject.toml").is_file():
+        found.append(checkout / "matching_sets")
+    return found
+
+
+def list_voices() -> dict[str, tuple[Path, Card]]:
+    """File and card of every ready voice by name, sorted.
+
+    Raises:
+        KnnvcError: a table of cards is damaged.
+    """
+    found: dict[str, tuple[Path, Card]] = {}
+    for folder in folders():
+        for name, path, card in _read_folder(folder):
+            found.setdefault(name, (path, card))
+    return dict(sorted(found.items()))
+
+
+def resolve(reference: str | Path) -> Path:
+    """The file that `voice:NAME` stands for; any other path as it is.
+
+    Raises:
+        UsageError: there is no such voice; the valid names are listed.
+        KnnvcError: a table of cards is damaged.
+    """
+    text = str(reference)
+    if not text.startswith(PREFIX) or Path(text).exists():
+        return Path(reference)
+    name, voices = text.removeprefix(PREFIX), list_voices()
+    if name not in voices:
+        names = ", ".join(voices) or "none found"
+        raise UsageError(
+            f"there is no ready voice {name!r}; the voices are: {names} "
+            f"(more lie in matching_sets/ of the repository: name such a folder in "
+            f"{FOLDER_VARIABLE})"
+        )
+    return voices[name][0]
+
+
+def write_cards(folder: Path, cards: dict[str, Card]) -> None:
+    """Write the table of a folder's voices."""
+    values = {name: dataclasses.asdict(card) for name, card in sorted(cards.items())}
+    (folder / CARDS).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def _read_folder(folder: Path) -> Iterator[tuple[str, Path, Card]]:
+    table = folder / CARDS
+    if not table.is_file():
+        return
+    try:
+        values = json.loads(table.read_text(encoding="utf-8"))
+        cards = {str(name): Card(**card) for name, card in values.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise KnnvcError(f"{table} is damaged ({error}); get or build the voices again") from error
+    for name, card in cards.items():
+        path = folder / f"{name}.safetensors"
+        if path.is_file():
+            yield name, path, card
