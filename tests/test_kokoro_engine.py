@@ -12,8 +12,8 @@ from knnvc.training.kokoro_engine import (
     DURATION_OUTPUT,
     Cut,
     Engine,
-    can_be_fast,
     dequantize,
+    has_openvino,
     prepare,
     split,
 )
@@ -105,7 +105,7 @@ def test_the_engine_speaks_either_way(
     if fast:
         pytest.importorskip("openvino")
     monkeypatch.setattr(kokoro_engine, "KOKORO_CUT", CUT)
-    monkeypatch.setattr(kokoro_engine, "can_be_fast", lambda: fast)
+    monkeypatch.setattr(kokoro_engine, "has_openvino", lambda: fast)
     model = tmp_path / "model.onnx"
     onnx.save(quantized(), str(model))
     prepare(model)
@@ -120,6 +120,6 @@ def test_without_openvino_nothing_is_prepared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    assert not can_be_fast()
+    assert not has_openvino()
     prepare(tmp_path / "model.onnx")  # is not even read
     assert not list(tmp_path.iterdir())

@@ -133,6 +133,7 @@ def corpus(corpus: Path, parts: Path | None, config: Path | None, **given: Any) 
         options.hours,
         options.workers,
         options.seed,
+        options.bf16,
     )
     say_path(corpus)
 

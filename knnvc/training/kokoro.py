@@ -165,7 +165,12 @@ def speakers(voices: list[str], count: int = SPEAKERS, seed: int = 7) -> list[Sp
 
 
 def synthesize_corpus(
-    ingredients: Ingredients, out: Path, hours: float, workers: int = 2, seed: int = 7
+    ingredients: Ingredients,
+    out: Path,
+    hours: float,
+    workers: int = 2,
+    seed: int = 7,
+    bf16: bool = True,
 ) -> None:
     """Speak `hours` of audio into `out/SPEAKER/*.flac` with `out/alignments-*.jsonl`.
 
@@ -173,10 +178,12 @@ def synthesize_corpus(
     One single-threaded process per core is faster than one process with threads.
     """
     out.mkdir(parents=True, exist_ok=True)
-    prepare(ingredients.model)
+    prepare(ingredients.model)  # before the workers would do it all at once
     context = multiprocessing.get_context("spawn")
     jobs = [
-        context.Process(target=_work, args=(ingredients, out, hours / workers, w, workers, seed))
+        context.Process(
+            target=_work, args=(ingredients, out, hours / workers, w, workers, seed, bf16)
+        )
         for w in range(workers)
     ]
     for job in jobs:
@@ -202,10 +209,11 @@ def _phonemizers() -> dict[str, Any]:
 
 
 class Narrator:
-    """Speaks English sentences in any voice of the cast."""
+    """Speaks English sentences in any voice of the cast; `bf16` as in `Engine`."""
 
-    def __init__(self, ingredients: Ingredients) -> None:
-        self._engine = Engine(ingredients.model)
+    def __init__(self, ingredients: Ingredients, bf16: bool = False) -> None:
+        prepare(ingredients.model)
+        self._engine = Engine(ingredients.model, bf16)
         self._vocabulary = json.loads(ingredients.vocabulary.read_text())["vocab"]
         self._phonemizers = _phonemizers()
         self.styles = {
@@ -237,9 +245,15 @@ class Narrator:
 
 
 def _work(
-    ingredients: Ingredients, out: Path, hours: float, worker: int, workers: int, seed: int
+    ingredients: Ingredients,
+    out: Path,
+    hours: float,
+    worker: int,
+    workers: int,
+    seed: int,
+    bf16: bool = True,
 ) -> None:
-    narrator = Narrator(ingredients)
+    narrator = Narrator(ingredients, bf16)
     cast = speakers(sorted(narrator.styles), seed=seed)
     texts = sentences(ingredients.texts, seed)
     table = out / f"alignments-{worker}.jsonl"
