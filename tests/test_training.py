@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from click.testing import CliRunner
 from torch import Tensor, nn
 from torch.nn import functional
 
 from knnvc.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.checkpoints import read_tensors
+from knnvc.cli import cli
 from knnvc.encoder import Columns, Encoder, MelWavLM, MelWavLMConfig, load_network
 from knnvc.errors import KnnvcError
 from knnvc.hifigan import HifiGanConfig
@@ -22,6 +24,7 @@ from knnvc.pipeline import ConvertOptions, VoiceConverter
 from knnvc.preset import import_published
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
+from knnvc.training import kokoro
 from knnvc.training.data import (
     IGNORED,
     MINI_ENCODER,
@@ -408,3 +411,102 @@ class TestPublishedRecipe:
         scores, inner = PublishedDiscriminators(1 / 64)(torch.randn(1, 4000))
         assert len(scores) == 8
         assert sum(map(len, inner)) == critics.activations
+
+
+class Phonemizer:
+    """Spells instead of pronouncing."""
+
+    def phonemize(self, texts: list[str]) -> list[str]:
+        return [text.lower() for text in texts]
+
+
+class Hum:
+    """Speaks every token for 50 ms as a hum, and 100 ms of it before and after."""
+
+    def __init__(self, _model: Path, _bf16: bool) -> None:
+        pass
+
+    def speak(
+        self, tokens: list[int], style: np.ndarray, speed: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        durations = np.array([4, *[2] * len(tokens), 4])
+        at = np.arange(600 * durations.sum()) / 24_000
+        return np.sin(2 * np.pi * style[0] * at).astype(np.float32), durations
+
+
+def test_a_corpus_is_spoken_with_its_alignments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voices, texts = tmp_path / "voices", tmp_path / "texts"
+    voices.mkdir()
+    texts.mkdir()
+    for name, f0 in (("af_one", 200.0), ("bm_two", 100.0), ("ff_three", 250.0)):
+        np.full((510, 1, 256), f0, dtype=np.float32).tofile(voices / f"{name}.bin")
+    words = "Some words that are nothing but letters."
+    (texts / "quotes.u8").write_text("\n%\n".join(f"{w} {words}" for w in ("All", "Do", "Put")))
+    vocabulary = tmp_path / "vocab.json"
+    vocabulary.write_text(json.dumps({"vocab": {c: i for i, c in enumerate("adehilnorstuw ", 1)}}))
+    monkeypatch.setattr(kokoro, "Engine", Hum)
+    monkeypatch.setattr(
+        kokoro, "_phonemizers", lambda: {"en-us": Phonemizer(), "en-gb": Phonemizer()}
+    )
+    monkeypatch.setattr(kokoro, "prepare", lambda _model: None)
+    parts = kokoro.Ingredients(tmp_path / "no.onnx", vocabulary, voices, texts)
+    out = tmp_path / "corpus"
+    out.mkdir()
+    kokoro._work(parts, out, 10 / 3600, 0, 1, 7)
+    records = list(kokoro.read_alignments(out))
+    assert sum(record["seconds"] for record in records) >= 10
+    for record in records:
+        wave, rate = sf.read(out / record["file"])
+        assert rate == RATE
+        assert len(wave) / RATE == pytest.approx(sum(record["durations"]) * 0.025, abs=1e-3)
+        assert len(record["phones"]) == len(record["durations"]) - 2
+    # What is there stays, and the hours count it.
+    before = (out / "alignments-0.jsonl").read_text()
+    kokoro._work(parts, out, 10 / 3600, 0, 1, 7)
+    assert (out / "alignments-0.jsonl").read_text() == before
+    assert load_corpus(out, MelWavLM(ENCODER))
+
+
+def test_the_commands_lead_from_a_corpus_to_a_preset(corpus: Path, tmp_path: Path) -> None:
+    """Mini's own dimensions, hardly any steps."""
+
+    def run(*args: str | Path) -> None:
+        done = CliRunner().invoke(cli, ["train", *map(str, args)])
+        assert done.exit_code == 0, done.output
+
+    encoder, refiner = tmp_path / "e/encoder.safetensors", tmp_path / "r/refiner.safetensors"
+    matched, vocoder = tmp_path / "matched.safetensors", tmp_path / "v/vocoder.safetensors"
+    given = ("--corpus", corpus, "--steps", 1, "--batch", 1)
+    run("encoder", *given, "--frames", 40, "--out", encoder.parent)
+    # A further step begins where the last run ended.
+    run("encoder", *given, "--frames", 40, "--out", encoder.parent, "--steps", 2)
+    assert read_tensors(encoder)[1]["steps"] == "2"
+    assert "| option frames | 40 |" in (encoder.parent / "MODEL_CARD.md").read_text()
+    given = (*given, "--frames", 36)
+    run("refiner", *given, "--encoder", encoder, "--out", refiner.parent)
+    run("prematch", "--corpus", corpus, "--encoder", encoder, "--out", tmp_path / "plain.st")
+    assert list(tmp_path.glob("plain.*")) == [tmp_path / "plain.st"]
+    parts = ("--encoder", encoder, "--refiner", refiner)
+    run("prematch", "--corpus", corpus, *parts, "--out", matched)
+    run("vocoder", *given, "--prematched", matched, "--channels", 2, "--out", vocoder.parent)
+    run("package", *parts, "--vocoder", vocoder, "--out", tmp_path / "preset")
+    assert "encoder_steps | 2" in (tmp_path / "preset/MODEL_CARD.md").read_text()
+    out = tmp_path / "converted.wav"
+    source, target = corpus / "low/low_002.flac", corpus / "high"
+    args = ("convert", source, "--ref", target, "--preset", tmp_path / "preset", "-o", out)
+    done = CliRunner().invoke(cli, list(map(str, args)))
+    assert done.exit_code == 0, done.output
+    assert sf.info(out).frames == pytest.approx(2 * RATE, abs=640)
+
+
+def test_tensorboard_gets_losses_sound_and_spectrograms(corpus: Path, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    options = VocoderOptions(steps=1, batch=1, report_every=1, adversarial_from=9)
+    train_vocoder(corpus, tmp_path, options, config=VOCODER)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    tags = events.Reload().Tags()
+    assert {"spectral", "held_out_spectral"} <= set(tags["scalars"])
+    assert set(tags["audio"]) == {"made", "real"}
+    assert set(tags["images"]) == {"made spectrogram", "real spectrogram"}

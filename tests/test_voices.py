@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 from click.testing import CliRunner, Result
 
 from knnvc import VoiceConverter
 from knnvc.cli import cli
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.matching_set import load
 from knnvc.voice import CARDS, FOLDER_VARIABLE, Card, list_voices, resolve, write_cards
 
 CARD = Card(
@@ -92,16 +94,10 @@ def test_voices_are_listed_with_their_cards(voices: Path) -> None:
 def test_convert_takes_a_voice_by_name(
     voices: Path, preset: Path, tmp_path: Path, weight: str
 ) -> None:
-    source = Path(__file__).parent / "assets/speech/source.wav"
-    if not source.exists():
-        import soundfile as sf
-
-        source = tmp_path / "source.wav"
-        sf.write(source, RNG.normal(0, 0.1, 16_000), 16_000)
+    source = tmp_path / "source.wav"
+    sf.write(source, RNG.normal(0, 0.1, 16_000), 16_000)
     out = tmp_path / "out.wav"
-    done = run(
-        *("convert", source, "--ref", f"voice:testa{weight}", "--preset", preset, "-o", out)
-    )
+    done = run(*("convert", source, "--ref", f"voice:testa{weight}", "--preset", preset, "-o", out))
     assert done.exit_code == 0, done.output
     assert out.exists()
 
@@ -113,8 +109,6 @@ def test_python_takes_a_voice_by_name(voices: Path, converter: VoiceConverter) -
 
 
 def test_a_voice_of_another_encoder_names_both(voices: Path, converter: VoiceConverter) -> None:
-    from knnvc.matching_set import load
-
     path = voices / "testa.safetensors"
     made = load(path)
     info = dataclasses.replace(made.info, preset="mini", encoder="0" * 64)

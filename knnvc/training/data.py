@@ -136,9 +136,7 @@ def load_corpus(corpus: Path, network: MelWavLM) -> list[Utterance]:
             Utterance(record["file"], record["speaker"], mel16, frame_states(record, len(f0)), f0)
         )
     if not out:
-        raise KnnvcError(
-            f"{corpus} holds no aligned speech: make it with `knnvc train corpus`"
-        )
+        raise KnnvcError(f"{corpus} holds no aligned speech: make it with `knnvc train corpus`")
     return out
 
 

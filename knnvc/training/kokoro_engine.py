@@ -4,8 +4,9 @@ Quantising activations anew in every layer costs the published int8 graph time a
 other way computes in float and cuts the graph in three: text, prosody and source, the convolutions
 of the iSTFTNet generator, where nearly all the time goes, and the inverse STFT. The convolutions
 alone go to OpenVINO, in bfloat16 if asked for and the CPU has matrix units (AMX). That is fastest
-but not without loss: on three sentences each of two voices, one thread, DistillMOS was 3.09 and 4.41
-in bfloat16 (3.5 x real time), 4.24 and 4.52 in float32 (2.1 x), 3.99 and 4.50 as published (2.0 x).
+but not without loss: on three sentences each of two voices, one thread, DistillMOS was 3.09 and
+4.41 in bfloat16 (3.5 x real time), 4.24 and 4.52 in float32 (2.1 x), 3.99 and 4.50 as published
+(2.0 x).
 Durations come from the first part either way, so alignments keep full precision.
 """
 

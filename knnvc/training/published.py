@@ -74,7 +74,8 @@ def train_hifigan(
         SAMPLE_RATE, options.n_fft, options.hop_size, options.win_size, options.num_mels
     ).to(device)
     loader = accelerator.prepare(_loader(training, options, config, accelerator.num_processes))
-    print(f"{len(training)} utterances to train on, {len(held_out)} held out")
+    if run.leader:
+        print(f"{len(training)} utterances to train on, {len(held_out)} held out")
     for epoch, features, real in _batches(loader, run.step):
         if run.step >= options.steps:
             break
