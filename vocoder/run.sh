@@ -9,7 +9,7 @@ step() { printf '\n=== %s\n' "$*"; "${PYTHON:-python3}" -m knnvc.cli train "$@";
 
 step corpus --corpus corpus --config "$config"
 step encoder --corpus corpus --out runs/encoder --config "$config"
-step prematch --corpus corpus --encoder runs/encoder/encoder.safetensors --out runs/matched.safetensors
+step refiner --corpus corpus --out runs/refiner --config "$config"
+step prematch --corpus corpus --refiner runs/refiner/refiner.safetensors --out runs/matched.safetensors
 step vocoder --corpus corpus --prematched runs/matched.safetensors --out runs/vocoder --config "$config"
-step package --encoder runs/encoder/encoder.safetensors --vocoder runs/vocoder/vocoder.safetensors \
-    --out runs/mini
+step package --refiner runs/refiner/refiner.safetensors --out runs/mini

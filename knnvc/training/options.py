@@ -12,7 +12,7 @@ class CorpusOptions:
     hours: float = 8.0
     workers: int = 2  # one single-threaded process each
     seed: int = 7
-    bf16: bool = True  # where OpenVINO and AMX are there: 1.7 times as fast, but some voices suffer
+    bf16: bool = True  # where OpenVINO and AMX are there: 1.6 times as fast, but some voices suffer
 
 
 @dataclass(frozen=True)
