@@ -20,11 +20,11 @@ import numpy as np
 import soundfile as sf
 
 from knnvc import VoiceConverter
-from knnvc.audio import SAMPLE_RATE, load_audio
-from knnvc.errors import KnnvcError
+from knnvc.audio import HOP, SAMPLE_RATE, load_audio
 from knnvc.evaluation.instruments import Instruments, errors, plain
 from knnvc.files import atomic_path
 from knnvc.training import kokoro
+from knnvc.training.data import f0_track
 from knnvc.voice import Card, write_cards
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -99,17 +99,12 @@ def build(preset: str, spoken: dict[str, list[Path]], out: Path, bundled: Path) 
     converter = VoiceConverter.from_preset(preset)
     instruments = Instruments()
     cards: dict[str, Card] = {}
-    for folder in (out, bundled):
-        folder.mkdir(parents=True, exist_ok=True)
-        for stale in folder.glob("*.safetensors"):
-            stale.unlink()
     for name, recordings in spoken.items():
         member = CAST[name]
         voice = converter.matching_set(recordings, speaker=name, licence=LICENCE)
-        folder = bundled if name in BUNDLED else out
+        folder, other = (bundled, out) if name in BUNDLED else (out, bundled)
         voice.save(folder / f"{name}.safetensors", force=True)
-        if voice.pitch is None:
-            raise KnnvcError(f"the encoder of {preset} hears no pitch in {name}")
+        (other / f"{name}.safetensors").unlink(missing_ok=True)  # an older build's
         distillmos, wer = listen(instruments, recordings)
         cards[name] = Card(
             source=f"Kokoro-82M {member.source}",
@@ -119,7 +114,7 @@ def build(preset: str, spoken: dict[str, list[Path]], out: Path, bundled: Path) 
             preset=voice.info.preset,
             seconds=round(voice.seconds, 1),
             sentences=len(recordings),
-            pitch=round(2 ** float(voice.pitch[0]), 1),
+            pitch=median_pitch(recordings),
             distillmos=distillmos,
             wer=wer,
         )
@@ -127,6 +122,13 @@ def build(preset: str, spoken: dict[str, list[Path]], out: Path, bundled: Path) 
     for folder, inside in ((bundled, True), (out, False)):
         write_cards(folder, {n: card for n, card in cards.items() if (n in BUNDLED) is inside})
     (out / "VOICES.md").write_text(table(cards), encoding="utf-8")
+
+
+def median_pitch(recordings: list[Path]) -> float:
+    """Of all voiced frames, in Hz."""
+    waves = [load_audio(path).numpy() for path in recordings]
+    f0 = np.concatenate([f0_track(wave, len(wave) // HOP) for wave in waves])
+    return round(float(np.median(f0[f0 > 0])), 1)
 
 
 def listen(instruments: Instruments, recordings: list[Path]) -> tuple[float, float]:

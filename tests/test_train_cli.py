@@ -60,6 +60,7 @@ def test_the_command_line_wins_over_the_configuration(tmp_path: Path, seen: list
         ({"stepz": 3}, "stepz"),
         ({"frames": "many"}, "give a int"),
         ({"recipe": "wavenet"}, "none of source-filter, hifigan"),
+        ({"recipe": "hifigan", "mixed_precision": "bf8"}, "choose no, bf16, fp16"),
         ([], "one object for each step"),
     ],
 )

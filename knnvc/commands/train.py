@@ -178,7 +178,9 @@ def refiner(
 @click.option("--preset", help="Instead of --encoder: this preset's, for --recipe hifigan.")
 @click.option("--k", default=4, show_default=True, help="With --preset: neighbours averaged.")
 @DEVICE
-@click.option("--out", type=FILE, default=Path("runs/matched.safetensors"), show_default=True)
+@click.option(
+    "--out", type=FILE, help="[default: runs/matched.safetensors; with --preset runs/prematched]"
+)
 @click.option("--force", is_flag=True, help="Begin again instead of resuming.")
 def prematch(
     corpus: Path,
@@ -187,7 +189,7 @@ def prematch(
     preset: str | None,
     k: int,
     device: str,
-    out: Path,
+    out: Path | None,
     force: bool,
 ) -> None:
     """Replace every training frame by its speaker's nearest other frames.
@@ -200,10 +202,12 @@ def prematch(
         from knnvc.training.prematch import prematch_folder
 
         converter = VoiceConverter.from_preset(preset, device)
-        prematch_folder(corpus, converter.encoder, out.with_suffix(""), k)
-        say_path(out.with_suffix(""))
+        folder = out or Path("runs/prematched")
+        prematch_folder(corpus, converter.encoder, folder, k)
+        say_path(folder)
         return
     need(encoder, "encoder")
+    out = out or Path("runs/matched.safetensors")
     if out.exists() and not force:
         say_path(out)  # it was finished before: the file appears only then
         return

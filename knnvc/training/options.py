@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from knnvc.errors import UsageError
+
+PRECISIONS = ("no", "bf16", "fp16")
+
 
 @dataclass(frozen=True)
 class CorpusOptions:
@@ -98,3 +102,14 @@ class HifiGanOptions:
     seed: int = 1234
     report_every: int = 1000
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        """Check what would fail late.
+
+        Raises:
+            UsageError: the precision is unknown.
+        """
+        if self.mixed_precision not in PRECISIONS:
+            raise UsageError(
+                f"mixed_precision is {self.mixed_precision!r}: choose {', '.join(PRECISIONS)}"
+            )
