@@ -38,7 +38,7 @@ from knnvc.training.discriminators import PublishedDiscriminators
 from knnvc.training.encoder import train_encoder
 from knnvc.training.options import EncoderOptions, HifiGanOptions, RefinerOptions, VocoderOptions
 from knnvc.training.package import package_mini
-from knnvc.training.prematch import prematch, prematch_folder, read_prematched
+from knnvc.training.prematch import from_others, prematch, prematch_folder, read_prematched
 from knnvc.training.published import find_examples, train_hifigan
 from knnvc.training.refiner import prematch_refined, train_refiner
 from knnvc.training.runs import begin_with, cosine_rate
@@ -223,6 +223,28 @@ def test_prematching_leaves_the_utterance_out(tmp_path: Path) -> None:
     for name, level in other.items():
         assert matched[name].shape == (10, 1)
         assert matched[name] == pytest.approx(level, abs=1e-3)
+
+
+def test_prematching_goes_on_where_it_stopped(
+    corpus: Path, trained_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, out = load_encoder(trained_encoder), tmp_path / "matched.safetensors"
+    asked: list[int] = []
+
+    def counting(vectors: list[Tensor], synth: list[Tensor], index: int, k: int) -> Tensor | None:
+        asked.append(index)
+        if len(asked) == 5:  # in the second speaker
+            raise KeyboardInterrupt
+        return from_others(vectors, synth, index, k)
+
+    monkeypatch.setattr("knnvc.training.prematch.from_others", counting)
+    with pytest.raises(KeyboardInterrupt):
+        prematch(corpus, encoder, out)
+    assert not out.exists()
+    prematch(corpus, encoder, out)
+    assert len(asked) == 5 + 3  # the first speaker's three utterances are not asked for again
+    assert len(read_prematched(out)) == 6
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_the_recipe_from_prematching_to_a_converted_voice(
@@ -467,6 +489,8 @@ def test_a_corpus_is_spoken_with_its_alignments(
     kokoro._work(parts, out, 10 / 3600, 0, 1, 7)
     assert (out / "alignments-0.jsonl").read_text() == before
     assert load_corpus(out, MelWavLM(ENCODER))
+    kokoro.write_card(out, 7)
+    assert f"| utterances | {len(records)} |" in (out / "CARD.md").read_text()
 
 
 def test_the_commands_lead_from_a_corpus_to_a_preset(corpus: Path, tmp_path: Path) -> None:

@@ -192,6 +192,25 @@ def synthesize_corpus(
         job.join()
     if any(job.exitcode for job in jobs):
         raise KnnvcError("a corpus worker failed; its error stands above. Run the command again")
+    write_card(out, seed)
+
+
+def write_card(corpus: Path, seed: int) -> None:
+    """Say in CARD.md what the corpus holds, where it comes from and on what terms."""
+    records = list(read_alignments(corpus))
+    cast = {record["speaker"] for record in records}
+    rows = {
+        "hours": f"{sum(record['seconds'] for record in records) / 3600:.2f}",
+        "utterances": len(records),
+        "speakers": f"{len(cast)}, of which held out: {', '.join(sorted(cast & set(HELD_OUT)))}",
+        "seed": seed,
+        "spoken by": f"Kokoro-82M (Apache-2.0), int8 ONNX, sha256 {MODEL_SHA256}",
+        "sentences": "Debian's fortunes",
+        "alignments": "durations that Kokoro predicts, in units of 25 ms",
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    text = f"# Synthetic speech with phone alignments\n\n| what | value |\n|---|---|\n{table}\n"
+    (corpus / "CARD.md").write_text(text, encoding="utf-8")
 
 
 def _phonemizers() -> dict[str, Any]:
