@@ -710,9 +710,13 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> 
         patch.setenv("TERM", "xterm")
         work()
         terminal.flush()
-        written = os.read(reading, 1 << 20).decode()
+        # The kernel hands what was written over in pieces, and not all of it at once.
+        written, end = b"", b"the end of what was written"
+        os.write(writing, end)
+        while not written.endswith(end):
+            written += os.read(reading, 1 << 20)
     os.close(reading)
-    return written
+    return written.removesuffix(end).decode()
 
 
 def stages(fail: bool = False) -> None:
