@@ -62,6 +62,25 @@ def _warp(magnitudes: Floats, ratio: float) -> Floats:
     return warped
 
 
+def recast(spectra: Tensor, mels: int, formants: float, colour: Tensor) -> Tensor:
+    """Log-mel frames [N, substeps · mels] as of another vocal tract and another microphone.
+
+    Formants move by the factor `formants`, `colour` [mels] is added to the log magnitudes. Applied
+    to all frames of a speaker alike, it makes a speaker who was never recorded.
+    """
+    flat = spectra.reshape(-1, mels).numpy()
+    magnitudes = np.maximum(np.exp(flat * MEL_SCALE + MEL_SHIFT) - FLOOR, 0.0)
+    moved = torch.from_numpy(_warp(magnitudes, formants)) * torch.exp(colour)
+    return log_mel(moved).reshape(spectra.shape)
+
+
+def channel_curve(mels: int, spread: float, rng: np.random.Generator) -> Tensor:
+    """A smooth random frequency response [mels], in natural logarithms of the magnitude."""
+    knots = torch.from_numpy(rng.normal(0, spread, (1, 1, 8))).float()
+    curve = functional.interpolate(knots, size=mels, mode="linear", align_corners=True)
+    return curve[0, 0]
+
+
 def degrade(energy: Tensor, rng: np.random.Generator) -> Tensor:
     """Level, channel colour, reverberation, overlapping talk, noise, band limit; [B, 2T, mels]."""
     batch, length, mels = energy.shape

@@ -3,14 +3,16 @@
 An utterance is disguised (other pitch, tempo, vocal tract, channel, noise), matched against other
 utterances of its speaker, and the network is to give back its own spectra. So the source's voice
 differs from the target's as in a conversion, while the right answer is known: the disguise plays
-the part of another speaker, in the manner of kNN-VC's prematching, which has none.
+the part of another speaker, in the manner of kNN-VC's prematching, which has none. The speaker is
+recast, too, in most pieces, with another vocal tract and another microphone: a corpus has about a
+hundred voices, and a refiner that only knows those makes every target sound a little like them.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from knnvc.encoder import PITCH_CENTRE, Encoder, MelWavLM
 from knnvc.errors import KnnvcError
 from knnvc.matching import select, weigh
 from knnvc.refiner import Refiner, RefinerConfig
-from knnvc.training.augmentation import degrade, log_mel, stretch
+from knnvc.training.augmentation import channel_curve, degrade, log_mel, recast, stretch
 from knnvc.training.data import MINI_REFINER, Utterance, load_corpus, split
 from knnvc.training.discriminators import contest
 from knnvc.training.options import RefinerOptions
@@ -35,6 +37,10 @@ from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_ever
 NEIGHBOURS = (1, 2, 4, 4, 4, 8)  # drawn for each piece, so that any k works
 TEMPO = 0.2  # natural logarithm of the largest change of pitch and tempo
 FORMANTS = 0.12  # and of the vocal tract on top of it
+MOST_REFERENCES = 60  # utterances, some five minutes
+RECAST_SHARE = 0.7  # of the pieces are of a speaker with another vocal tract and microphone
+RECAST_FORMANTS = 0.1  # natural logarithm of the largest change
+RECAST_COLOUR = 0.4  # standard deviation, in natural logarithms of the magnitude
 
 
 class SpectrogramCritic(nn.Module):
@@ -121,7 +127,7 @@ class Pieces:
         """What `Refiner` takes (selected, guide, manner), and the true spectra [B, T, width]."""
         chosen = list(self._choose(options, rng))
         degraded = rng.random() < options.degraded_share
-        made = self.examples(chosen, options.frames, degraded, rng)
+        made = self.examples(chosen, options.frames, degraded, rng, recast=True)
         columns = [torch.stack(column) for column in zip(*made, strict=True)]
         return columns[0], columns[1], columns[2], columns[3]
 
@@ -131,8 +137,12 @@ class Pieces:
         frames: int,
         degraded: bool,
         rng: np.random.Generator,
+        recast: bool = False,
     ) -> list[Example]:
-        """Disguise, match and follow: `frames` from (voice, utterance, first frame) on."""
+        """Disguise, match and follow: `frames` from (voice, utterance, first frame) on.
+
+        With `recast` the true spectra are mostly not the recording's, but another speaker's.
+        """
         ratio = float(np.exp(rng.uniform(-TEMPO, TEMPO)))
         length = round(frames / ratio)
         magnitudes = [
@@ -153,7 +163,7 @@ class Pieces:
         heard = torch.stack([pitch - np.log2(ratio), voicing], -1)
         sources = _resample(torch.cat([mel, heard, posteriors], -1), frames, ratio)
         return [
-            self._example(piece, source, frames, rng)
+            self._example(piece, source, frames, rng, recast)
             for piece, source in zip(chosen, sources, strict=True)
         ]
 
@@ -176,30 +186,52 @@ class Pieces:
         source: Tensor,
         frames: int,
         rng: np.random.Generator,
+        recast: bool,
     ) -> Example:
         voice, index, start = piece
         width = self.space.mels * self.space.substeps
         synth, match = source[:, : width + 2], source[:, width:]
         own = self.space.statistics(synth, match)
         pool = _reference(voice, index, rng)
-        target = self.space.statistics(voice.synth[pool], voice.match[pool])
+        first = voice.starts[index] + start
+        frames_of = self._other_speaker(rng, width) if recast else _same_speaker
+        built, truth = (
+            frames_of(part) for part in (voice.synth[pool], voice.synth[first : first + frames])
+        )
+        target = self.space.statistics(built, voice.match[pool])
         query = functional.normalize(self.space.vectors(synth, match, own), dim=1)
         k = min(int(rng.choice(NEIGHBOURS)), len(pool))
+        # Normalised by the speaker's statistics, the vectors hardly change when it is recast.
         cosines, rows = torch.topk(query @ voice.vectors[pool].T, k, dim=1)
-        selected = select(voice.synth, pool[rows], weigh(1 - cosines, "mean"))
+        selected = select(built, rows, weigh(1 - cosines, "mean"))
         selected = self.space.follow_level(selected, synth, own, target)
-        first = voice.starts[index] + start
-        truth = voice.synth[first : first + frames]
         # The pitch is given: the source's contour in the target's range, here the true one.
         selected[:, width:] = truth[:, width:]
         guide, manner = self.space.guide(synth, match, own), self.space.manner(target)
         return selected, guide, manner, truth[:, :width]
 
+    def _other_speaker(self, rng: np.random.Generator, width: int) -> Callable[[Tensor], Tensor]:
+        """What makes another speaker of all frames [N, Ds] of one; sometimes nothing is done."""
+        if rng.random() >= RECAST_SHARE:
+            return _same_speaker
+        formants = float(np.exp(rng.uniform(-RECAST_FORMANTS, RECAST_FORMANTS)))
+        colour = channel_curve(self.space.mels, RECAST_COLOUR, rng)
+
+        def apply(synth: Tensor) -> Tensor:
+            spectra = recast(synth[:, :width], self.space.mels, formants, colour)
+            return torch.cat([spectra, synth[:, width:]], dim=1)
+
+        return apply
+
+
+def _same_speaker(synth: Tensor) -> Tensor:
+    return synth
+
 
 def _reference(voice: Voice, index: int, rng: np.random.Generator) -> Tensor:
     """Rows of some other utterances of the speaker: little speech as often as much."""
     others = [i for i in range(len(voice.utterances)) if i != index]
-    count = round(np.exp(rng.uniform(0, np.log(len(others)))))
+    count = round(np.exp(rng.uniform(0, np.log(min(len(others), MOST_REFERENCES)))))
     kept = sorted(rng.choice(others, size=count, replace=False))
     return torch.cat([torch.arange(voice.starts[i], voice.starts[i + 1]) for i in kept])
 
