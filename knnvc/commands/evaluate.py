@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from knnvc.pipeline import VoiceConverter
 
 MANIFESTS = (".csv", ".jsonl")
-RESULTS = "results.json"
-CLASSICAL = "copy-synthesis by"
+RESULTS, PAGE = "results.json", "index.html"
 
 
 @click.command()
@@ -134,6 +133,7 @@ def evaluate(
         lines = measure(jobs, converter, listener, folder, seed, yardsticks, progress)
     click.echo("\n".join(lines))
     say_path(folder / RESULTS)
+    say_path(folder / PAGE)
 
 
 def measure(
@@ -149,12 +149,13 @@ def measure(
     import torch
 
     from knnvc import __version__
+    from knnvc.evaluation import page
     from knnvc.evaluation.measure import VOCODERS, YARDSTICKS, Evaluation, check_settings
     from knnvc.evaluation.summary import COLUMNS, summarise, text_table
     from knnvc.files import atomic_path, sha256_file
 
     weights = sorted(converter.preset.folder.glob("*.safetensors"))
-    settings = {
+    settings: dict[str, Any] = {
         "knnvc": __version__,
         "preset": converter.preset.name,
         "weights": {path.name: sha256_file(path) for path in weights},
@@ -182,6 +183,17 @@ def measure(
     with atomic_path(folder / RESULTS) as temporary:
         text = json.dumps(results, indent=1, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
+    facts = {
+        "preset": f"{settings['preset']}, {results['preset_bytes'] / 1e6:.1f} MB",
+        **{f"weights, {name}": f"sha256 {digest}" for name, digest in settings["weights"].items()},
+        **listener.names(),
+        "seed": str(seed),
+        "computed on": results["computed_on"],
+        "knnvc": __version__,
+    }
+    with atomic_path(folder / PAGE) as temporary:
+        made = page.build(rows, records, evaluation.targets, facts)
+        temporary.write_text(made, encoding="utf-8")
     return [
         *text_table(rows),
         "± half of a 95 % interval, bootstrap over source utterances; seed "

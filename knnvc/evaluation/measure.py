@@ -42,6 +42,7 @@ RECORDS = "records.jsonl"
 SETTINGS = "settings.json"
 SOURCE, COPY, CONVERTED = "source", "copy-synthesis", "converted"
 WORLD, GRIFFIN_LIM = "copy-synthesis by WORLD", "copy-synthesis by Griffin-Lim"
+SAMPLE_SECONDS = 6  # the target's utterance that is there to be heard shall be about that long
 VOCODERS: dict[str, Callable[[Tensor], Tensor]] = {WORLD: world, GRIFFIN_LIM: griffin_lim}
 YARDSTICKS = (SOURCE, COPY, *VOCODERS)
 
@@ -59,10 +60,11 @@ class Record:
     Attributes:
         system: one of `YARDSTICKS`, or `CONVERTED`.
         condition: label of the condition; empty for the yardsticks.
+        settings: lam, k and seconds of the condition, as far as set; empty for the yardsticks.
         source: name of the source.
         target: name of the target.
         group: the groups of source and target, for tables.
-        audio: file of the waveform, relative to the results' folder (the source's own is absolute).
+        audio: file of the waveform, relative to the results' folder.
         heard: words.
         words, word_errors, characters, character_errors: against the transcript, or against the
             words heard in the source.
@@ -78,6 +80,7 @@ class Record:
 
     system: str
     condition: str
+    settings: dict[str, float]
     source: str
     target: str
     group: str
@@ -107,9 +110,14 @@ class Record:
 
 @dataclass(frozen=True)
 class TargetFacts:
-    """A target as it was used; `real_scores` are the cosines of all pairs of its trials."""
+    """A target as it was used.
+
+    `real_scores` are the cosines of all pairs of its trials, `audio` is one of these, relative to
+    the results' folder.
+    """
 
     name: str
+    audio: str
     group: str
     references: list[str]
     trials: list[str]
@@ -132,13 +140,15 @@ class _Trials:
 
     def __init__(self, target: Target, voice: Voice, listener: Listener) -> None:
         self.voice = voice
-        waves = (load_audio(path).numpy() for path in voice.trials)
-        self.embeddings = np.stack([listener.embedding(wave) for wave in waves])
+        waves = [load_audio(path) for path in voice.trials]
+        self.sample = max(waves, key=lambda wave: min(len(wave), SAMPLE_SECONDS * SAMPLE_RATE))
+        self.embeddings = np.stack([listener.embedding(wave.numpy()) for wave in waves])
         mean = self.embeddings.mean(0)
         self.centroid: Vector = mean / np.linalg.norm(mean)
         rows, columns = np.triu_indices(len(self.embeddings), 1)
         self.facts = TargetFacts(
             name=target.name,
+            audio=f"audio/target/{slug(target.name)}.flac",
             group=target.group,
             references=[path.name for path in voice.references],
             trials=[path.name for path in voice.trials],
@@ -201,7 +211,9 @@ class Evaluation:
                 progress("evaluating", number, len(tasks))
                 if job.target not in self._trials:
                     voice = split_target(job.target, longest[job.target], self.seed)
-                    self._trials[job.target] = _Trials(job.target, voice, self.listener)
+                    trials = _Trials(job.target, voice, self.listener)
+                    write_audio(self.folder / trials.facts.audio, trials.sample, SAMPLE_RATE)
+                    self._trials[job.target] = trials
                 key = _key(system, job)
                 if key not in done:
                     done[key] = self._measure(system, job)
@@ -225,6 +237,7 @@ class Evaluation:
         return Record(
             system=system,
             condition=condition,
+            settings=job.condition.settings if system == CONVERTED else {},
             source=source,
             target=target,
             group=group_name(job),
@@ -247,8 +260,8 @@ class Evaluation:
     def _source(self, source: Source) -> _Made:
         if source.path not in self._sources:
             wave = require_audio(load_audio(source.path), str(source.path)).numpy()
-            heard = self.listener.listen(wave)
-            self._sources[source.path] = _Made(wave, heard, str(source.path.resolve()))
+            name = f"{SOURCE}/{slug(source.name)}"
+            self._sources[source.path] = self._keep(torch.from_numpy(wave), SAMPLE_RATE, name)
         return self._sources[source.path]
 
     def _copy(self, system: str, source: Source) -> _Made:
@@ -275,7 +288,7 @@ class Evaluation:
         name = "/".join(map(slug, (condition.label, job.target.name, job.source.name)))
         return self._keep(torch.from_numpy(waveform), rate, name, took)
 
-    def _keep(self, waveform: Tensor, rate: int, name: str, took: float) -> _Made:
+    def _keep(self, waveform: Tensor, rate: int, name: str, took: float | None = None) -> _Made:
         """Write a waveform as `audio/NAME.flac`, and listen to it."""
         audio = f"audio/{name}.flac"
         write_audio(self.folder / audio, waveform, rate)

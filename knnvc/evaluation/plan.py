@@ -60,6 +60,12 @@ class Condition:
     seconds: float = REFERENCE_SECONDS
 
     @property
+    def settings(self) -> dict[str, float]:
+        """What is set, by name."""
+        values = {"lam": self.lam, "k": self.k, "seconds": self.seconds}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
     def label(self) -> str:
         """What tables call it."""
         parts = [f"{self.seconds:g} s"]

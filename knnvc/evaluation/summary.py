@@ -130,6 +130,7 @@ class Row:
         group: groups of source and target; empty without groups.
         system: see `knnvc.evaluation.measure`.
         condition: label; empty for the yardsticks.
+        settings: of the condition, as in `Record`.
         count: recordings measured.
         values: by `Measure.key`; None where nothing could be measured.
         eer_deviation: standard deviation of the equal error rate over the targets, in points.
@@ -139,6 +140,7 @@ class Row:
     group: str
     system: str
     condition: str
+    settings: dict[str, float]
     count: int
     values: dict[str, Estimate | None]
     eer_deviation: float | None
@@ -172,7 +174,7 @@ def summarise(records: Sequence[Record], targets: Sequence[TargetFacts], seed: i
         rates = _rates(own, real)
         deviation = float(np.std(list(rates.values()))) if rates else None
         values[EER.key] = _eer(own, real, rates, seed)
-        rows.append(Row(*key, len(own), values, deviation, rates))
+        rows.append(Row(*key, own[0].settings, len(own), values, deviation, rates))
     return rows
 
 
@@ -236,4 +238,5 @@ def _cell(row: Row, measure: Measure) -> str:
     if estimate is None:
         return "–"
     half = (estimate.high - estimate.low) / 2
-    return f"{estimate.value:.{measure.digits}f} ±{half:.{measure.digits}f}"
+    value = f"{estimate.value:.{measure.digits}f}"
+    return f"{value} ±{half:.{measure.digits}f}" if half else value
