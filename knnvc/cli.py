@@ -29,6 +29,7 @@ from knnvc.commands.common import (
     table,
 )
 from knnvc.commands.evaluate import evaluate
+from knnvc.commands.plot import plot
 from knnvc.commands.train import train
 from knnvc.commands.voices import voices
 from knnvc.errors import UsageError
@@ -376,6 +377,7 @@ def preset_pull(name: str, force: bool) -> None:
 
 
 cli.add_command(evaluate)
+cli.add_command(plot)
 cli.add_command(train)
 cli.add_command(voices)
 
