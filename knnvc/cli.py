@@ -30,6 +30,7 @@ from knnvc.commands.common import (
 )
 from knnvc.commands.evaluate import evaluate
 from knnvc.commands.plot import plot
+from knnvc.commands.probe import probe
 from knnvc.commands.train import train
 from knnvc.commands.voices import voices
 from knnvc.errors import UsageError
@@ -378,6 +379,7 @@ def preset_pull(name: str, force: bool) -> None:
 
 cli.add_command(evaluate)
 cli.add_command(plot)
+cli.add_command(probe)
 cli.add_command(train)
 cli.add_command(voices)
 
