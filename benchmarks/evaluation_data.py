@@ -240,11 +240,6 @@ def write_manifest(
                 table.writerow([*names, clip.text, group, other])
 
 
-def first(clips: list[tuple[str, Clip]], folder: str) -> tuple[str, Clip]:
-    """The first clip of a speaker."""
-    return next(one for one in clips if one[1].path.parent.name == folder)
-
-
 def write_card(out: Path, with_kokoro: bool) -> None:
     """Say where the speech comes from and on what terms."""
     rows = [
@@ -288,9 +283,8 @@ def main() -> None:
         targets += [("Kokoro", out / "kokoro/targets" / name) for name in held_out]
         write_manifest(out / f"{manifest}.csv", sources, targets)
         print(out / f"{manifest}.csv", flush=True)
-    few = [
-        first(sources, folder) for folder in LISTEN if synthesis or folder in ("librivox", "cards")
-    ]
+    by_speaker = {one[1].path.parent.name: one for one in reversed(sources)}
+    few = [by_speaker[name] for name in LISTEN if name in by_speaker]
     write_manifest(out / "listen.csv", few, targets[:3])
 
 

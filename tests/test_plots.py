@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -79,13 +80,27 @@ def test_a_projection_is_drawn_by_its_seed(mini: VoiceConverter) -> None:
     assert re.fullmatch(r"component 1 \(\d+ %\)", found.axes[0])
 
 
-def test_umap_keeps_speakers_and_sizes(mini: VoiceConverter) -> None:
+def test_umap_is_asked_for_three_dimensions(
+    mini: VoiceConverter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for UMAP itself, which compiles for a minute when first used."""
+    asked: dict[str, object] = {}
+
+    class Reducer:
+        def __init__(self, **options: object) -> None:
+            asked.update(options)
+
+        def fit_transform(self, vectors: np.ndarray) -> np.ndarray:
+            assert np.linalg.norm(vectors, axis=1) == pytest.approx(1.0, abs=1e-5)
+            return vectors[:, :3].astype(np.float64)
+
+    package = SimpleNamespace(UMAP=Reducer)
+    monkeypatch.setattr("knnvc.evaluation.plots.need", {"umap": package}.__getitem__)
     voices = {path.stem: mini.matching_set(path) for path in TARGETS[:2]}
-    found = project(mini, voices, "umap", most=40)
-    assert {name: points.shape for name, points in found.points.items()} == dict.fromkeys(
-        voices, (40, 3)
-    )
-    assert all(np.isfinite(points).all() for points in found.points.values())
+    found = project(mini, voices, "umap", most=40, seed=5)
+    assert asked == {"n_components": 3, "metric": "cosine", "random_state": 5}
+    shapes = {name: points.shape for name, points in found.points.items()}
+    assert shapes == dict.fromkeys(voices, (40, 3))
 
 
 def test_the_vectors_drawn_are_those_compared(mini: VoiceConverter, preset: Path) -> None:

@@ -103,7 +103,7 @@ class Instruments:
     def listen(self, wave: Wave) -> Heard:
         """Measure `wave` [S] with all of them."""
         natural = (self._distillmos(wave), self._dnsmos(wave))
-        return Heard(self._words(wave), self.embedding(wave), *natural)
+        return Heard(self.words(wave), self.embedding(wave), *natural)
 
     def embedding(self, wave: Wave) -> Vector:
         """Speaker embedding [256] of `wave` [S], of unit length."""
@@ -114,7 +114,8 @@ class Instruments:
         made: Vector = encoder.embed_utterance(spoken if len(spoken) else wave)
         return made
 
-    def _words(self, wave: Wave) -> str:
+    def words(self, wave: Wave) -> str:
+        """What Whisper hears in `wave` [S], as `plain` writes it."""
         parts, _ = self._whisper.transcribe(wave, language="en", beam_size=5)
         return plain(" ".join(part.text for part in parts))
 

@@ -14,7 +14,12 @@ from knnvc.evaluation.measure import CONVERTED, SOURCE, Record, TargetFacts
 from knnvc.evaluation.plan import SWEEPS
 from knnvc.evaluation.summary import COLUMNS, Measure, Row
 
-PLOTTED = ("wer_added", "eer", "like_gain", "distillmos")
+PLOTTED = {
+    "wer_added": "word errors added (points)",
+    "eer": "equal error rate (%)",
+    "like_gain": "similarity gained",
+    "distillmos": "DistillMOS (1 to 5)",
+}
 AXES = {"lam": "λ", "k": "neighbours k", "seconds": "reference speech (s)"}
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem;
@@ -122,7 +127,7 @@ def _sweep(converted: Sequence[Row], name: str, rows: Sequence[Row]) -> str:
         others = [f"{AXES[key]} {row.settings[key]:g}" for key in SWEEPS if key in swept - {name}]
         lines.setdefault(", ".join(filter(None, [row.group, *others])), []).append(row)
     with style():
-        made = figure(11, 3.4)
+        made = figure(11, 3.6)
         panels = made.subplots(1, len(PLOTTED))
         for panel, measure in zip(panels, _plotted(), strict=True):
             for number, (label, own) in enumerate(lines.items()):
@@ -149,7 +154,7 @@ def _sweep(converted: Sequence[Row], name: str, rows: Sequence[Row]) -> str:
                 panel.set_xscale("log")
                 panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
                 panel.minorticks_off()
-            panel.set(title=f"{measure.title} {_arrow(measure)}", xlabel=AXES[name])
+            panel.set(title=f"{PLOTTED[measure.key]}\n{_arrow(measure)}", xlabel=AXES[name])
         if len(lines) > 1:
             handles, labels = panels[0].get_legend_handles_labels()
             made.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
@@ -161,7 +166,7 @@ def _systems(rows: Sequence[Row]) -> str:
     groups = list(dict.fromkeys(row.group for row in rows))
     names = list(dict.fromkeys(_name(row) for row in rows))
     with style():
-        made = figure(11, 1.3 + 0.3 * len(names) + 0.12 * len(rows))
+        made = figure(11, 1.5 + 0.3 * len(names) + 0.12 * len(rows))
         panels = made.subplots(1, len(PLOTTED), sharey=True)
         for panel, measure in zip(panels, _plotted(), strict=True):
             for row in rows:
@@ -175,8 +180,11 @@ def _systems(rows: Sequence[Row]) -> str:
                 (dot,) = panel.plot(estimate.value, y, color=colour, marker=marker, ls="")
                 if panel is panels[0] and row.group:
                     dot.set_label(row.group)
-            panel.set(title=f"{measure.title} {_arrow(measure)}")
-            panel.axvline(0, color=FAINT, lw=0.8, zorder=0)
+            panel.set(title=f"{PLOTTED[measure.key]}\n{_arrow(measure)}")
+            if measure.key == "distillmos":
+                panel.set_xlim(1, 5)
+            else:
+                panel.axvline(0, color=FAINT, lw=0.8, zorder=0)
         panels[0].set_yticks(range(len(names)), names, color=INK)
         panels[0].invert_yaxis()
         handles, labels = panels[0].get_legend_handles_labels()
@@ -193,7 +201,7 @@ def _plotted() -> Iterable[Measure]:
 
 
 def _arrow(measure: Measure) -> str:
-    return {1: "(more is better)", -1: "(less is better)", 0: ""}[measure.better]
+    return {1: "more is better", -1: "less is better", 0: ""}[measure.better]
 
 
 # Players ------------------------------------------------------------------------------------------
