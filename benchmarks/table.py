@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,8 +59,8 @@ def cell(aim: Aim, row: Values) -> str:
 def table(results: Values) -> list[str]:
     """Lines of Markdown: a part for each pair of groups, a column for each condition."""
     lines = [
-        f"Preset {results['preset']}, seed {results['seed']}. In brackets: 95 % confidence interval; "
-        "✓✓ reaches the aim, ✓ is acceptable, ✗ is neither.",
+        f"Preset {results['preset']}, seed {results['seed']}. In brackets: 95 % confidence "
+        "interval; ✓✓ reaches the aim, ✓ is acceptable, ✗ is neither."
     ]
     rows: list[Values] = results["rows"]
     converted = [row for row in rows if row["system"] == "converted"]
@@ -71,18 +70,14 @@ def table(results: Values) -> list[str]:
         by_condition = {row["condition"]: row for row in own if row["system"] == "converted"}
         lines += ["", f"| {group} | aim | acceptable | {' | '.join(conditions)} |"]
         lines.append("|---" * (3 + len(conditions)) + "|")
-        columns: Callable[[Aim], list[str]] = lambda aim, found=by_condition: [
-            cell(aim, found[one]) if one in found else "–" for one in conditions
-        ]
-        lines += [line(aim, columns(aim)) for aim in (*AIMS, SPEED)]
+        for aim in (*AIMS, SPEED):
+            found = [by_condition.get(condition) for condition in conditions]
+            lines.append(line(aim, ["–" if row is None else cell(aim, row) for row in found]))
         copies = [cell(COPY, row) for row in own if row["system"] == COPY.system][:1]
         lines.append(line(COPY, copies + [""] * (len(conditions) - len(copies))))
     size = results["preset_bytes"] / 1e6
-    lines += [
-        "",
-        f"Size of the preset: {size:.1f} MB {MEGABYTES.verdict(size)}. Speed was measured",
-    ]
-    lines[-1] += f" on {results['computed_on']}, with the matching set at hand."
+    stated = f"Size of the preset: {size:.1f} MB {MEGABYTES.verdict(size)}. Speed was measured on "
+    lines += ["", f"{stated}{results['computed_on']}, with the matching set at hand."]
     lines += ["", *(f"- {what}: {name}" for what, name in results["instruments"].items())]
     return lines
 
