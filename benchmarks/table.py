@@ -1,0 +1,99 @@
+"""Print the aims of the project and what was measured, as Markdown, from results.json.
+
+python benchmarks/evaluation_data.py --out data/
+knnvc evaluate data/report.csv -o results/ --sweep seconds=5,10,30,60,300
+python benchmarks/table.py results/results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A line of the table; `better` is 1 if more is better, -1 if less is."""
+
+    title: str
+    key: str
+    aim: float
+    acceptable: float
+    digits: int
+    better: int
+    system: str = "converted"
+
+    def verdict(self, value: float) -> str:
+        """How a value compares with the aims."""
+        if self.better * (value - self.aim) >= 0:
+            return "✓✓"
+        return "✓" if self.better * (value - self.acceptable) >= 0 else "✗"
+
+
+AIMS = (
+    Aim("WER added (points)", "wer_added", 2, 10, 1, -1),
+    Aim("EER (%), 50 = cannot be told from the target", "eer", 40, 20, 1, 1),
+    Aim("similarity gained", "like_gain", 0.30, 0.20, 3, 1),
+    Aim("DistillMOS", "distillmos", 4.0, 3.0, 2, 1),
+)
+COPY = Aim("WER added by copy-synthesis (points)", "wer_added", 1, 3, 1, -1, "copy-synthesis")
+SPEED = Aim("x real time, end to end", "speed", 30, 30, 1, 1)
+MEGABYTES = Aim("size of the preset (MB)", "", 40, 40, 1, -1)
+
+
+def cell(aim: Aim, row: Values) -> str:
+    """Value, confidence interval and verdict; for the EER the deviation over targets, too."""
+    found = row["values"][aim.key]
+    if found is None:
+        return "–"
+    value, low, high = (f"{found[part]:.{aim.digits}f}" for part in ("value", "low", "high"))
+    spread = f", sd {row['eer_deviation']:.1f}" if aim.key == "eer" else ""
+    return f"{value} [{low}, {high}{spread}] {aim.verdict(found['value'])}"
+
+
+def table(results: Values) -> list[str]:
+    """Lines of Markdown: a part for each pair of groups, a column for each condition."""
+    lines = [
+        f"Preset {results['preset']}, seed {results['seed']}. In brackets: 95 % confidence "
+        "interval; ✓✓ reaches the aim, ✓ is acceptable, ✗ is neither."
+    ]
+    rows: list[Values] = results["rows"]
+    converted = [row for row in rows if row["system"] == "converted"]
+    conditions = list(dict.fromkeys(row["condition"] for row in converted))
+    for group in dict.fromkeys(row["group"] for row in rows):
+        own = [row for row in rows if row["group"] == group]
+        by_condition = {row["condition"]: row for row in own if row["system"] == "converted"}
+        lines += ["", f"| {group} | aim | acceptable | {' | '.join(conditions)} |"]
+        lines.append("|---" * (3 + len(conditions)) + "|")
+        for aim in (*AIMS, SPEED):
+            found = [by_condition.get(condition) for condition in conditions]
+            lines.append(line(aim, ["–" if row is None else cell(aim, row) for row in found]))
+        copies = [cell(COPY, row) for row in own if row["system"] == COPY.system][:1]
+        lines.append(line(COPY, copies + [""] * (len(conditions) - len(copies))))
+    size = results["preset_bytes"] / 1e6
+    stated = f"Size of the preset: {size:.1f} MB {MEGABYTES.verdict(size)}. Speed was measured on "
+    lines += ["", f"{stated}{results['computed_on']}, with the matching set at hand."]
+    lines += ["", *(f"- {what}: {name}" for what, name in results["instruments"].items())]
+    return lines
+
+
+def line(aim: Aim, cells: list[str]) -> str:
+    """A row of Markdown."""
+    sign = "≥" if aim.better > 0 else "≤"
+    return f"| {aim.title} | {sign} {aim.aim:g} | {sign} {aim.acceptable:g} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Read results.json and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("results", type=Path, help="results.json of knnvc evaluate")
+    print("\n".join(table(json.loads(parser.parse_args().results.read_text(encoding="utf-8")))))
+
+
+if __name__ == "__main__":
+    main()
