@@ -41,10 +41,10 @@ from knnvc.training import kokoro
 
 Wave = npt.NDArray[np.float32]
 
-# Asterisk's Spanish set is spoken by the English one's speaker: no third woman, and not fetched.
+# Asterisk credits its Spanish set to the speaker of the English one, so it is not fetched.
 ASTERISK = {
     "en": ("en_US_f_Allison", "Allison Smith", "CC BY-SA 3.0"),
-    "it": ("it_IT_m_Carlo", "Carlo", "CC BY-SA 3.0"),
+    "it": ("it_IT_m_Carlo", "Carlo Flora", "CC BY 3.0"),
     "fr": ("fr_CA_f_June", "June Wallack", "CC BY-SA 3.0"),
     "ru": ("ru_RU_f_IvrvoiceRU", "ivrvoice.ru", "CC BY 3.0"),
 }
