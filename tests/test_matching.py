@@ -57,7 +57,7 @@ def test_search_agrees_with_brute_force(problem: tuple[Tensor, Tensor, int]) -> 
 
 
 def test_search_agrees_with_brute_force_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matching, "_BLOCK", 64)
+    monkeypatch.setattr(matching, "_BLOCKS", {"cpu": (64, 100)})
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(200, 24, generator=generator)
     match = torch.randn(3000, 24, generator=generator)
