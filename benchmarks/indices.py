@@ -54,10 +54,10 @@ def encode(args: argparse.Namespace) -> None:
     torch.save(saved, args.cache)
 
 
-def grown(real: Tensor, frames: int, noise: float) -> Tensor:
+def grown(real: Tensor, frames: int, noise: float, dtype: torch.dtype) -> Tensor:
     """`frames` vectors: the real ones first, then as many between them as are wanted."""
     generator = torch.Generator().manual_seed(0)
-    out = torch.empty(frames, real.shape[1])
+    out = torch.empty(frames, real.shape[1], dtype=dtype)
     out[: len(real)] = real[:frames]
     spread = noise * real.std(0)
     for start in range(len(real), frames, BLOCK):
@@ -88,8 +88,15 @@ def run(args: argparse.Namespace) -> None:
     """One kind at one size: build, search with several settings, append to the results."""
     saved = torch.load(args.cache, weights_only=True)
     query = saved["source"][:: max(1, len(saved["source"]) // args.queries)][: args.queries].clone()
-    match = grown(saved["reference"], args.frames, args.noise)
     real = min(len(saved["reference"]), args.frames)
+    if args.columns:  # a random projection onto orthogonal directions nearly keeps the cosines
+        directions = torch.randn(
+            query.shape[1], args.columns, generator=torch.Generator().manual_seed(0)
+        )
+        directions = torch.linalg.qr(directions)[0]
+        query, saved["reference"] = query @ directions, saved["reference"] @ directions
+    dtype = torch.float16 if args.half else torch.float32
+    match = grown(saved["reference"], args.frames, args.noise, dtype)
     del saved
     before = peak()
     exact = Index(match)
@@ -112,6 +119,7 @@ def run(args: argparse.Namespace) -> None:
         rows.append(row | {"index_mb": 0.0, "peak_mb": peak()})
     else:
         expected = torch.load(truth, weights_only=True)
+        indices.IVF_CELLS_PER_ROOT = args.cells_per_root
         began = time.process_time()
         index = indices.build(match, args.kind)
         build_s = time.process_time() - began
@@ -139,7 +147,7 @@ def run(args: argparse.Namespace) -> None:
             )
     with args.results.open("a") as handle:
         for one in rows:
-            one["set_mb"] = match.numel() * 4 / 1e6
+            one["set_mb"] = match.numel() * match.element_size() / 1e6
             one["before_mb"] = before
             handle.write(json.dumps(one) + "\n")
             print(json.dumps(one))
@@ -147,7 +155,7 @@ def run(args: argparse.Namespace) -> None:
 
 def nearness(query: Tensor, match: Tensor, rows: Tensor) -> Tensor:
     """Mean cosine of every query to the frames found for it."""
-    return torch.nn.functional.cosine_similarity(query[:, None], match[rows], dim=2).mean(1)
+    return torch.nn.functional.cosine_similarity(query[:, None], match[rows].float(), dim=2).mean(1)
 
 
 def index_bytes(index: indices.ApproximateIndex) -> int:
@@ -220,6 +228,9 @@ def main() -> None:
     task.add_argument("--kind", choices=("flat", *indices.APPROXIMATE), required=True)
     task.add_argument("--queries", type=int, default=2000)
     task.add_argument("--settings", type=int, nargs="*", help="probes or beams to search with")
+    task.add_argument("--columns", type=int, help="project the vectors to so many")
+    task.add_argument("--half", action="store_true", help="hold the set in float16")
+    task.add_argument("--cells-per-root", type=float, default=indices.IVF_CELLS_PER_ROOT)
     task.add_argument("--noise", type=float, default=0.05)
     task.set_defaults(work=run)
     task = tasks.add_parser("report")

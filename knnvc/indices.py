@@ -47,9 +47,9 @@ AUTO_KIND = "ivf"
 
 HNSW_LINKS = 32  # of a frame to others, twice as many in the lowest layer
 HNSW_BUILD_BEAM = 80  # candidates held while a frame is added
-HNSW_SEARCH_BEAM = 96  # candidates held while searching
-IVF_CELLS_PER_ROOT = 4  # cells = 4 · √N: reading a cell then costs about what finding it does
-IVF_PROBES = 32  # cells read
+HNSW_SEARCH_BEAM = 128  # candidates held while searching
+IVF_CELLS_PER_ROOT = 4.0  # cells = 4 · √N, from the range of 4 to 16 that faiss's guide gives
+IVF_PROBES = 64  # cells read
 IVF_TRAINING = 64  # frames a cell that k-means sees; 39 is faiss's least
 IVF_ITERATIONS = 10
 SEED = 1234
