@@ -180,13 +180,16 @@ def report(args: argparse.Namespace) -> None:
 
     rows = [json.loads(line) for line in args.results.read_text().splitlines()]
     rows.sort(key=lambda r: (r["frames"], ["flat", "ivf", "hnsw"].index(r["kind"]), r["search_s"]))
-    print("| frames | index | recall@4 | cosine lost | build, s | ms per frame | index, MB |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| frames × columns | index | recall@4 | cosine lost | build | search | index | process |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for r in rows:
         print(
-            f"| {r['frames']:,} | {r['kind']} {r['setting']} | {100 * r['recall']:.1f} % "
-            f"| {r.get('cosine_lost', 0):.5f} | {r['build_s']:.1f} "
-            f"| {1000 * r['search_s'] / r['queries']:.3f} | {r['index_mb']:.0f} |"
+            f"| {r['frames']:,} × {r['columns']} | {r['kind']} {r['setting']} "
+            f"| {100 * r['recall']:.1f} % | {r.get('cosine_lost', 0):.5f} | {r['build_s']:.1f} s "
+            f"| {1000 * r['search_s'] / r['queries']:.3f} ms | {r['index_mb']:.0f} MB "
+            f"| {r['peak_mb'] / 1000:.1f} GB |"
         )
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
     for kind, marker in (("flat", "o"), ("ivf", "s"), ("hnsw", "^")):
@@ -199,6 +202,9 @@ def report(args: argparse.Namespace) -> None:
         if kind != "flat":
             right.plot(sizes, [100 * r["recall"] for r in mine], marker=marker, label=label)
     left.axvline(indices.AUTO_FRAMES, color="grey", linestyle=":", label="--index auto changes")
+    fewest, most = (f(rows, key=lambda r: r["frames"]) for f in (min, max))
+    if most["columns"] != fewest["columns"]:
+        left.set_title(f"the largest set has {most['columns']} columns, the others more", size=9)
     left.set(xscale="log", yscale="log", xlabel="frames in the matching set")
     left.set_ylabel("search, ms of CPU per source frame")
     right.set(xscale="log", xlabel="frames in the matching set", ylabel="recall@4 in per cent")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from audio import SOURCE, TARGET, repeated
+from stages import query_vectors
 from torch import Tensor
 
 from knnvc.audio import SAMPLE_RATE, load_audio, write_audio
@@ -89,7 +90,6 @@ def chunks(args: argparse.Namespace) -> None:
     for seconds in args.chunks:
         converter = VoiceConverter.from_preset(args.preset, "cpu", chunk_seconds=seconds)
         features.append(converter.encode(source))
-    voice = converter.matching_set(TARGET)
     at = torch.arange(len(features[0]))
     far = torch.ones(len(at), dtype=torch.bool)
     for seconds in args.chunks:
@@ -98,19 +98,23 @@ def chunks(args: argparse.Namespace) -> None:
     columns = converter.encoder.columns
     one, other = features
     print(f"{len(at)} frames, {int(far.sum())} of them a second or more from any seam")
-    kinds = {"synth": columns.synth, "match": columns.match}
-    if columns.pitch is not None:
-        kinds = {"log-mel": slice(0, columns.pitch), "match": columns.match}
-    for name, where in kinds.items():
-        difference = (one[:, where] - other[:, where]).norm(dim=1) / one[:, where].norm(dim=1)
+    # The pitch of unvoiced frames says nothing but is large: compare what is searched by instead.
+    searched = [query_vectors(converter, each) for each in features]
+    spectra = columns.synth if columns.pitch is None else slice(0, columns.pitch)
+    kinds = {"spectra": (one[:, spectra], other[:, spectra]), "searched vectors": searched}
+    for name, (some, others) in kinds.items():
+        difference = (some - others).norm(dim=1) / some.norm(dim=1)
         for place, mask in (("anywhere", far | True), ("away from seams", far)):
             values = difference[mask]
             print(
-                f"  {name} columns, {place}: the same to the bit in "
+                f"  {name}, {place}: the same to the bit in "
                 f"{float((values == 0).float().mean()):.2%} of the frames, relative difference "
                 f"median {float(values.median()):.1e}, 99th percentile "
                 f"{float(values.quantile(0.99)):.1e}, largest {float(values.max()):.1e}"
             )
+    if args.encode_only:
+        return
+    voice = converter.matching_set(TARGET)
     matched = [converter.match(one, voice) for one in features]
     waves = [converter.vocode(one) for one in matched]
     same = torch.cosine_similarity(*matched, dim=1)
@@ -145,6 +149,7 @@ def main() -> None:
     other.add_argument("--minutes", type=float, default=10.0)
     other.add_argument("--source", help="a recording; by default that of examples/audio, repeated")
     other.add_argument("--chunks", type=float, nargs=2, default=(30.0, 120.0), metavar="SECONDS")
+    other.add_argument("--encode-only", action="store_true", help="stop after the features")
     other.set_defaults(work=chunks)
     for one in (task, other):
         one.add_argument("--preset", default="mini")

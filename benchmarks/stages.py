@@ -39,7 +39,7 @@ def timed(work: Callable[[], Result], repeats: int) -> tuple[Result, float]:
 
 
 def brute_force(query: Tensor, match: Tensor, k: int) -> Tensor:
-    """What the search in blocks is compared with: all distances at once, [M, N], then the k smallest."""
+    """The yardstick of the search in blocks: all distances at once, [M, N], the k smallest."""
     distances = torch.cdist(functional.normalize(query), functional.normalize(match))
     return distances.topk(k, largest=False).indices
 
