@@ -31,6 +31,8 @@ from knnvc.pitch import move_pitch, pitch_space, pitch_statistics
 LEAST_SPEECH = 25  # frames (0.5 s): with fewer, statistics are taken over everything
 LEAST_SPREAD = 0.1  # of an envelope band, in units of the log-mel
 
+_BLOCK = 8192  # frames worked on at a time, which bounds the temporary memory
+
 
 @dataclass(frozen=True)
 class AcousticSpaceOptions:
@@ -108,8 +110,10 @@ class AcousticSpace:
         speech = match[:, 2].square() < 0.5
         if int(speech.sum()) < LEAST_SPEECH:
             speech = torch.ones_like(speech)
-        spoken = synth[speech]
-        envelope, level = self._envelope(spoken), self._level(spoken)
+        envelope = torch.cat([self._envelope(block) for block in torch.split(synth, _BLOCK)])[
+            speech
+        ]
+        level = torch.cat([self._level(block) for block in torch.split(synth, _BLOCK)])[speech]
         return Statistics(
             pitch=pitch_statistics(match),
             mean=envelope.mean(0),
@@ -118,30 +122,59 @@ class AcousticSpace:
         )
 
     def vectors(
-        self, synth: Tensor, match: Tensor, statistics: Statistics, starts: Tensor | None = None
+        self,
+        synth: Tensor,
+        match: Tensor,
+        statistics: Statistics,
+        starts: Tensor | None = None,
+        span: tuple[int, int] | None = None,
     ) -> Tensor:
         """Vectors [N, Dv] to compare by cosine.
 
         `starts` [F] are the first frames of the recordings that were joined: phones do not count
-        as context across such a seam. None means one recording.
+        as context across such a seam. None means one recording. `span` (first, last) asks for the
+        vectors of the frames from `first` to before `last` only, the same as among all.
         """
-        phones = _phones(match)
-        parts = [match[:, 2:].float()]
-        recording = torch.zeros(len(match), dtype=torch.int64)
+        recording = torch.zeros(len(match), dtype=torch.int32)
         if starts is not None:
             recording[starts[(starts > 0) & (starts < len(match))]] = 1
-            recording = recording.cumsum(0)
-        frames = torch.arange(len(match))
+            recording = recording.cumsum(0, dtype=torch.int32)
+        first, last = span or (0, len(match))
+        out: Tensor | None = None
+        for start in range(first, last, _BLOCK):
+            stop = min(last, start + _BLOCK)
+            made = self._vectors(synth, match, statistics, recording, start, stop)
+            if out is None:
+                out = torch.empty(last - first, made.shape[1])
+            out[start - first : stop - first] = made
+        assert out is not None
+        return out
+
+    def _vectors(
+        self,
+        synth: Tensor,
+        match: Tensor,
+        statistics: Statistics,
+        recording: Tensor,
+        start: int,
+        stop: int,
+    ) -> Tensor:
+        """Vectors of the frames from `start` to before `stop`; `recording` [N] numbers theirs."""
+        reach = max((abs(offset) for offset, _ in self.options.context), default=0)
+        low, high = max(0, start - reach), min(len(match), stop + reach)
+        phones, recording = _phones(match[low:high]), recording[low:high]
+        frames = torch.arange(start - low, stop - low)
+        parts = [match[start:stop, 2:].float()]
         for offset, weight in self.options.context:
-            at = (frames + offset).clamp(0, len(match) - 1)
-            inside = (at == frames + offset) & (recording[at] == recording)
+            at = (frames + offset).clamp(0, high - low - 1)
+            inside = (at == frames + offset) & (recording[at] == recording[frames])
             at = torch.where(inside, at, frames)
             parts.append(weight * phones[at])
         options = self.options
-        envelope = (self._envelope(synth) - statistics.mean) / statistics.spread
+        envelope = (self._envelope(synth[start:stop]) - statistics.mean) / statistics.spread
         parts.append(envelope.clamp(-4, 4) * (options.envelope_weight / options.bands**0.5))
         pitch = pitch_space(
-            match[:, :2], statistics.pitch, options.pitch_weight, options.voicing_weight
+            match[start:stop, :2], statistics.pitch, options.pitch_weight, options.voicing_weight
         )
         return torch.cat([*parts, pitch], dim=1)
 

@@ -30,6 +30,7 @@ SILENT_PEAK = 1e-5  # -100 dBFS, less than the last bit of 16-bit audio
 # Hz. Outside it a header is damaged, or following it would ask for absurd amounts of memory.
 _LOWEST_RATE, _HIGHEST_RATE = 4_000, 768_000
 _BLOCK_SAMPLES = 1 << 19  # samples of all channels together that are held at a time
+_MOST_EXPECTED = 1 << 29  # samples to provide for on a header's word: 9 hours
 _MOST_CHANNELS = 64  # of an array; more means that somebody passed another kind of matrix
 _LARGEST_KERNEL = 1 << 22  # taps of one polyphase filter bank: 16 MB
 _STRETCH_SECONDS = 300.0  # of loudness measured at a time
@@ -77,11 +78,19 @@ def load_audio(path: Path | str, sample_rate: int = SAMPLE_RATE) -> Tensor:
     try:
         with sf.SoundFile(str(path)) as handle:
             _check_rate(handle.samplerate, str(path))
-            pieces = []
+            expected = math.ceil(handle.frames * sample_rate / handle.samplerate)
+            # What a header says is only where to begin; untouched memory costs nothing.
+            waveform = torch.empty(min(max(expected, _BLOCK_SAMPLES), _MOST_EXPECTED))
+            read = 0
             for piece in _resampled(_mono_blocks(handle), handle.samplerate, sample_rate):
                 # NaN and infinity spread through the averaging and the filter to here.
                 _check_finite(piece, str(path))
-                pieces.append(piece)
+                if read + len(piece) > len(waveform):
+                    grown = torch.empty(max(2 * len(waveform), read + len(piece)))
+                    grown[:read] = waveform[:read]
+                    waveform = grown
+                waveform[read : read + len(piece)] = piece
+                read += len(piece)
     except sf.LibsndfileError as error:
         what = str(error.error_string).strip().rstrip(".")
         raise KnnvcError(
@@ -90,10 +99,9 @@ def load_audio(path: Path | str, sample_rate: int = SAMPLE_RATE) -> Tensor:
         ) from error
     except TypeError as error:  # soundfile's answer to .raw, which has no header to read
         raise KnnvcError(f"{path} is headerless raw audio; convert it to WAV first.") from error
-    waveform = torch.cat(pieces) if pieces else torch.zeros(0)
-    if not len(waveform):
+    if not read:
         raise KnnvcError(f"{path} holds no samples; record or export it again.")
-    return waveform
+    return waveform[:read]
 
 
 def to_waveform(
@@ -227,7 +235,7 @@ def require_audio(
             f"{name} is only {seconds * 1000:.3g} ms long; "
             f"use a recording of at least {minimum_seconds * 1000:g} ms."
         )
-    if float(waveform.abs().max()) < SILENT_PEAK:
+    if _peak(waveform) < SILENT_PEAK:
         raise KnnvcError(f"{name} is entirely silent; use a recording with speech in it.")
     return waveform
 
@@ -256,7 +264,11 @@ def trim_silence(
 
 
 def normalize_loudness(
-    waveform: Tensor, sample_rate: int = SAMPLE_RATE, target: float = -16.0
+    waveform: Tensor,
+    sample_rate: int = SAMPLE_RATE,
+    target: float = -16.0,
+    *,
+    in_place: bool = False,
 ) -> Tensor:
     """Scale a waveform to an integrated loudness (ITU-R BS.1770-4), as published kNN-VC does.
 
@@ -268,6 +280,7 @@ def normalize_loudness(
         waveform: `[T]`.
         sample_rate: Hz of `waveform`.
         target: LUFS.
+        in_place: Write the result over `waveform`, which for hours of audio spares a copy.
 
     Returns:
         `[T]`.
@@ -275,11 +288,13 @@ def normalize_loudness(
     if not len(waveform):
         return waveform
     block = round(0.4 * sample_rate)
-    loudness = _loudness(waveform.repeat(math.ceil(block / len(waveform))), sample_rate)
+    short = len(waveform) < block
+    measured = waveform.repeat(math.ceil(block / len(waveform))) if short else waveform
+    loudness = _loudness(measured, sample_rate)
     if not bool(torch.isfinite(loudness)):
         return waveform
-    scaled: Tensor = torchaudio.functional.gain(waveform, target - loudness)
-    return scaled
+    factor = 10 ** ((target - loudness) / 20)  # as torchaudio.functional.gain has it
+    return waveform.mul_(factor) if in_place else waveform * factor
 
 
 def check_output(path: Path | str) -> Path:
@@ -319,9 +334,9 @@ def write_audio(
     path = check_output(path)
     name, subtype = _WRITERS[path.suffix.lower()]
     waveform = waveform.detach().cpu().float()
-    if not bool(torch.isfinite(waveform).all()):
+    if not _is_finite(waveform):
         raise KnnvcError(f"cannot write {path}: the waveform holds samples that are not finite.")
-    peak = float(waveform.abs().max()) if len(waveform) else 0.0
+    peak = _peak(waveform)
     scale = 1.0 / peak if peak > 1.0 else 1.0
     with atomic_path(path, force=force) as temporary:
         temporary.touch()  # OSError has the reason if this fails; libsndfile says only "System"
@@ -378,8 +393,20 @@ def _check_rate(rate: int, name: str) -> int:
     return hertz
 
 
+def _is_finite(waveform: Tensor) -> bool:
+    # In blocks: a mask of hours of audio would be hundreds of megabytes.
+    return all(bool(torch.isfinite(block).all()) for block in _split(waveform, _BLOCK_SAMPLES))
+
+
+def _peak(waveform: Tensor) -> float:
+    if not len(waveform):
+        return 0.0
+    lowest, highest = torch.aminmax(waveform)
+    return max(-float(lowest), float(highest))
+
+
 def _check_finite(waveform: Tensor, name: str) -> None:
-    if not bool(torch.isfinite(waveform).all()):
+    if not _is_finite(waveform):
         raise KnnvcError(
             f"{name} holds samples that are not finite (NaN or infinity); export it again."
         )

@@ -11,12 +11,15 @@ import click
 
 from knnvc import __version__
 from knnvc.commands.common import (
+    CHUNK,
     DEVICE,
     FORCE,
+    INDEX,
     PRESET,
     TRIM,
     OneSentence,
     Progress,
+    check_chunk,
     check_free,
     check_numbers,
     check_references_kept,
@@ -92,6 +95,8 @@ def cli() -> None:
     "--loudness/--no-loudness", default=True, show_default=True, help="Normalise to -16 LUFS."
 )
 @TRIM
+@INDEX
+@CHUNK
 @DEVICE
 @FORCE
 def convert(
@@ -105,6 +110,8 @@ def convert(
     seconds: float | None,
     loudness: bool,
     trim: bool,
+    index: str,
+    chunk: float,
     device: str,
     force: bool,
 ) -> None:
@@ -116,14 +123,15 @@ def convert(
     knnvc convert takes/*.wav --ref anna.safetensors -o converted/
     """
     check_numbers(lam, k, seconds)
+    check_chunk(chunk)
     wanted = parse_references(refs)
     plan = plan_outputs(sources, output, force, "_as_" + label(wanted))
     check_references_kept(plan, wanted)
     with Progress() as progress:
         from knnvc.pipeline import ConvertOptions, VoiceConverter
 
-        options = ConvertOptions(lam, k, weighting, seconds, loudness, trim)
-        converter = VoiceConverter.from_preset(preset, device)
+        options = ConvertOptions(lam, k, weighting, seconds, loudness, trim, index)
+        converter = VoiceConverter.from_preset(preset, device, chunk_seconds=chunk)
         voices = converter.voices(wanted, trim=trim, k=k or converter.k, progress=progress)
         each(
             plan,
@@ -199,6 +207,8 @@ def set_group() -> None:
 @click.option("--speaker", default="", help="Whose voice it is.  [default: the folder's name]")
 @click.option("--licence", default="", help="On what terms the recordings may be used.")
 @TRIM
+@INDEX
+@CHUNK
 @DEVICE
 @FORCE
 def set_build(
@@ -208,20 +218,33 @@ def set_build(
     speaker: str,
     licence: str,
     trim: bool,
+    index: str,
+    chunk: float,
     device: str,
     force: bool,
 ) -> None:
-    """Encode recordings of one speaker into a matching set."""
+    """Encode recordings of one speaker into a matching set.
+
+    With --index hnsw or ivf, or if auto takes one of them, the index is saved beside the set; else
+    the first conversion that needs one does that.
+    """
+    check_chunk(chunk)
     wanted = [reference(ref) for ref in refs]
     _check_set_output(output, force)
     with Progress() as progress:
+        from knnvc.indices import choose
+        from knnvc.matching_set import load
         from knnvc.pipeline import VoiceConverter
 
-        converter = VoiceConverter.from_preset(preset, device)
+        converter = VoiceConverter.from_preset(preset, device, chunk_seconds=chunk)
         built = converter.matching_set(
             wanted, trim=trim, speaker=speaker, licence=licence, progress=progress
         )
-    built.save(output, force=force)
+        built.save(output, force=force)
+        if choose(index, len(built.match)) != "flat":
+            # Of the set as it was saved, in float16: that is what will be searched.
+            built = load(output)
+            converter.prepare(built, index, progress)
     _describe(built, output)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from knnvc.audio import HOP, SAMPLE_RATE
-from knnvc.errors import KnnvcError
+from knnvc.errors import KnnvcError, UsageError
 
 WINDOW = 400  # samples: what the published convolutions need for their first frame
 CHUNK_SECONDS = 30.0
@@ -70,6 +70,8 @@ class Encoder:
         chunk_seconds: float = CHUNK_SECONDS,
         context_seconds: float = CONTEXT_SECONDS,
     ) -> None:
+        if not HOP / SAMPLE_RATE <= chunk_seconds < float("inf"):
+            raise UsageError(f"the chunk is {chunk_seconds!r} s: give 0.02 seconds or more")
         self.network = network.eval().to(device)
         self.device = torch.device(device)
         self.chunk = max(1, round(chunk_seconds * SAMPLE_RATE / HOP))  # frames

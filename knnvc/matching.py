@@ -5,7 +5,8 @@ Interspeech 2023): for each source frame find the k frames of the matching set w
 cosine distance, and average what they stand for.
 
 Shapes: M source frames, N frames in the matching set, k neighbours, Dm features to search in,
-Ds features to build the output from. Every tensor lies on the CPU, every result is float32.
+Ds features to build the output from. Results lie on the CPU, whatever the device of the search.
+The search here is exact; `knnvc.indices` has approximate ones for very large matching sets.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from numbers import Integral
+from typing import Protocol
 
-import faiss
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,37 +25,50 @@ from knnvc.errors import KnnvcError, UsageError
 WEIGHTINGS = ("mean", "distance")
 LAM_MAX = 2.0
 
-# Rows normalised and searched at a time: bounds the temporary memory at 64 MB for Dm = 1024.
-_BLOCK = 8192
+# Rows of the query and of the matching set compared at a time. On a CPU the product of the two
+# stays in the cache (8 MB); a GPU wants larger ones (256 MB).
+_BLOCKS = {"cpu": (1024, 2048)}
+_GPU_BLOCKS = (4096, 16384)
+_CHECKED = 8192  # rows checked at a time
 
 # Cosine distances of float32 unit vectors are exact to about 1e-7, so anything nearer than this is
 # a match as good as an identical frame.
 _NEAREST = 1e-6
 
 
+class Searcher(Protocol):
+    """What finds neighbours in one matching set; see `Index` for what `search` returns."""
+
+    frames: int
+    dim: int
+
+    def search(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Distances and rows of the `k` nearest frames of every row of `query`."""
+
+
 class Index:
     """Exact cosine search in one matching set; build it once, search it often.
 
-    A flat inner-product index on unit vectors: faiss goes through it in blocks, so an M x N
-    distance matrix never exists, whatever the length of source and reference.
+    Blocks of the query are multiplied with blocks of the matching set, and only the k best so far
+    are kept, so an M x N distance matrix never exists. Frames are scaled to unit length block by
+    block: on a CPU the index holds `match` itself and no copy of it.
     """
 
-    def __init__(self, match: Tensor) -> None:
-        """Index `match` [N, Dm], any floating dtype; a normalised float32 copy is kept.
+    def __init__(self, match: Tensor, device: torch.device | str = "cpu") -> None:
+        """Index `match` [N, Dm], any floating dtype; do not write to it afterwards.
+
+        Args:
+            match: the frames to search in.
+            device: where to search; `match` is copied there unless it is there already.
 
         Raises:
             KnnvcError: `match` is empty, is not a matrix, or holds NaN or infinite values.
         """
-        if match.ndim != 2 or 0 in match.shape:
-            raise KnnvcError(
-                f"the matching set has shape {tuple(match.shape)} where [frames, dimensions] is "
-                "needed: give references that hold speech"
-            )
+        check_match(match)
         self.frames, self.dim = match.shape
-        self._index = faiss.IndexFlatIP(self.dim)
-        for block in _unit_blocks(match, "the matching set"):
-            self._index.add(block.numpy())
+        self._match = match.detach().to(device)
 
+    @torch.inference_mode()
     def search(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Find the `k` nearest frames of every row of `query` [M, Dm], the nearest first.
 
@@ -69,28 +83,40 @@ class Index:
             UsageError: `k` is not a whole number from 1 up.
             KnnvcError: `k` exceeds N, or `query` has another dimension or non-finite values.
         """
-        check_k(k)
-        if k > self.frames:
-            raise KnnvcError(
-                f"the references hold {self.frames} frames of speech but k is {k}: "
-                "give longer references or a smaller k"
-            )
-        if query.ndim != 2 or query.shape[1] != self.dim:
-            raise KnnvcError(
-                f"the source features have shape {tuple(query.shape)} but the matching set needs "
-                f"[frames, {self.dim}]: encode both with the same preset"
-            )
+        check_query(query, k, self.frames, self.dim)
         distances = torch.empty(len(query), k)
         indices = torch.empty(len(query), k, dtype=torch.int64)
+        rows, _ = _block_sizes(self._match)
         start = 0
-        for block in _unit_blocks(query, "the source"):
+        for block in unit_blocks(query, "the source", rows, self._match.device):
             end = start + len(block)
-            cosines, rows = self._index.search(block.numpy(), k)
+            cosines, found = self._nearest(block, k)
             # Rounding carries the cosine of equal directions a little past 1.
-            distances[start:end] = (1 - torch.from_numpy(cosines)).clamp_(0, 2)
-            indices[start:end] = torch.from_numpy(rows)
+            distances[start:end] = (1 - cosines).clamp_(0, 2)
+            indices[start:end] = found
             start = end
         return distances, indices
+
+    def _nearest(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Cosines and rows [m, k] of the nearest frames to unit vectors `query` [m, Dm]."""
+        # Below every cosine, so whatever is found first replaces it; N >= k fills all of it.
+        best = query.new_full((len(query), k), -torch.inf)
+        rows = torch.zeros(best.shape, dtype=torch.int64, device=query.device)
+        start = 0
+        for block in torch.split(self._match, _block_sizes(self._match)[1]):
+            cosines = query @ _unit(block).T
+            # Most blocks hold nothing new for most frames; the maximum tells it for a tenth of the
+            # time that selecting takes.
+            better = (cosines.amax(dim=1) > best[:, -1]).nonzero()[:, 0]
+            if len(better):
+                some = len(better) < len(query)
+                near, at = (cosines[better] if some else cosines).topk(min(k, len(block)), dim=1)
+                near = torch.cat([best[better], near], dim=1)
+                at = torch.cat([rows[better], at + start], dim=1)
+                best[better], order = near.topk(k, dim=1)
+                rows[better] = at.gather(1, order)
+            start += len(block)
+        return best, rows
 
 
 def search(query: Tensor, match: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -192,12 +218,65 @@ def check_weighting(weighting: str) -> None:
         raise UsageError(f"weighting is {weighting!r}: choose one of {', '.join(WEIGHTINGS)}")
 
 
-def _unit_blocks(rows: Tensor, what: str) -> Iterator[Tensor]:
-    """Yield `rows` [R, D] block by block as float32 unit vectors on the CPU; zeros stay zeros."""
-    for block in torch.split(rows.detach(), _BLOCK):
-        if not torch.isfinite(block).all():
-            raise KnnvcError(
-                f"{what} has features that are NaN or infinite: check the recording and the preset"
-            )
-        # In double precision neither very large nor very small rows lose their direction.
-        yield F.normalize(block.double().cpu(), dim=1, eps=1e-300).float()
+def check_match(match: Tensor) -> None:
+    """Raise KnnvcError unless `match` is a matrix [N, Dm] of finite values, with N and Dm >= 1."""
+    if match.ndim != 2 or 0 in match.shape:
+        raise KnnvcError(
+            f"the matching set has shape {tuple(match.shape)} where [frames, dimensions] is "
+            "needed: give references that hold speech"
+        )
+    for block in torch.split(match.detach(), _CHECKED):
+        _check_finite(block, "the matching set")
+
+
+def check_query(query: Tensor, k: int, frames: int, dim: int) -> None:
+    """Raise unless `k` neighbours of `query` can be found in `frames` vectors of `dim` columns.
+
+    Raises:
+        UsageError: `k` is not a whole number from 1 up.
+        KnnvcError: `k` exceeds `frames`, or `query` is not [M, dim].
+    """
+    check_k(k)
+    if k > frames:
+        raise KnnvcError(
+            f"the references hold {frames} frames of speech but k is {k}: "
+            "give longer references or a smaller k"
+        )
+    if query.ndim != 2 or query.shape[1] != dim:
+        raise KnnvcError(
+            f"the source features have shape {tuple(query.shape)} but the matching set needs "
+            f"[frames, {dim}]: encode both with the same preset"
+        )
+
+
+def unit_blocks(
+    rows: Tensor, what: str, size: int, device: torch.device | str = "cpu"
+) -> Iterator[Tensor]:
+    """Yield `rows` [R, D], `size` at a time, as float32 unit vectors; zeros stay zeros.
+
+    Raises:
+        KnnvcError: `rows` hold NaN or infinite values; `what` is what the message calls them.
+    """
+    for block in torch.split(rows.detach(), size):
+        _check_finite(block, what)
+        yield _unit(block.to(device))
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """`rows` [R, D] as float32 unit vectors; zeros stay zeros."""
+    # Two steps, so that in single precision (Metal has no other) neither very large nor very small
+    # rows lose their direction.
+    rows = rows.float()
+    largest = rows.abs().amax(dim=1, keepdim=True)
+    return F.normalize(rows / torch.where(largest > 0, largest, 1), dim=1)
+
+
+def _block_sizes(match: Tensor) -> tuple[int, int]:
+    return _BLOCKS.get(match.device.type, _GPU_BLOCKS)
+
+
+def _check_finite(block: Tensor, what: str) -> None:
+    if not torch.isfinite(block).all():
+        raise KnnvcError(
+            f"{what} has features that are NaN or infinite: check the recording and the preset"
+        )

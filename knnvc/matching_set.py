@@ -98,6 +98,7 @@ class MatchingSet:
         info: where it came from.
         pitch: [2] float32, mean and standard deviation of log2(f0 in Hz) over voiced frames, or
             None; only presets aware of pitch need it.
+        origin: the file it was loaded from, beside which an index of it is kept; None if none.
     """
 
     match: Tensor
@@ -105,6 +106,7 @@ class MatchingSet:
     frame_start: Tensor
     info: SetInfo
     pitch: Tensor | None = None
+    origin: Path | None = None
 
     def __post_init__(self) -> None:
         """Check that the tensors fit each other.
@@ -191,7 +193,9 @@ def load(path: str | Path) -> MatchingSet:
         _require(tensors.keys() - {"pitch"} == expected, "other tensors than it should have")
         synth = _expand(tensors["synth"])
         match = synth if match_is_synth else _expand(tensors["match"])
-        return MatchingSet(match, synth, tensors["frame_start"], info, tensors.get("pitch"))
+        return MatchingSet(
+            match, synth, tensors["frame_start"], info, tensors.get("pitch"), origin=path
+        )
     except KnnvcError as error:
         raise KnnvcError(f"{path} cannot be used: {error}") from error
 

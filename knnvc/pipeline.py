@@ -39,6 +39,7 @@ from knnvc.audio import (
 )
 from knnvc.checkpoints import read_tensors
 from knnvc.encoder import (
+    CHUNK_SECONDS,
     WINDOW,
     Encoder,
     MelWavLM,
@@ -48,7 +49,17 @@ from knnvc.encoder import (
 )
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.hifigan import HifiGan, HifiGanConfig
-from knnvc.matching import Index, blend, check_k, check_lam, check_weighting, select, weigh
+from knnvc.indices import check_kind, choose, content_hash, open_index
+from knnvc.matching import (
+    Index,
+    Searcher,
+    blend,
+    check_k,
+    check_lam,
+    check_weighting,
+    select,
+    weigh,
+)
 from knnvc.matching_set import SUFFIX, MatchingSet, SetInfo, merge
 from knnvc.matching_set import load as load_set
 from knnvc.pitch import pitch_statistics
@@ -60,6 +71,7 @@ from knnvc.voice import resolve
 
 DEFAULT_PRESET = "mini"
 LOUDNESS = -16.0  # LUFS, of published kNN-VC's output
+MATCH_BLOCK = 4096  # frames matched at a time, which bounds the temporary memory
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 Source: TypeAlias = Any
@@ -69,7 +81,7 @@ References: TypeAlias = Any
 `MatchingSet`, or several of these in a list or another iterable."""
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as `progress(stage, done, total)`, first with 0 done; stages are "references" (in per cent
-of a recording), "encoding" and "vocoding" (in frames)."""
+of a recording), "indexing", "encoding", "matching" and "vocoding" (in frames)."""
 
 
 class KnnvcWarning(UserWarning):
@@ -90,6 +102,8 @@ class ConvertOptions:
             the source's duration.
         loudness: bring the result to −16 LUFS.
         trim: cut silence off both ends of every reference.
+        index: how neighbours are searched: "flat" (exactly), "hnsw" or "ivf" (approximately, in a
+            part of a very large matching set), or "auto" by the set's size; see `knnvc.indices`.
 
     Raises:
         UsageError: a value is out of range.
@@ -101,6 +115,7 @@ class ConvertOptions:
     seconds: float | None = None
     loudness: bool = True
     trim: bool = True
+    index: str = "auto"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -110,6 +125,7 @@ class ConvertOptions:
             check_k(self.k)
         if self.weighting is not None:
             check_weighting(self.weighting)
+        check_kind(self.index)
         if self.seconds is not None and not 0.02 <= self.seconds <= 86_400:
             raise UsageError(f"the duration is {self.seconds!r} s: give 0.02 to 86400 seconds")
 
@@ -141,26 +157,31 @@ class VoiceConverter:
         self.lam: float = matching.get("lam", 1.0)
         self.weighting: str = matching.get("weighting", "mean")
         self.space = _acoustic_space(preset, encoder)
-        self._targets: WeakKeyDictionary[MatchingSet, _Target] = WeakKeyDictionary()
+        self._targets: WeakKeyDictionary[MatchingSet, dict[str, _Target]] = WeakKeyDictionary()
 
     @classmethod
     def from_preset(
-        cls, name_or_folder: str | Path = DEFAULT_PRESET, device: str = "auto"
+        cls,
+        name_or_folder: str | Path = DEFAULT_PRESET,
+        device: str = "auto",
+        *,
+        chunk_seconds: float = CHUNK_SECONDS,
     ) -> VoiceConverter:
         """Load a preset by name ("mini", "wavlm-large") or from a folder.
 
         Args:
             name_or_folder: see `knnvc preset list`.
             device: "auto" (a GPU if there is one), "cpu", "cuda" or "mps".
+            chunk_seconds: longer audio is encoded in pieces of this length; see `Encoder`.
 
         Raises:
-            UsageError: there is no such preset or device.
+            UsageError: there is no such preset or device, or the chunk is shorter than a frame.
             KnnvcError: the preset is damaged, its parts do not fit, or it is not downloaded yet.
         """
         where = choose_device(device)
         preset = find_preset(name_or_folder)
         network, vocoder = _load_encoder(preset), _load_vocoder(preset)
-        encoder = Encoder(network, where)
+        encoder = Encoder(network, where, chunk_seconds)
         synth = encoder.columns.synth
         given, wanted = synth.stop - (synth.start or 0), vocoder.dim
         if given != wanted or vocoder.hop * SAMPLE_RATE != HOP * vocoder.sample_rate:
@@ -201,13 +222,23 @@ class VoiceConverter:
         waveform = require_audio(_read(src), _name(src, "the source"))
         voices = self.voices(refs, trim=options.trim, k=options.k or self.k, progress=progress)
         features = self.encode(waveform, progress)
+        del waveform  # of hours of audio, every stage takes hundreds of megabytes
         if options.seconds is not None:
             features = stretch(features, options.seconds)
-        converted = self.match(features, voices, options.k, options.lam, options.weighting)
-        waveform = self.vocode(converted, progress)
+        converted = self.match(
+            features,
+            voices,
+            options.k,
+            options.lam,
+            options.weighting,
+            index=options.index,
+            progress=progress,
+        )
+        del features
+        made = self.vocode(converted, progress)
         if options.loudness:
-            waveform = normalize_loudness(waveform, self.sample_rate, LOUDNESS)
-        return waveform.numpy(), self.sample_rate
+            made = normalize_loudness(made, self.sample_rate, LOUDNESS, in_place=True)
+        return made.numpy(), self.sample_rate
 
     def convert_file(
         self,
@@ -318,16 +349,17 @@ class VoiceConverter:
             frames += len(features)
             names.append(Path(recording.name).name)
             seconds.append(len(waveform) / SAMPLE_RATE)
-            synth.append(features[:, columns.synth])
+            # Copies, so that the features go before all recordings are joined.
+            synth.append(features[:, columns.synth].clone())
             if not columns.together:
-                match.append(features[:, columns.match])
+                match.append(features[:, columns.match].clone())
         if not synth:
             count = f"none of the {len(skipped)} recordings in {recordings[0].folder} can be used: "
             raise KnnvcError(f"{count if len(skipped) > 1 else ''}{skipped[0]}")
         for reason in skipped:
             warnings.warn(f"skipped a reference: {reason}", KnnvcWarning, stacklevel=3)
-        built = torch.cat(synth)
-        searched = torch.cat(match) if match else built
+        built = _joined(synth)
+        searched = _joined(match) if match else built
         pitch = None if columns.pitch is None else pitch_statistics(searched)
         return MatchingSet(
             match=searched,
@@ -390,6 +422,9 @@ class VoiceConverter:
         k: int | None = None,
         lam: float | None = None,
         weighting: str | None = None,
+        *,
+        index: str = "auto",
+        progress: Progress | None = None,
     ) -> Tensor:
         """Replace every source frame by the target's nearest: `features` [T, D] -> [T, Ds].
 
@@ -397,10 +432,10 @@ class VoiceConverter:
         `knnvc.acoustic_space`; published kNN-VC has none) compares by more than the match columns,
         and lets the selected frames follow the source's pitch and level, moved into the target's
         range; its refiner, if it has one, smooths them (`knnvc.refiner`). See `ConvertOptions` for
-        `k`, `lam` and `weighting`.
+        `k`, `lam`, `weighting` and `index`.
 
         Raises:
-            UsageError: `k` or `lam` is out of range.
+            UsageError: `k` or `lam` is out of range, or there is no such index.
             KnnvcError: a set has fewer than k frames, or comes from another encoder.
         """
         k = self.k if k is None else k
@@ -413,36 +448,85 @@ class VoiceConverter:
         columns = self.encoder.columns
         source, query = features[:, columns.synth], features[:, columns.match]
         own = self.space.statistics(source, query) if self.space else None
-        guide: Tensor | None = None
-        if self.space and own:
-            if self.refiner:
-                guide = self.space.guide(source, query, own)
-            query = self.space.vectors(source, query, own)
+        total = len(voices) * len(features)
+        tell = _stage(progress, "matching", total)
         selected: Tensor | None = None
-        for one, weight in voices:
+        for number, (one, weight) in enumerate(voices):
             one.check_encoder(self.fingerprint, self.preset.name)
-            target = self._target(one)
-            distances, indices = target.index.search(query, k)
-            frames = select(one.synth, indices, weigh(distances, weighting))
-            if self.space and own and target.statistics:
-                frames = self.space.finish(frames, source, own, target.statistics)
-                if self.refiner and guide is not None:
-                    frames = self.refiner.refine(
-                        frames, guide, self.space.manner(target.statistics)
-                    )
-            selected = frames * weight if selected is None else selected + frames * weight
+            target = self._target(one, index, progress)
+            frames = torch.empty(len(features), one.synth.shape[1])
+            for start in range(0, len(features), MATCH_BLOCK):
+                stop = min(len(features), start + MATCH_BLOCK)
+                part = query[start:stop]
+                if self.space and own:
+                    part = self.space.vectors(source, query, own, span=(start, stop))
+                distances, indices = target.searcher.search(part, k)
+                chosen = select(one.synth, indices, weigh(distances, weighting))
+                if self.space and own and target.statistics:
+                    chosen = self.space.finish(chosen, source[start:stop], own, target.statistics)
+                frames[start:stop] = chosen
+                if tell:
+                    tell(number * len(features) + stop, total)
+            if self.refiner and self.space and own and target.statistics:
+                guide = self.space.guide(source, query, own)
+                manner = self.space.manner(target.statistics)
+                frames = self.refiner.refine(frames, guide, manner)
+            if weight != 1:
+                frames *= weight
+            selected = frames if selected is None else selected.add_(frames)
         assert selected is not None
-        return blend(selected, source, lam)
+        if lam == 0:
+            return source
+        if lam != 1:
+            for start in range(0, len(selected), MATCH_BLOCK):
+                part = selected[start : start + MATCH_BLOCK]
+                part.copy_(blend(part, source[start : start + MATCH_BLOCK], lam))
+        return selected
 
-    def _target(self, one: MatchingSet) -> _Target:
+    def prepare(
+        self, one: MatchingSet, index: str = "auto", progress: Progress | None = None
+    ) -> str:
+        """Build the index that `match` would search, or read it, and keep it for later.
+
+        The index of a set that was loaded from a file is saved beside it, so that the next process
+        finds it (see `knnvc.indices`); if that fails, a `KnnvcWarning` says why.
+
+        Returns:
+            The kind of index: "flat" is not saved, as building it takes no time.
+        """
+        one.check_encoder(self.fingerprint, self.preset.name)
+        self._target(one, index, progress)
+        return choose(index, len(one.match))
+
+    def _target(self, one: MatchingSet, index: str, progress: Progress | None) -> _Target:
         """What is derived from a matching set, kept as long as the set is."""
-        if one not in self._targets:
-            match, statistics = one.match, None
-            if self.space:
-                statistics = self.space.statistics(one.synth, match)
-                match = self.space.vectors(one.synth, match, statistics, one.frame_start)
-            self._targets[one] = _Target(Index(match), statistics)
-        return self._targets[one]
+        kind, space = choose(index, len(one.match)), self.space
+        kept = self._targets.setdefault(one, {})
+        if kind in kept:
+            return kept[kind]
+        statistics = space.statistics(one.synth, one.match) if space else None
+
+        def vectors() -> Tensor:
+            if space is None or statistics is None:
+                return one.match
+            return space.vectors(one.synth, one.match, statistics, one.frame_start)
+
+        searcher: Searcher
+        if kind == "flat":
+            searcher = Index(vectors(), self.encoder.device)
+        else:
+            own = [one.match] if space is None else [one.match, one.synth, one.frame_start]
+            searcher = open_index(
+                kind,
+                vectors,
+                frames=len(one.match),
+                saved=one.origin,
+                content=lambda: content_hash(kind, own, repr(space and space.options)),
+                progress=_stage(progress, "indexing", len(one.match)),
+                refused=_warn_unsaved,
+            )
+        kept[kind] = _Target(searcher, statistics)
+        return kept[kind]
 
     def vocode(self, features: Tensor, progress: Progress | None = None) -> Tensor:
         """Turn frames [T, Ds] into a waveform [T · 320].
@@ -534,8 +618,19 @@ def choose_device(device: str) -> torch.device:
 class _Target:
     """An index, and the statistics of the speaker if the preset has an acoustic space."""
 
-    index: Index
+    searcher: Searcher
     statistics: Statistics | None
+
+
+def _warn_unsaved(reason: KnnvcError) -> None:
+    warnings.warn(f"the index is not kept: {reason}", KnnvcWarning, stacklevel=2)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """All of `parts` [., D] in one tensor; a single one is not copied. Empties the list."""
+    joined = parts[0] if len(parts) == 1 else torch.cat(parts)
+    parts.clear()
+    return joined
 
 
 def _acoustic_space(preset: Preset, encoder: Encoder) -> AcousticSpace | None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from knnvc import acoustic_space
 from knnvc.acoustic_space import AcousticSpace, AcousticSpaceOptions, Statistics
 from knnvc.errors import KnnvcError
 
@@ -86,6 +87,22 @@ def test_context_stops_at_the_seam_between_recordings() -> None:
     torch.testing.assert_close(together, apart)
     blind = space.vectors(*joined, own)
     assert not torch.allclose(blind[38], together[38])
+
+
+def test_vectors_of_a_span_are_those_among_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = make_space()
+    synth, match = make_frames(60)
+    own = space.statistics(synth, match)
+    starts = torch.tensor([0, 20, 45])
+    whole = space.vectors(synth, match, own, starts)
+    for span in ((0, 60), (0, 1), (17, 23), (43, 60)):
+        assert torch.equal(space.vectors(synth, match, own, starts, span), whole[slice(*span)])
+    monkeypatch.setattr(acoustic_space, "_BLOCK", 7)  # and neither do blocks change anything
+    assert torch.equal(space.vectors(synth, match, own, starts), whole)
+    assert all(
+        torch.equal(getattr(own, name), getattr(space.statistics(synth, match), name))
+        for name in ("pitch", "mean", "spread", "level")
+    )
 
 
 def test_speech_is_measured_without_the_pauses() -> None:

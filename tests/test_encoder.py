@@ -27,7 +27,7 @@ from knnvc.encoder import (
     load_huggingface,
     load_network,
 )
-from knnvc.errors import KnnvcError
+from knnvc.errors import KnnvcError, UsageError
 from knnvc.hifigan import HifiGan, HifiGanConfig
 from knnvc.pipeline import VoiceConverter
 from knnvc.preset import FILE_NAME
@@ -324,6 +324,29 @@ def test_chunks_of_mini_equal_the_whole(mini: Encoder, speech: Tensor) -> None:
         return float((1 - similarity).mean())
 
     assert distance(chunked, whole) < 0.25 * distance(whole[1:], whole[:-1])
+
+
+def test_the_chunk_length_changes_next_to_nothing(mini: Encoder, speech: Tensor) -> None:
+    """docs/large-sets.md has the difference between 30 s and 120 s, measured on longer speech."""
+    one, other = (
+        Encoder(mini.network, chunk_seconds=seconds).encode(speech) for seconds in (4.0, 7.0)
+    )
+    mels = slice(0, mini.columns.pitch)
+    assert (one[:, mels] - other[:, mels]).abs().max() < 1e-5
+    posteriors = slice(mini.columns.match.start + 2, None)
+    away = torch.ones(len(one), dtype=torch.bool)
+    for chunk in (200, 350):  # frames; nearer than half a second to a seam does not count
+        at = torch.arange(len(one)) % chunk
+        away &= (at >= 25) & (at < chunk - 25)
+    alike = torch.cosine_similarity(one[:, posteriors], other[:, posteriors])[away]
+    apart = torch.cosine_similarity(one[1:, posteriors], one[:-1, posteriors])
+    assert (1 - alike).mean() < 0.15 * (1 - apart).mean()
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_chunk_holds_a_frame(mini: Encoder, seconds: float) -> None:
+    with pytest.raises(UsageError, match="the chunk is"):
+        Encoder(mini.network, chunk_seconds=seconds)
 
 
 # mini's encoder -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from knnvc import matching
 from knnvc.errors import KnnvcError, UsageError
@@ -57,7 +58,7 @@ def test_search_agrees_with_brute_force(problem: tuple[Tensor, Tensor, int]) -> 
 
 
 def test_search_agrees_with_brute_force_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matching, "_BLOCK", 64)
+    monkeypatch.setattr(matching, "_BLOCKS", {"cpu": (64, 100)})
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(200, 24, generator=generator)
     match = torch.randn(3000, 24, generator=generator)
@@ -191,3 +192,53 @@ def test_lam_out_of_range_is_refused(lam: float) -> None:
 def test_blend_refuses_other_shapes() -> None:
     with pytest.raises(KnnvcError, match="cannot blend"):
         blend(torch.ones(1, 2), torch.ones(2, 2), 0.5)
+
+
+# Blocks -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [1, 4, 300])
+@pytest.mark.parametrize("blocks", [(7, 50), (64, 299), (64, 1000)])
+def test_blocks_and_ties_change_no_distance(
+    monkeypatch: pytest.MonkeyPatch, k: int, blocks: tuple[int, int]
+) -> None:
+    """Every frame stands in the set three times, and k goes up to N, more than a block holds."""
+    monkeypatch.setattr(matching, "_BLOCKS", {"cpu": blocks})
+    generator = torch.Generator().manual_seed(3)
+    match = torch.randn(100, 12, generator=generator).repeat(3, 1)
+    query = torch.cat([match[:20], torch.randn(30, 12, generator=generator), torch.zeros(1, 12)])
+    distances, indices = search(query, match, k)
+    everything = cosine_distances(query, match)
+    nearest = everything.sort(dim=1).values[:, :k]
+    torch.testing.assert_close(distances.double(), nearest, atol=1e-6, rtol=0)
+    torch.testing.assert_close(everything.gather(1, indices), nearest, atol=1e-6, rtol=0)
+    assert all(len(set(row)) == k for row in indices.tolist())
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that any tensor made meanwhile has held."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else [made]:
+            # Views hold nothing of their own.
+            if isinstance(one, Tensor) and not one._is_view():
+                self.numbers = max(self.numbers, one.numel())
+        return made
+
+
+def test_no_tensor_grows_with_the_set_or_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Except the result: an M x N matrix here would be 12 million numbers."""
+    monkeypatch.setattr(matching, "_BLOCKS", {"cpu": (100, 200)})
+    index = Index(torch.randn(6000, 8))
+    query = torch.randn(2000, 8)
+    with Largest() as largest:
+        index.search(query, 4)
+    assert 0 < largest.numbers <= 100 * 200
+
+
+def test_the_index_holds_no_copy() -> None:
+    match = torch.randn(10, 4)
+    assert Index(match)._match.data_ptr() == match.data_ptr()

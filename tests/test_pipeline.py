@@ -441,7 +441,7 @@ def test_progress_rises_to_its_total(tiny: VoiceConverter, source: Tensor, anna:
         anna,
         progress=lambda stage, done, total: told.setdefault(stage, []).append((done, total)),
     )
-    assert list(told) == ["references", "encoding", "vocoding"]
+    assert list(told) == ["references", "encoding", "matching", "vocoding"]
     for steps in told.values():
         assert len({total for _, total in steps}) == 1
         assert [done for done, _ in steps] == sorted(done for done, _ in steps)

@@ -32,6 +32,22 @@ DEVICE = click.option(
     show_default=True,
     help="Where to compute; auto takes a GPU if there is one.",
 )
+INDEX = click.option(
+    "--index",
+    type=click.Choice(("flat", "hnsw", "ivf", "auto")),
+    default="auto",
+    show_default=True,
+    help="How neighbours are searched: flat compares with all frames, hnsw and ivf with the likely "
+    "ones and are for very large matching sets; auto chooses by size.",
+)
+CHUNK = click.option(
+    "--chunk",
+    type=float,
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longer recordings are encoded in pieces of this length, which bounds the memory.",
+)
 TRIM = click.option(
     "--trim/--no-trim",
     default=True,
@@ -165,6 +181,12 @@ def check_numbers(lam: float | None, k: int | None, seconds: float | None) -> No
         raise UsageError(f"--k is {k}: give a whole number of neighbours, 1 or more")
     if seconds is not None and not 0.02 <= seconds <= 86_400:
         raise UsageError(f"--seconds is {seconds}: give a duration from 0.02 to 86400 seconds")
+
+
+def check_chunk(seconds: float) -> None:
+    """What `Encoder` checks too, before torch is imported."""
+    if not 0.02 <= seconds < float("inf"):
+        raise UsageError(f"--chunk is {seconds}: give 0.02 seconds or more")
 
 
 def existing(path: str, what: str) -> Path:
