@@ -536,7 +536,7 @@ def _check_encoder(path: Path, config: Mapping[str, Any], state: Mapping[str, Te
             f"{path} has a WavLM configuration that cannot be used ({error}): "
             "give a published WavLM checkpoint such as WavLM-Large.pt"
         ) from error
-    _check_shapes(path, expected, state)
+    checkpoints.check_shapes(path, expected, state)
 
 
 def _check_vocoder(
@@ -550,25 +550,8 @@ def _check_vocoder(
     config = HifiGanConfig.from_dict(values)
     with torch.device("meta"):
         expected = HifiGan(config).state_dict()
-    _check_shapes(path, expected, state)
+    checkpoints.check_shapes(path, expected, state)
     return config
-
-
-def _check_shapes(path: Path, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    for name in sorted(set(expected) | set(state)):
-        problem = None
-        if name not in state:
-            problem = f"{name} is missing"
-        elif name not in expected:
-            problem = f"{name} is not part of it"
-        elif state[name].shape != expected[name].shape:
-            wanted, found = list(expected[name].shape), list(state[name].shape)
-            problem = f"{name} is {found} instead of {wanted}"
-        if problem:
-            raise KnnvcError(
-                f"{path} does not fit its configuration ({problem}): "
-                "use the files that were published together"
-            )
 
 
 def _check_fit(wavlm: Mapping[str, Any], hifigan: HifiGanConfig) -> None:

@@ -21,6 +21,7 @@ from knnvc.training.options import (
     EncoderOptions,
     HifiGanOptions,
     RefinerOptions,
+    TextFrontendOptions,
     VocoderOptions,
 )
 
@@ -113,6 +114,7 @@ def train() -> None:
     knnvc train refiner    what smooths selected frames
     knnvc train prematch   the vocoder's training features
     knnvc train vocoder    features to waveforms
+    knnvc train text-frontend   phonemes to features
     knnvc train package    a preset folder
     """
 
@@ -134,6 +136,7 @@ def corpus(corpus: Path, parts: Path | None, config: Path | None, **given: Any) 
         options.workers,
         options.seed,
         options.bf16,
+        options.voice,
     )
     say_path(corpus)
 
@@ -275,6 +278,33 @@ def vocoder(
         from knnvc.training.vocoder import train_vocoder
 
         say_path(train_vocoder(corpus, out, options, prematched, start=start))
+
+
+@train.command("text-frontend")
+@CORPUS
+@click.option(
+    "--preset", default="mini", show_default=True, help="Whose encoder's features to predict."
+)
+@click.option("--out", type=FILE, default=Path("runs/text-frontend"), show_default=True)
+@click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
+@options_of(TextFrontendOptions)
+def text_frontend(
+    corpus: Path, preset: str, out: Path, start: Path | None, config: Path | None, **given: Any
+) -> None:
+    """Train the text front end; writes OUT/text_frontend.safetensors.
+
+    \b
+    knnvc train corpus --corpus corpus-heart --voice af_heart --hours 2
+    knnvc train text-frontend --corpus corpus-heart
+    """
+    options = chosen(TextFrontendOptions, "text-frontend", config, given)
+    need(corpus, "corpus")
+    from knnvc.pipeline import VoiceConverter
+    from knnvc.training.text_frontend import train_text_frontend
+
+    converter = VoiceConverter.from_preset(preset, "cpu")
+    fingerprint = converter.fingerprint
+    say_path(train_text_frontend(corpus, converter.encoder, fingerprint, out, options, start=start))
 
 
 @train.command()
