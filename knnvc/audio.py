@@ -272,14 +272,26 @@ def normalize_loudness(
     Returns:
         `[T]`.
     """
+    return waveform * loudness_gain(waveform, sample_rate, target)
+
+
+def loudness_gain(waveform: Tensor, sample_rate: int = SAMPLE_RATE, target: float = -16.0) -> float:
+    """The factor that `normalize_loudness` scales by; 1 for audio without a loudness.
+
+    Args:
+        waveform: `[T]`.
+        sample_rate: Hz of `waveform`.
+        target: LUFS.
+    """
     if not len(waveform):
-        return waveform
+        return 1.0
     block = round(0.4 * sample_rate)
-    loudness = _loudness(waveform.repeat(math.ceil(block / len(waveform))), sample_rate)
+    long_enough = len(waveform) >= block
+    measured = waveform if long_enough else waveform.repeat(math.ceil(block / len(waveform)))
+    loudness = _loudness(measured, sample_rate)
     if not bool(torch.isfinite(loudness)):
-        return waveform
-    scaled: Tensor = torchaudio.functional.gain(waveform, target - loudness)
-    return scaled
+        return 1.0
+    return float(10 ** ((target - loudness) / 20))
 
 
 def check_output(path: Path | str) -> Path:
@@ -319,9 +331,10 @@ def write_audio(
     path = check_output(path)
     name, subtype = _WRITERS[path.suffix.lower()]
     waveform = waveform.detach().cpu().float()
-    if not bool(torch.isfinite(waveform).all()):
+    # Block by block: a long waveform may lie on disk, and nothing here takes a copy of it.
+    peak = max((float(block.abs().max()) for block in _split(waveform, _BLOCK_SAMPLES)), default=0)
+    if not all(bool(torch.isfinite(block).all()) for block in _split(waveform, _BLOCK_SAMPLES)):
         raise KnnvcError(f"cannot write {path}: the waveform holds samples that are not finite.")
-    peak = float(waveform.abs().max()) if len(waveform) else 0.0
     scale = 1.0 / peak if peak > 1.0 else 1.0
     with atomic_path(path, force=force) as temporary:
         temporary.touch()  # OSError has the reason if this fails; libsndfile says only "System"

@@ -28,6 +28,7 @@ from knnvc.commands.common import (
     say_path,
     table,
 )
+from knnvc.commands.speak import speak
 from knnvc.commands.train import train
 from knnvc.commands.voices import voices
 from knnvc.errors import UsageError
@@ -374,6 +375,7 @@ def preset_pull(name: str, force: bool) -> None:
     say_path(made.folder)
 
 
+cli.add_command(speak)
 cli.add_command(train)
 cli.add_command(voices)
 

@@ -313,7 +313,9 @@ class English:
                 r"(?P<name>(?:[A-Z]\w+|\d(?:st|nd|rd|th)) )(?P<way>St|Dr)\b"
                 r"(?P<stop>\.)(?=$|[,;:)]|\s+(?:[a-z\d]|(?:" + "|".join(_STARTERS) + r")\b))",
                 lambda m: (
-                    m["name"] + {"St": "Street", "Dr": "Drive"}[m["way"]] + _ending(m, starters=True)
+                    m["name"]
+                    + {"St": "Street", "Dr": "Drive"}[m["way"]]
+                    + _ending(m, starters=True)
                 ),
             ),
             (
@@ -334,8 +336,11 @@ class English:
             # Initials: "U.S.", "J. K. Rowling", "George W. Bush"
             (
                 r"\b(?P<letters>(?:[A-Za-z]\.){2,})(?P<owner>'s)?",
-                lambda m: _spell(m["letters"].replace(".", "")) + (m["owner"] or "")
-                + ("" if m["owner"] else _ending(m, starters=True, stop=True)),
+                lambda m: (
+                    _spell(m["letters"].replace(".", ""))
+                    + (m["owner"] or "")
+                    + ("" if m["owner"] else _ending(m, starters=True, stop=True))
+                ),
             ),
             (
                 r"(?<![\w'])(?P<letters>(?:[A-Z]\.\s?){1,3})(?=\s*[A-Z][a-zA-Z'])",
@@ -366,8 +371,11 @@ class English:
             ),
             (
                 r"\b(?P<the>[Tt]he )?(?P<day>[0-2]?\d|3[01])(?:st|nd|rd|th)?"
-                r"(?:" + range_ + r"(?P<last>[0-2]?\d|3[01])(?:st|nd|rd|th)?)?(?: of)? "
-                + _MONTH + r"(?:,? (?P<year>1\d{3}|20\d\d)\b)?",
+                r"(?:"
+                + range_
+                + r"(?P<last>[0-2]?\d|3[01])(?:st|nd|rd|th)?)?(?: of)? "
+                + _MONTH
+                + r"(?:,? (?P<year>1\d{3}|20\d\d)\b)?",
                 self._day_month,
             ),
             (
@@ -398,19 +406,40 @@ class English:
             ),
             # Money
             (
-                r"(?P<coin>(?:\b(?:US|AU|CA|NZ|HK|NT|[ACS]))?" + _COIN + r")\s?(?P<n>" + _NUM + r")"
-                + _SCALE + r"?" + range_ + r"(?:US|AU|CA|NZ|HK|[ACS])?" + _COIN
-                + r"?\s?(?P<n2>" + _NUM + r")(?:(?P<scale2>" + _SCALE.replace("scale", "s2")
+                r"(?P<coin>(?:\b(?:US|AU|CA|NZ|HK|NT|[ACS]))?"
+                + _COIN
+                + r")\s?(?P<n>"
+                + _NUM
+                + r")"
+                + _SCALE
+                + r"?"
+                + range_
+                + r"(?:US|AU|CA|NZ|HK|[ACS])?"
+                + _COIN
+                + r"?\s?(?P<n2>"
+                + _NUM
+                + r")(?:(?P<scale2>"
+                + _SCALE.replace("scale", "s2")
                 + r")\b)?",
                 self._money_range,
             ),
             (
-                r"(?P<minus>[-−])?(?:\b(?P<country>US|AU|CA|NZ|HK|NT|[ACS]))?(?P<coin>" + _COIN
-                + r")\s?(?P<n>" + _NUM + r")(?:" + _SCALE + r"\b)?(?P<per>-(?=[a-z]))?",
+                r"(?P<minus>[-−])?(?:\b(?P<country>US|AU|CA|NZ|HK|NT|[ACS]))?(?P<coin>"
+                + _COIN
+                + r")\s?(?P<n>"
+                + _NUM
+                + r")(?:"
+                + _SCALE
+                + r"\b)?(?P<per>-(?=[a-z]))?",
                 self._money,
             ),
             (
-                r"\b(?P<coin>" + "|".join(_CODES) + r")\.?\s?(?P<n>" + _NUM + r")(?:" + _SCALE
+                r"\b(?P<coin>"
+                + "|".join(_CODES)
+                + r")\.?\s?(?P<n>"
+                + _NUM
+                + r")(?:"
+                + _SCALE
                 + r"\b)?",
                 self._money,
             ),
@@ -474,7 +503,9 @@ class English:
                 lambda m: m["part"] + self._cardinal(str(_roman(m["roman"].upper()))),
             ),
             (
-                r"(?P<name>\b(?:(?P<rank>" + _RANKS + r") )?(?:[A-Z][a-z]+ )?(?P<last>[A-Z][a-zé]+) )"
+                r"(?P<name>\b(?:(?P<rank>"
+                + _RANKS
+                + r") )?(?:[A-Z][a-z]+ )?(?P<last>[A-Z][a-zé]+) )"
                 r"(?P<roman>" + _ROMAN + r")\b(?P<after>(?:['’]s\b|[.,;:!?)]|$|\s+[\w'’]+)?)",
                 self._monarch,
             ),
@@ -706,7 +737,9 @@ class English:
         one, many = _UNITS[m["unit"]]
         single = m["n"] == "1" or m["gap"].endswith("-")
         if not self.american:
-            one, many = (name.replace("meter", "metre").replace("liter", "litre") for name in (one, many))
+            one, many = (
+                name.replace("meter", "metre").replace("liter", "litre") for name in (one, many)
+            )
         said = f"{self._number(m['n'])} {one if single else many}"
         return said + _ending(m, starters=True)
 
@@ -721,7 +754,10 @@ class English:
             )
             if not known or not (m["rank"] or owned):
                 return m[0]
-            if m["roman"] == "I" and (after.strip() in _I_VERBS or not m["rank"] and after.strip() in ("had", "was", "and")):
+            if m["roman"] == "I" and (
+                after.strip() in _I_VERBS
+                or (not m["rank"] and after.strip() in ("had", "was", "and"))
+            ):
                 return m[0]
         if not 1 <= value <= 30:
             return m[0]
@@ -739,12 +775,12 @@ class English:
         return _spell(letters) + " "
 
     def _mixed(self, token: str) -> str:
-        said = []
+        said: list[str] = []
         for part in re.findall(r"\d+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[A-Z]", token):
             if part == "s" and said:
                 said[-1] = _plural(said[-1])
             elif not part.isdigit():
-                known = len(part) > 3 and part.isupper() or not part.isupper()
+                known = (len(part) > 3 and part.isupper()) or not part.isupper()
                 said.append(part if known and len(part) > 1 else _spell(part.upper()))
             elif len(part) <= 2 or (len(part) <= 4 and part.endswith("00")):
                 said.append(self._cardinal(part))
@@ -793,7 +829,9 @@ class English:
                 said.append(self._cardinal(part) if short else self._digits(part))
             elif part.isalpha():
                 vowels = re.search(r"[aeiouyAEIOUY]", part)
-                said.append(part if vowels and len(part) > 2 or part in _DOMAINS else _spell(part.upper()))
+                said.append(
+                    part if (vowels and len(part) > 2) or part in _DOMAINS else _spell(part.upper())
+                )
             else:
                 said.append(_ADDRESS_SIGNS.get(part, ""))
         return " ".join(word for word in said if word) + rest
@@ -810,7 +848,9 @@ _ADDRESS_SIGNS = {
 def _spell(letters: str) -> str:
     """Letter by letter, so that espeak-ng reads letters: it takes an A that does not come first
     for the article."""
-    named = ["eigh" if letter == "A" and at else letter for at, letter in enumerate(letters.upper())]
+    named = [
+        "eigh" if letter == "A" and at else letter for at, letter in enumerate(letters.upper())
+    ]
     return "eigh" if letters.upper() == "A" else "-".join(named)
 
 
@@ -833,9 +873,7 @@ def _plural(words: str) -> str:
 def _roman(numeral: str) -> int:
     values = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
     digits = [values[letter] for letter in numeral]
-    return sum(
-        -digit if digit < max(digits[at:]) else digit for at, digit in enumerate(digits)
-    )
+    return sum(-digit if digit < max(digits[at:]) else digit for at, digit in enumerate(digits))
 
 
 def _ending(m: Match, starters: bool = False, stop: bool = False) -> str:

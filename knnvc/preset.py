@@ -33,6 +33,7 @@ FORMAT_VERSION = 1
 FILE_NAME = "preset.json"
 ENCODER_TYPES = ("mel-wavlm", "wavlm", "hubert", "wav2vec2", "data2vec-audio", "huggingface")
 VOCODER_TYPES = ("hifigan", "source-filter")
+FRONTEND_TYPES = ("glow-tts", "mini-tts")
 WEIGHTINGS = ("mean", "distance")
 LARGEST_LAM = 2.0
 
@@ -42,6 +43,7 @@ _ENCODER_KEYS = frozenset({"type", "weights", "config", "match_layer", "synth_la
 _MATCHING_KEYS = frozenset({"k", "weighting", "lam"})
 _SPACE = "space"  # optional: options of knnvc.acoustic_space
 _VOCODER_KEYS = frozenset({"type", "weights", "config"})
+_FRONTEND_KEYS = frozenset({"type", "weights", "config", "language"})
 _REFINER = "refiner"  # optional: what a knnvc.refiner.Refiner is built from
 _REFINER_KEYS = frozenset({"weights", "config"})
 
@@ -60,7 +62,8 @@ class Preset:
         matching: k (neighbours), weighting ("mean" or "distance") and lam (0 to 2), the defaults;
             space (`knnvc.acoustic_space`) where the encoder gives what that needs.
         vocoder: type, weights (file name) and config.
-        text_frontend: Settings of the text front end, or None.
+        text_frontend: type ("glow-tts" or "mini-tts"), weights, config and language (of espeak-ng,
+            that it was trained on) of what predicts features from phonemes, or None.
         refiner: weights and config of the network that smooths selected frames, or None.
         licence: Of the preset as a whole.
         licences: Of its parts, by name.
@@ -95,6 +98,12 @@ class Preset:
     def refiner_weights(self) -> Path | None:
         """The refiner's safetensors file, if the preset has one."""
         return None if self.refiner is None else self.folder / str(self.refiner["weights"])
+
+    @property
+    def text_frontend_weights(self) -> Path | None:
+        """The text front end's safetensors file, if the preset has one."""
+        front_end = self.text_frontend
+        return None if front_end is None else self.folder / str(front_end["weights"])
 
 
 @dataclass(frozen=True)
@@ -250,7 +259,12 @@ def load_preset(folder: Path) -> Preset:
         ) from error
     del values["format_version"]
     preset = Preset(folder=folder, **values)
-    for weights in (preset.encoder_weights, preset.vocoder_weights, preset.refiner_weights):
+    for weights in (
+        preset.encoder_weights,
+        preset.vocoder_weights,
+        preset.refiner_weights,
+        preset.text_frontend_weights,
+    ):
         if weights is not None and not weights.is_file():
             raise KnnvcError(
                 f"the preset {folder} is damaged ({weights.name} is missing): get it again"
@@ -293,6 +307,14 @@ def _check(values: dict[str, Any]) -> None:
         vocoder["type"] in VOCODER_TYPES, f"vocoder type must be one of {', '.join(VOCODER_TYPES)}"
     )
     parts = {"encoder": encoder, "vocoder": vocoder}
+    if frontend is not None:
+        _check_keys("text_frontend", frontend, _FRONTEND_KEYS)
+        types = ", ".join(FRONTEND_TYPES)
+        good = frontend["type"] in FRONTEND_TYPES
+        _check_that(good, f"text_frontend type must be one of {types}")
+        named = isinstance(frontend["language"], str) and frontend["language"]
+        _check_that(named, "text_frontend language must be text")
+        parts["text_frontend"] = frontend
     if values.get(_REFINER) is not None:
         refiner = parts[_REFINER] = values[_REFINER]
         _check_that(isinstance(refiner, dict), "refiner must be an object")

@@ -1,10 +1,10 @@
 """Written text to sentences that can be spoken.
 
-Three steps: what is no text (control characters, emoji, mark-up) goes; numbers, dates, money and the
-like become words (`knnvc.english`; for other languages espeak-ng's own rules read numbers); and
-each paragraph is cut into sentences with the pause that follows. The result has letters, spaces,
-apostrophes, hyphens and the punctuation `,.!?;:` only (other languages also keep their digits and
-the signs %, + and of currencies, which espeak-ng reads).
+Three steps: what is no text (control characters, emoji, mark-up) goes; numbers, dates, money and
+the like become words (`knnvc.english`; for other languages espeak-ng's own rules read numbers);
+and each paragraph is cut into sentences with the pause that follows. The result has letters,
+spaces, apostrophes, hyphens and the punctuation `,.!?;:` only (other languages also keep their
+digits and the signs %, + and of currencies, which espeak-ng reads).
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ _SIGNS = {
     "\v": "\n", "\f": "\n\n", "\x85": "\n", "\u00ad": "", "→": ", ", "°": "°", "\t": " ",
 }  # fmt: skip
 _FRACTIONS = {
-    sign: unicodedata.normalize("NFKC", sign).replace("⁄", "/")
-    for sign in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"
+    sign: unicodedata.normalize("NFKC", sign).replace("⁄", "/") for sign in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"
 }
 _RAISED = {unicodedata.normalize("NFKC", sign): sign for sign in "⁰¹²³⁴⁵⁶⁷⁸⁹"}
 _KEPT = frozenset("+<>=×÷±≈≤≥−~°№²³&@#%/§_\"'()[]{}*|\\^")
@@ -160,7 +159,9 @@ def _sign(sign: str) -> str:
     if kind == "Lm" and not unicodedata.normalize("NFKC", sign).isalpha():
         return ""
     plain = unicodedata.normalize("NFKC", sign)
-    if plain != sign and (kind in ("Lu", "Ll", "Nd", "Nl", "No", "So", "Lm", "Lo") or "！" <= sign <= "～"):
+    if plain != sign and (
+        kind in ("Lu", "Ll", "Nd", "Nl", "No", "So", "Lm", "Lo") or "！" <= sign <= "～"
+    ):
         # Fullwidth, mathematical and enclosed letters and digits, ligatures, Ⅷ, ₂.
         said = "".join(each for each in plain if each.isalnum() or each in " .,!?:;'-/()&")
         return f" {said} " if kind == "So" and said else said
@@ -257,9 +258,13 @@ def _split(line: str, rules: bool) -> Iterator[str]:
         if line[end.end()].islower():  # "Why?" he asked
             continue
         # Where no rules have read abbreviations and ordinals out, a dot may stand for one.
-        if not rules and word[-1] == "." and (
-            word[:-1].isdigit()
-            or (word.lower() != word.upper() and len(word) < (5 if word[0].isupper() else 4))
+        if (
+            not rules
+            and word[-1] == "."
+            and (
+                word[:-1].isdigit()
+                or (word.lower() != word.upper() and len(word) < (5 if word[0].isupper() else 4))
+            )
         ):
             continue
         yield line[start : end.start()]
