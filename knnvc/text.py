@@ -10,6 +10,7 @@ digits and the signs %, + and of currencies, which espeak-ng reads).
 from __future__ import annotations
 
 import html
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ SENTENCE_PAUSE = 0.35  # seconds of silence after a sentence
 PARAGRAPH_PAUSE = 0.75
 CLAUSE_PAUSE = 0.15  # where a sentence had to be cut at punctuation
 LONGEST = 220  # characters: longer sentences are cut, as front ends have not learnt them
+_WORD, _BLOCK = 500, 3000  # characters that are normalised at once
 SHORTEST = 40  # no piece of a cut sentence is shorter, if it can be helped
 
 # Whose letters espeak-ng reads; any other language's text is transliterated to Latin letters.
@@ -70,8 +72,9 @@ def sentences(
     """
     waiting: Sentence | None = None
     for paragraph in paragraphs(text):
-        line = normalize(paragraph, language, lexicon)
-        cut = list(_cut_all(_split(line, _is_english(language))))
+        lines = (normalize(block, language, lexicon) for block in _blocks(paragraph))
+        split = (piece for line in lines for piece in _split(line, _is_english(language)))
+        cut = list(_cut_all(split))
         for number, (piece, pause) in enumerate(cut):
             if waiting:
                 yield waiting
@@ -183,23 +186,29 @@ def _latin(text: str) -> str:
     if text.isascii():
         return text
 
-    def transliterate(word: re.Match[str]) -> str:
-        from anyascii import anyascii
-
-        letters = word[0]
-        name = unicodedata.name(letters[0], "")
-        alone = len(letters) == 1 and name.startswith("GREEK") and "LETTER" in name
-        if alone:
-            return f" {name.split('LETTER ')[1].split()[0].lower()} "
-        if all(unicodedata.name(c, "").startswith(("LATIN", "COMBINING")) for c in letters):
-            return letters
-        joined = anyascii(letters)
-        if name.startswith(("CJK", "HANGUL")):
-            joined = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", joined)
-        return re.sub(r"[^A-Za-z' -]", "", joined)
-
     text = re.sub(r"(?<![^\W\d])µ(?=[a-zA-Z]\b)", "micro", text)
-    return re.sub(r"(?:[^\W\d_²³]|[\u0300-\u036f])+", transliterate, text)
+    runs = itertools.groupby(text, _of_a_word)
+    return "".join(_in_latin("".join(run)) if word else "".join(run) for word, run in runs)
+
+
+@lru_cache(maxsize=8192)
+def _of_a_word(sign: str) -> bool:
+    return sign.isalpha() or unicodedata.category(sign)[0] == "M"
+
+
+def _in_latin(word: str) -> str:
+    from anyascii import anyascii
+
+    word = word.lstrip("".join(sign for sign in word if not sign.isalpha()))
+    if all(unicodedata.name(c, "").startswith(("LATIN", "COMBINING")) for c in word):
+        return word
+    name = unicodedata.name(word[0], "")
+    if len(word) == 1 and name.startswith("GREEK") and "LETTER" in name:
+        return f" {name.split('LETTER ')[1].split()[0].lower()} "
+    joined = anyascii(word)
+    if name.startswith(("CJK", "HANGUL")):
+        joined = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", joined)
+    return re.sub(r"[^A-Za-z' -]", "", joined)
 
 
 _CURRENCIES = "".join(re.escape(chr(c)) for c in (*range(0x20A0, 0x20C1), *map(ord, "$¢£¤¥฿")))
@@ -248,6 +257,17 @@ def _strongest(found: re.Match[str]) -> str:
 
 
 # Sentences ----------------------------------------------------------------------------------------
+
+
+def _blocks(paragraph: str) -> Iterator[str]:
+    """`paragraph` in blocks of bounded length: some rules take the square of it."""
+    rest = re.sub(rf"(\S{{{_WORD}}})(?=\S)", r"\1 ", paragraph)
+    while len(rest) > _BLOCK:
+        ends = [found.end() for found in re.finditer(r"[.!?]['\"”’)]*\s+(?=[A-Z])", rest[:_BLOCK])]
+        at = ends[-1] if ends else rest.rfind(" ", 1, _BLOCK)
+        yield rest[:at]
+        rest = rest[at:]
+    yield rest
 
 
 def _split(line: str, rules: bool) -> Iterator[str]:
