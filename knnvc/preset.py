@@ -564,19 +564,44 @@ def add_published_frontend(
             f"{weights} predicts features of {dimensions.out_channels} columns and the encoder of "
             f"{preset.name} gives {wanted}: use a front end that was trained on this encoder"
         )
-    state = read_published_glow(weights, dimensions)
-    content = checkpoints.read_json(preset.folder / FILE_NAME)
-    content["text_frontend"] = {
+    frontend = {
         "type": "glow-tts",
-        "weights": "text_frontend.safetensors",
         "config": dimensions.to_dict(),
         "language": published_language(values),
     }
+    origin = {"file": Path(weights).name, "sha256": sha256_file(Path(weights))}
+    return add_text_frontend(
+        preset, frontend, read_published_glow(weights, dimensions), licence, origin
+    )
+
+
+def add_text_frontend(
+    preset: Preset,
+    frontend: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    licence: str,
+    provenance: Mapping[str, Any],
+) -> Preset:
+    """Write a text front end into a preset's folder; one that is there is replaced.
+
+    Args:
+        preset: It must lie where it can be written.
+        frontend: type, config and language.
+        state: Its weights.
+        licence: Its licence.
+        provenance: Where it comes from.
+
+    Raises:
+        KnnvcError: Writing failed, or the settings are no text front end's.
+    """
+    content = checkpoints.read_json(preset.folder / FILE_NAME)
+    content["text_frontend"] = {**frontend, "weights": "text_frontend.safetensors"}
     content["licences"]["text front end"] = licence
-    content["provenance"]["text_frontend"] = {
-        "file": Path(weights).name,
-        "sha256": sha256_file(Path(weights)),
-    }
+    content["provenance"]["text_frontend"] = dict(provenance)
+    try:
+        _check(dict(content))
+    except ValueError as error:
+        raise KnnvcError(f"this text front end cannot be added ({error})") from error
     # The weights first: a preset.json never names a file that is not there.
     checkpoints.write_tensors(preset.folder / "text_frontend.safetensors", state)
     with atomic_path(preset.folder / FILE_NAME) as temporary:

@@ -263,7 +263,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         GlowTts.from_checkpoint(CONFIG, tmp_path / "nothing.pth")
     broken = tmp_path / "broken.pth"
     broken.write_bytes(WEIGHTS.read_bytes()[:5000])
-    with pytest.raises(KnnvcError, match="damaged|cannot read"):
+    with pytest.raises(KnnvcError, match=r"damaged|cannot read"):
         GlowTts.from_checkpoint(CONFIG, broken)
     torch.save({"generator": {}}, broken)
     with pytest.raises(KnnvcError, match="holds no 'model'"):
