@@ -33,6 +33,7 @@ Progress = Callable[[int, int | None], None]  # (bytes there, bytes in all or No
 
 _BLOCK_BYTES = 1 << 18
 _RELEASE = "https://github.com/bshall/knn-vc/releases/download/v0.1/"
+_KNN_TTS = "https://huggingface.co/idiap/kNN-TTS/resolve/main/"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,23 @@ REGISTRY: dict[str, RemoteFile] = {
             licence="MIT",
             note="HiFi-GAN of the kNN-VC release v0.1, trained on prematched features. "
             "Its sha256 comes from one third-party source only; its size is not published.",
+        ),
+        RemoteFile(
+            name="best_model_646135.pth",
+            url=_KNN_TTS + "best_model_646135.pth",
+            size=None,
+            sha256=None,
+            licence="MIT",
+            note="Glow-TTS of kNN-TTS, trained on LJSpeech (public domain). Neither size nor "
+            "sha256 is published; it is opened as tensors only and checked against its config.",
+        ),
+        RemoteFile(
+            name="knn-tts-config.json",
+            url=_KNN_TTS + "config.json",
+            size=None,
+            sha256=None,
+            licence="MIT",
+            note="config.json of kNN-TTS, under another name because it shares a folder here.",
         ),
     )
 }

@@ -303,7 +303,9 @@ def preset_info(name: str) -> None:
             raise
         click.echo(f"{name} (not downloaded: `knnvc preset pull {name}`)")
         table([("about", PUBLISHED[name].description), ("licence", PUBLISHED[name].licence)])
-        for remote in (REGISTRY[PUBLISHED[name].encoder], REGISTRY[PUBLISHED[name].vocoder]):
+        known = PUBLISHED[name]
+        files = (known.encoder, known.vocoder, *(known.text_frontend or ()))
+        for remote in (REGISTRY[file] for file in files):
             size = f"{remote.size:,} bytes" if remote.size else "size unknown"
             rows = [("file", f"{remote.name}, {size}"), ("from", remote.url)]
             rows += [("sha256", remote.sha256 or "unknown")]
@@ -370,8 +372,11 @@ def preset_pull(name: str, force: bool) -> None:
     """Download a published preset and convert it, once; needs a network."""
     from knnvc.preset import pull
 
+    problems: list[str] = []
     with Progress() as progress:
-        made = pull(name, force=force, progress=progress)
+        made = pull(name, force=force, progress=progress, warn=problems.append)
+    for problem in problems:
+        click.echo(f"Warning: {problem}", err=True)
     say_path(made.folder)
 
 

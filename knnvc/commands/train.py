@@ -109,13 +109,13 @@ def train() -> None:
     """Train presets from nothing, step by step; run a step again to resume it.
 
     \b
-    knnvc train corpus     speech with exact phone alignments
-    knnvc train encoder    features
-    knnvc train refiner    what smooths selected frames
-    knnvc train prematch   the vocoder's training features
-    knnvc train vocoder    features to waveforms
-    knnvc train text-frontend   phonemes to features
-    knnvc train package    a preset folder
+    knnvc train corpus         speech with exact phone alignments
+    knnvc train encoder        features
+    knnvc train refiner        what smooths selected frames
+    knnvc train prematch       the vocoder's training features
+    knnvc train vocoder        features to waveforms
+    knnvc train text-frontend  phonemes to features
+    knnvc train package        a preset folder
     """
 
 
@@ -313,16 +313,36 @@ def text_frontend(
     "--vocoder", type=FILE, default=Path("runs/vocoder/vocoder.safetensors"), show_default=True
 )
 @click.option("--refiner", type=FILE, help="What `refiner` wrote, if the vocoder was trained so.")
+@click.option("--text-frontend", type=FILE, help="What `text-frontend` wrote.")
+@click.option("--add-to", type=FILE, help="Add only the text front end, to this preset's folder.")
 @click.option("--out", type=FILE, default=Path("runs/mini"), show_default=True)
-def package(encoder: Path, vocoder: Path, refiner: Path | None, out: Path) -> None:
+def package(
+    encoder: Path,
+    vocoder: Path,
+    refiner: Path | None,
+    text_frontend: Path | None,
+    add_to: Path | None,
+    out: Path,
+) -> None:
     """Put trained weights together as a preset folder, for `knnvc convert --preset OUT`."""
+    if text_frontend is not None:
+        need(text_frontend, "text-frontend")
+    if add_to is not None:
+        if text_frontend is None:
+            raise UsageError("--add-to needs --text-frontend: name the weights to add")
+        from knnvc.preset import load_preset
+        from knnvc.training.package import add_mini_frontend
+
+        say_path(add_mini_frontend(load_preset(add_to), text_frontend).folder)
+        return
     need(encoder, "encoder")
     need(vocoder, "vocoder")
     if refiner is not None:
         need(refiner, "refiner")
     from knnvc.training.package import package_mini
 
-    say_path(package_mini(encoder, vocoder, out, refiner=refiner).folder)
+    made = package_mini(encoder, vocoder, out, refiner=refiner, text_frontend=text_frontend)
+    say_path(made.folder)
 
 
 def require(modules: Sequence[str]) -> None:
