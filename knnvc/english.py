@@ -319,7 +319,7 @@ class English:
                 ),
             ),
             (
-                r"\b(?P<title>" + "|".join(_TITLES) + r")\.\s*(?=[A-Z])",
+                r"\b(?P<title>" + "|".join(_TITLES) + r")\.\s*(?=[A-Z]|(?:and|or|&) [A-Z])",
                 lambda m: _TITLES[m["title"]] + " ",
             ),
             (

@@ -15,6 +15,7 @@ import difflib
 import re
 import threading
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from knnvc.errors import KnnvcError, UsageError
@@ -96,9 +97,26 @@ def _voices() -> dict[str, tuple[str, str]]:
             identifier = (voice.identifier or b"").decode()
             # The first byte is the priority of the first of a voice's languages.
             language = (voice.languages or b"\0")[1:].decode()
-            if language and not identifier.startswith("mb/"):  # those need MBROLA's own data
+            # Voices of MBROLA need data of its own; some others' dictionaries are not packaged.
+            if language and not identifier.startswith("mb/") and _has_words(language, identifier):
                 found.setdefault(language, (identifier, (voice.name or b"").decode()))
     return found
+
+
+def _has_words(language: str, identifier: str) -> bool:
+    """Whether the dictionary of a voice is there; most are named after the language."""
+    import espeakng_loader
+
+    data = Path(espeakng_loader.get_data_path())
+    if (data / f"{language.split('-')[0]}_dict").is_file():
+        return True
+    voice = data / "lang" / identifier
+    named = (
+        re.search(r"^dictionary +(\S+)", voice.read_text("utf-8"), re.M)
+        if voice.is_file()
+        else None
+    )
+    return named is not None and (data / f"{named[1]}_dict").is_file()
 
 
 def languages() -> dict[str, str]:

@@ -123,6 +123,7 @@ def _clean(text: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "&" in text:
         text = html.unescape(text)
+    text = re.sub(r"</?[A-Za-z][^<>\n]{0,200}>", " ", text)
     text = unicodedata.normalize("NFC", text)
     text = re.sub(r"(?<=\d)[\u00a0\u2007\u2009\u202f](?=\d{3}(?!\d))", "", text)  # 1 234 567
     text = re.sub(
