@@ -104,7 +104,7 @@ class GlowConfig:
             f"{self.encoder_heads} heads do not divide {self.encoder_channels} channels",
         )
         _check(
-            self.splits % 2 == 0 and self.out_channels * self.squeeze % (2 * self.splits) == 0,
+            self.splits % 2 == 0 and self.out_channels * self.squeeze % self.splits == 0,
             f"{self.splits} splits do not divide {self.out_channels} channels of output",
         )
         _check(self.decoder_kernel % 2 == 1, "kernel_size_dec must be odd")

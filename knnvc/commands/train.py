@@ -19,6 +19,7 @@ from knnvc.errors import KnnvcError, UsageError
 from knnvc.training.options import (
     CorpusOptions,
     EncoderOptions,
+    GlowTtsOptions,
     HifiGanOptions,
     RefinerOptions,
     TextFrontendOptions,
@@ -30,6 +31,7 @@ Command = Callable[..., Any]
 FILE = click.Path(path_type=Path)
 CORPUS = click.option("--corpus", type=FILE, default=Path("corpus"), show_default=True)
 RECIPES: dict[str, type[Any]] = {"source-filter": VocoderOptions, "hifigan": HifiGanOptions}
+FRONTENDS: dict[str, type[Any]] = {"mini": TextFrontendOptions, "glow": GlowTtsOptions}
 ENCODER_WEIGHTS = Path("runs/encoder/encoder.safetensors")
 
 
@@ -283,28 +285,56 @@ def vocoder(
 @train.command("text-frontend")
 @CORPUS
 @click.option(
+    "--recipe",
+    type=click.Choice(list(FRONTENDS)),
+    help="mini needs the durations that `corpus` writes; glow finds them, on any transcribed "
+    "recordings.  [default: the configuration's, else mini]",
+)
+@click.option(
     "--preset", default="mini", show_default=True, help="Whose encoder's features to predict."
 )
+@click.option("--language", default="en-us", show_default=True, help="glow: of the transcripts.")
 @click.option("--out", type=FILE, default=Path("runs/text-frontend"), show_default=True)
 @click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
-@options_of(TextFrontendOptions)
+@options_of(TextFrontendOptions, GlowTtsOptions)
 def text_frontend(
-    corpus: Path, preset: str, out: Path, start: Path | None, config: Path | None, **given: Any
+    corpus: Path,
+    recipe: str | None,
+    preset: str,
+    language: str,
+    out: Path,
+    start: Path | None,
+    config: Path | None,
+    **given: Any,
 ) -> None:
     """Train the text front end; writes OUT/text_frontend.safetensors.
 
     \b
-    knnvc train corpus --corpus corpus-heart --voice af_heart --hours 2
-    knnvc train text-frontend --corpus corpus-heart
+    knnvc train corpus --corpus heart --voice af_heart --hours 2
+    knnvc train text-frontend --corpus heart
+    knnvc train text-frontend --recipe glow --corpus LJSpeech-1.1 --preset wavlm-large
     """
-    options = chosen(TextFrontendOptions, "text-frontend", config, given)
+    recipe = recipe or read_config(config, "text-frontend").get("recipe", "mini")
+    if recipe not in FRONTENDS:
+        raise UsageError(f"the recipe {recipe!r} is none of {', '.join(FRONTENDS)}")
+    options = chosen(FRONTENDS[recipe], "text-frontend", config, given)
     need(corpus, "corpus")
+    if start is not None:
+        need(start, "text-frontend")
+    if recipe == "glow":
+        require(("espeakng_loader", "phonemizer"))
     from knnvc.pipeline import VoiceConverter
-    from knnvc.training.text_frontend import train_text_frontend
 
     converter = VoiceConverter.from_preset(preset, "cpu")
-    fingerprint = converter.fingerprint
-    say_path(train_text_frontend(corpus, converter.encoder, fingerprint, out, options, start=start))
+    encoder, fingerprint = converter.encoder, converter.fingerprint
+    if isinstance(options, GlowTtsOptions):
+        from knnvc.training.glow import train_glow
+
+        say_path(train_glow(corpus, encoder, fingerprint, out, options, language, start))
+    else:
+        from knnvc.training.text_frontend import train_text_frontend
+
+        say_path(train_text_frontend(corpus, encoder, fingerprint, out, options, start=start))
 
 
 @train.command()

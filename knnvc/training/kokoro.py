@@ -237,7 +237,8 @@ def write_card(corpus: Path, seed: int) -> None:
     (corpus / "CARD.md").write_text(text, encoding="utf-8")
 
 
-def _phonemizers() -> dict[str, Any]:
+def phonemizer(language: str) -> Any:
+    """espeak-ng for a language, through the package `phonemizer`, with punctuation and stress."""
     import espeakng_loader
     from phonemizer.backend import EspeakBackend
     from phonemizer.backend.espeak.wrapper import EspeakWrapper
@@ -245,10 +246,11 @@ def _phonemizers() -> dict[str, Any]:
     EspeakWrapper.set_library(espeakng_loader.get_library_path())
     if hasattr(EspeakWrapper, "set_data_path"):
         EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
-    return {
-        language: EspeakBackend(language, preserve_punctuation=True, with_stress=True)
-        for language in ("en-us", "en-gb")
-    }
+    return EspeakBackend(language, preserve_punctuation=True, with_stress=True)
+
+
+def _phonemizers() -> dict[str, Any]:
+    return {language: phonemizer(language) for language in ("en-us", "en-gb")}
 
 
 class Narrator:

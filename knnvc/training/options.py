@@ -97,6 +97,24 @@ class TextFrontendOptions:
 
 
 @dataclass(frozen=True)
+class GlowTtsOptions:
+    """How to train Glow-TTS; `width`, `layers` and `blocks` are the paper's."""
+
+    steps: int = 100_000
+    batch: int = 16
+    rate: float = 1e-3
+    width: int = 192  # channels of encoder and decoder
+    layers: int = 6  # of the transformer
+    blocks: int = 12  # of the flow
+    noise: float = 0.05  # standard deviation of what is added to the features
+    clip: float = 5.0  # largest norm of the gradients
+    average: float = 0.998
+    seed: int = 0
+    report_every: int = 100
+    threads: int = 1
+
+
+@dataclass(frozen=True)
 class HifiGanOptions:
     """How HiFi-GAN v1 is trained for kNN-VC; names and values are those of the published files.
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import soundfile as sf
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from knnvc.audio import load_audio
 from knnvc.encoder import Encoder
 from knnvc.errors import KnnvcError
 from knnvc.text_frontend import (
@@ -90,14 +90,7 @@ def load_spoken(corpus: Path, encoder: Encoder, fingerprint: str) -> list[Spoken
         if not set(phones) <= numbers.keys():
             skipped += 1
             continue
-        audio = corpus / record["file"]
-        cache = audio.with_suffix(f".{fingerprint[:8]}.npy")
-        if not cache.exists():
-            wave, _ = sf.read(audio, dtype="float32")
-            features = encoder.encode(torch.from_numpy(wave))[:, encoder.columns.synth]
-            temporary = cache.with_suffix(".tmp.npy")
-            np.save(temporary, features.half().numpy())
-            temporary.replace(cache)
+        cache = cached_features(corpus / record["file"], encoder, fingerprint)
         out.append(
             Spoken(
                 record["file"],
@@ -113,6 +106,20 @@ def load_spoken(corpus: Path, encoder: Encoder, fingerprint: str) -> list[Spoken
     if not out:
         raise KnnvcError(f"{corpus} holds no aligned speech: make it with `knnvc train corpus`")
     return out
+
+
+def cached_features(audio: Path, encoder: Encoder, fingerprint: str) -> Path:
+    """The synthesis columns [T, D] float16 of a recording, as a .npy file beside it.
+
+    `fingerprint` is part of its name, so that features of another encoder are not taken for these.
+    """
+    cache = audio.with_suffix(f".{fingerprint[:8]}.npy")
+    if not cache.exists():
+        features = encoder.encode(load_audio(audio))[:, encoder.columns.synth]
+        temporary = cache.with_suffix(".tmp.npy")
+        np.save(temporary, features.half().numpy())
+        temporary.replace(cache)
+    return cache
 
 
 def usual_durations(utterances: list[Spoken], tokens: int) -> Tensor:
