@@ -28,6 +28,9 @@ from knnvc.commands.common import (
     say_path,
     table,
 )
+from knnvc.commands.evaluate import evaluate
+from knnvc.commands.plot import plot
+from knnvc.commands.probe import probe
 from knnvc.commands.speak import speak
 from knnvc.commands.train import train
 from knnvc.commands.voices import voices
@@ -380,6 +383,9 @@ def preset_pull(name: str, force: bool) -> None:
     say_path(made.folder)
 
 
+cli.add_command(evaluate)
+cli.add_command(plot)
+cli.add_command(probe)
 cli.add_command(speak)
 cli.add_command(train)
 cli.add_command(voices)

@@ -117,7 +117,7 @@ class Encoder:
 
 
 @contextmanager
-def _listen(layers: nn.ModuleList, wanted: tuple[int, ...]) -> Iterator[dict[int, Tensor]]:
+def listen(layers: nn.ModuleList, wanted: tuple[int, ...]) -> Iterator[dict[int, Tensor]]:
     """While open, collect transformer layers' raw outputs by number (0: the first's input)."""
     taken: dict[int, Tensor] = {}
 
@@ -168,7 +168,7 @@ class SslNetwork(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """`waveform` [B, S] -> [B, T, D], or [B, T, 2 · D] where the two layers differ."""
         layers = self.model.encoder.layers  # type: ignore[union-attr]
-        with _listen(layers, self.wanted) as taken:  # type: ignore[arg-type]
+        with listen(layers, self.wanted) as taken:  # type: ignore[arg-type]
             self.model(waveform)
         synth, match = self.wanted
         if synth == match:
@@ -298,7 +298,7 @@ class MelWavLM(nn.Module):
         if masked is not None:
             hidden = torch.where(masked[..., None], self.mask.to(hidden.dtype), hidden)
         layer = self.config.pitch_layer
-        with _listen(self.encoder.layers, (layer,)) as taken:
+        with listen(self.encoder.layers, (layer,)) as taken:
             last = self.encoder(hidden).last_hidden_state
         return self.phones(last), self.pitch(taken[layer])
 
@@ -393,6 +393,21 @@ def load_huggingface(name_or_folder: str | Path, match_layer: int, synth_layer: 
     Raises:
         KnnvcError: if it cannot be read, is of another family, or lacks a layer.
     """
+    return SslNetwork(_read_huggingface(name_or_folder), match_layer, synth_layer)
+
+
+def load_every_layer(name_or_folder: str | Path) -> SslNetwork:
+    """As `load_huggingface`, with all layers kept; the features are the last one's.
+
+    Raises:
+        KnnvcError: if it cannot be read or is of another family.
+    """
+    model = _read_huggingface(name_or_folder)
+    depth = len(model.encoder.layers)  # type: ignore[union-attr,arg-type]
+    return SslNetwork(model, depth, depth)
+
+
+def _read_huggingface(name_or_folder: str | Path) -> nn.Module:
     import transformers
 
     try:
@@ -402,13 +417,13 @@ def load_huggingface(name_or_folder: str | Path, match_layer: int, synth_layer: 
                 f"{name_or_folder} is a {config.model_type} model; "
                 f"encoders can be {', '.join(FAMILIES)}"
             )
-        model = transformers.AutoModel.from_pretrained(str(name_or_folder))
+        model: nn.Module = transformers.AutoModel.from_pretrained(str(name_or_folder))
     except (OSError, ValueError) as error:
         raise KnnvcError(
             f"cannot read the encoder {name_or_folder}: give a folder saved with save_pretrained, "
             f"or a hub name while a network is at hand ({str(error).splitlines()[0]})"
         ) from error
-    return SslNetwork(model, match_layer, synth_layer)
+    return model
 
 
 def fingerprint(network: nn.Module) -> str:

@@ -9,10 +9,15 @@ Columns of `[N, D]` tensors here: log2 of f0 in Hz, probability of voicing, then
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from knnvc.audio import SAMPLE_RATE
+
 VOICED = 0.5  # probability above which a frame counts as voiced
+F0_RANGE = (55.0, 600.0)  # Hz
 LEAST_SPREAD = 0.05  # octaves: a monotone speaker is not stretched beyond this
 
 
@@ -58,3 +63,15 @@ def move_pitch(log_f0: Tensor, source: Tensor, target: Tensor) -> Tensor:
     if not (torch.isfinite(source).all() and torch.isfinite(target).all()):
         return log_f0
     return target[0] + (log_f0 - source[0]) * (target[1] / source[1])
+
+
+def f0_track(wave: npt.NDArray[np.float32], frames: int) -> npt.NDArray[np.float32]:
+    """f0 in Hz at the centre of every 20 ms frame [T], 0 where unvoiced (DIO, StoneMask)."""
+    import pyworld
+
+    samples = wave.astype(np.float64)
+    low, high = F0_RANGE
+    f0, times = pyworld.dio(samples, SAMPLE_RATE, f0_floor=low, f0_ceil=high, frame_period=10.0)
+    f0 = pyworld.stonemask(samples, f0, times, SAMPLE_RATE)
+    centres = np.minimum(1 + 2 * np.arange(frames), len(f0) - 1)
+    return np.asarray(f0[centres], dtype=np.float32)

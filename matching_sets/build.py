@@ -23,8 +23,8 @@ from knnvc import VoiceConverter
 from knnvc.audio import HOP, SAMPLE_RATE, load_audio
 from knnvc.evaluation.instruments import Instruments, errors, plain
 from knnvc.files import atomic_path
+from knnvc.pitch import f0_track
 from knnvc.training import kokoro
-from knnvc.training.data import f0_track
 from knnvc.voice import Card, write_cards
 
 REPOSITORY = Path(__file__).resolve().parents[1]

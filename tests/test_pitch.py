@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from knnvc.pitch import LEAST_SPREAD, _thinned, move_pitch, pitch_space, pitch_statistics
+from knnvc.audio import SAMPLE_RATE
+from knnvc.pitch import (
+    LEAST_SPREAD,
+    _thinned,
+    f0_track,
+    move_pitch,
+    pitch_space,
+    pitch_statistics,
+)
 
 NO_PITCH = torch.full((2,), math.nan)
 
@@ -113,3 +122,10 @@ def test_space_without_statistics_is_finite() -> None:
     space = pitch_space(frames, NO_PITCH, 1.0, 1.0)
     assert space[:, 0].tolist() == [0.0, 0.0]
     assert torch.isfinite(space).all()
+
+
+def test_f0_track_hears_a_tone_and_silence() -> None:
+    at = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    tone = sum(np.sin(2 * np.pi * n * 150 * at) / n for n in range(1, 8)).astype(np.float32)
+    assert np.median(f0_track(tone / 4, 50)[5:45]) == pytest.approx(150, rel=0.01)
+    assert not f0_track(np.zeros(SAMPLE_RATE, dtype=np.float32), 50).any()

@@ -1,4 +1,4 @@
-"""Speaking: from text to a file in a voice, with a stand-in for the front end where one is enough."""
+"""Speaking: from text to a file in a voice, mostly with a stand-in for the front end."""
 
 from __future__ import annotations
 

@@ -29,7 +29,6 @@ from knnvc.training.data import (
     IGNORED,
     MINI_ENCODER,
     PHONES,
-    f0_track,
     frame_states,
     load_corpus,
     segments,
@@ -141,13 +140,6 @@ def test_frame_states_stop_where_the_audio_does() -> None:
     states = frame_states({"phones": ["a"], "durations": [2, 6, 2]}, 4)
     assert len(states) == 4
     assert (states != IGNORED).all()
-
-
-def test_f0_track_hears_a_tone_and_silence() -> None:
-    at = np.arange(RATE) / RATE
-    tone = sum(np.sin(2 * np.pi * n * 150 * at) / n for n in range(1, 8)).astype(np.float32)
-    assert np.median(f0_track(tone / 4, 50)[5:45]) == pytest.approx(150, rel=0.01)
-    assert not f0_track(np.zeros(RATE, dtype=np.float32), 50).any()
 
 
 def test_load_corpus_caches_what_it_computes(corpus: Path) -> None:

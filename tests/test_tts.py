@@ -20,7 +20,7 @@ def test_lines_carry_their_text_and_pauses() -> None:
 
 @pytest.mark.parametrize("text", ["", "  \n\t ", "\ufeff"])
 def test_empty(text: str) -> None:
-    with pytest.raises(KnnvcError, match="the text is empty|can be spoken"):
+    with pytest.raises(KnnvcError, match=r"the text is empty|can be spoken"):
         list(read(text, "en-us"))
 
 

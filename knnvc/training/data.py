@@ -14,9 +14,10 @@ import numpy.typing as npt
 import soundfile as sf
 import torch
 
-from knnvc.audio import HOP, SAMPLE_RATE
+from knnvc.audio import HOP
 from knnvc.encoder import MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
+from knnvc.pitch import f0_track
 from knnvc.refiner import RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
 from knnvc.training.kokoro import DURATION_UNIT, HELD_OUT, read_alignments
@@ -26,7 +27,6 @@ LENGTHENING = frozenset("ːʰʲ̃")
 PUNCTUATION = frozenset(';:,.!?—…"()“”')
 SILENCE = "sil"
 IGNORED = -100
-F0_RANGE = (55.0, 600.0)  # Hz
 
 # The phones of espeak-ng's en-us and en-gb in Kokoro's vocabulary, in a fixed order, so that
 # a longer corpus never renumbers the states of a trained encoder.
@@ -93,18 +93,6 @@ def frame_states(record: dict[str, Any], frames: int) -> npt.NDArray[np.int16]:
             states[first:last] = 1 + 3 * number[phone] + third
         start += seconds
     return states
-
-
-def f0_track(wave: npt.NDArray[np.float32], frames: int) -> npt.NDArray[np.float32]:
-    """f0 in Hz at the centre of every 20 ms frame [T], 0 where unvoiced (DIO, StoneMask)."""
-    import pyworld
-
-    samples = wave.astype(np.float64)
-    low, high = F0_RANGE
-    f0, times = pyworld.dio(samples, SAMPLE_RATE, f0_floor=low, f0_ceil=high, frame_period=10.0)
-    f0 = pyworld.stonemask(samples, f0, times, SAMPLE_RATE)
-    centres = np.minimum(1 + 2 * np.arange(frames), len(f0) - 1)
-    return np.asarray(f0[centres], dtype=np.float32)
 
 
 def load_corpus(corpus: Path, network: MelWavLM) -> list[Utterance]:

@@ -130,8 +130,8 @@ def _run(command: list[str], cwd: Path | None = None) -> None:
         raise KnnvcError(f"`{' '.join(command)}` failed: {last}")
 
 
-def sentences(texts: Path, seed: int = 7) -> list[str]:
-    """Clean English sentences of 6 to 20 words out of Debian's `fortunes`, shuffled."""
+def sentences(texts: Path, seed: int = 7, words: tuple[int, int] = (6, 20)) -> list[str]:
+    """Clean English sentences of so many `words` out of Debian's `fortunes`, shuffled."""
     kept: set[str] = set()
     for path in sorted(texts.glob("*.u8")):
         for quote in path.read_text(encoding="utf8", errors="ignore").split("\n%\n"):
@@ -141,7 +141,7 @@ def sentences(texts: Path, seed: int = 7) -> list[str]:
                 sentence = part.strip(" \"'")
                 if (
                     re.fullmatch(r"[A-Z][A-Za-z ,.'!?;-]+[.!?]", sentence)
-                    and 6 <= len(sentence.split()) <= 20
+                    and words[0] <= len(sentence.split()) <= words[1]
                     and not re.search(r"[A-Z]{3}", sentence)
                 ):
                     kept.add(sentence)
