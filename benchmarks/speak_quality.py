@@ -36,7 +36,7 @@ import numpy as np
 from knnvc import SpeakOptions, VoiceConverter
 from knnvc.audio import SAMPLE_RATE, find_audio, load_audio, write_audio
 from knnvc.errors import KnnvcError
-from knnvc.evaluation.instruments import Instruments, errors
+from knnvc.evaluation.instruments import Instruments, errors, plain
 from knnvc.evaluation.statistics import equal_error_rate
 from knnvc.training import kokoro
 from knnvc.voice import PREFIX
@@ -133,16 +133,12 @@ class Results:
             wave = say(text)
             spent = time.process_time() - began
             heard = ears.listen(wave)
-            made = errors(text, heard.words)
             row = {
                 "system": system,
                 "text": text,
                 "heard": heard.words,
                 "seconds": len(wave) / SAMPLE_RATE,
                 "spent": spent,
-                "counts": [
-                    *(made.words, made.word_errors, made.characters, made.character_errors)
-                ],
                 "DistillMOS": heard.distillmos,
                 "DNSMOS": heard.dnsmos,
                 "embedding": [round(float(value), 5) for value in heard.embedding],
@@ -161,23 +157,23 @@ class Results:
 
 def summary(system: str, rows: list[dict[str, Any]], voice: Voice | None) -> dict[str, Any]:
     """One row of the table."""
-    counts = np.array([row["counts"] for row in rows]).sum(0)
-    made: dict[str, Any] = {
+    made = [errors(plain(row["text"]), row["heard"]) for row in rows]
+    values: dict[str, Any] = {
         "system": system,
-        "WER": 100 * counts[1] / counts[0],
-        "CER": 100 * counts[3] / counts[2],
+        "WER": 100 * sum(one.word_errors for one in made) / sum(one.words for one in made),
+        "CER": 100 * sum(one.character_errors for one in made) / sum(o.characters for o in made),
         "DistillMOS": np.mean([row["DistillMOS"] for row in rows]),
         "DNSMOS": np.mean([row["DNSMOS"] for row in rows]),
         "x real time": sum(r["seconds"] for r in rows) / max(1e-9, sum(r["spent"] for r in rows)),
     }
     if voice is not None:
-        made |= voice.rates([np.array(row["embedding"], np.float32) for row in rows])
-    return {key: value if isinstance(value, str) else float(value) for key, value in made.items()}
+        values |= voice.rates([np.array(row["embedding"], np.float32) for row in rows])
+    return {key: value if isinstance(value, str) else float(value) for key, value in values.items()}
 
 
 def markdown(first: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> Iterator[str]:
     """A table for a README."""
-    digits = {"similarity": 3, "own": 3, "DistillMOS": 2, "DNSMOS": 2, first: 2}
+    digits = {"similarity": 3, "own": 3, "DistillMOS": 2, "DNSMOS": 2, "λ": 2}
     yield f"| {first} | " + " | ".join(columns) + " |"
     yield "|" + "---|" * (len(columns) + 1)
     for row in rows:
