@@ -11,26 +11,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from knnvc.errors import KnnvcError, UsageError
     from knnvc.matching_set import MatchingSet
-    from knnvc.pipeline import ConvertOptions, VoiceConverter, convert
+    from knnvc.pipeline import ConvertOptions, SpeakOptions, VoiceConverter, convert, synthesize
 
 __version__ = "0.1.0"
 __all__ = [
     "ConvertOptions",
     "KnnvcError",
     "MatchingSet",
+    "SpeakOptions",
     "UsageError",
     "VoiceConverter",
     "__version__",
     "convert",
+    "synthesize",
 ]
 
 _HOMES = {
     "ConvertOptions": "knnvc.pipeline",
     "KnnvcError": "knnvc.errors",
     "MatchingSet": "knnvc.matching_set",
+    "SpeakOptions": "knnvc.pipeline",
     "UsageError": "knnvc.errors",
     "VoiceConverter": "knnvc.pipeline",
     "convert": "knnvc.pipeline",
+    "synthesize": "knnvc.pipeline",
 }
 
 

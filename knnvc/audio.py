@@ -285,16 +285,27 @@ def normalize_loudness(
     Returns:
         `[T]`.
     """
+    factor = loudness_gain(waveform, sample_rate, target)
+    return waveform.mul_(factor) if in_place else waveform * factor
+
+
+def loudness_gain(waveform: Tensor, sample_rate: int = SAMPLE_RATE, target: float = -16.0) -> float:
+    """The factor that `normalize_loudness` scales by; 1 for audio without a loudness.
+
+    Args:
+        waveform: `[T]`.
+        sample_rate: Hz of `waveform`.
+        target: LUFS.
+    """
     if not len(waveform):
-        return waveform
+        return 1.0
     block = round(0.4 * sample_rate)
     short = len(waveform) < block
     measured = waveform.repeat(math.ceil(block / len(waveform))) if short else waveform
     loudness = _loudness(measured, sample_rate)
     if not bool(torch.isfinite(loudness)):
-        return waveform
-    factor = 10 ** ((target - loudness) / 20)  # as torchaudio.functional.gain has it
-    return waveform.mul_(factor) if in_place else waveform * factor
+        return 1.0
+    return float(10 ** ((target - loudness) / 20))
 
 
 def check_output(path: Path | str) -> Path:

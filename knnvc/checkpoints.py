@@ -33,6 +33,7 @@ Progress = Callable[[int, int | None], None]  # (bytes there, bytes in all or No
 
 _BLOCK_BYTES = 1 << 18
 _RELEASE = "https://github.com/bshall/knn-vc/releases/download/v0.1/"
+_KNN_TTS = "https://huggingface.co/idiap/kNN-TTS/resolve/main/"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,23 @@ REGISTRY: dict[str, RemoteFile] = {
             licence="MIT",
             note="HiFi-GAN of the kNN-VC release v0.1, trained on prematched features. "
             "Its sha256 comes from one third-party source only; its size is not published.",
+        ),
+        RemoteFile(
+            name="best_model_646135.pth",
+            url=_KNN_TTS + "best_model_646135.pth",
+            size=None,
+            sha256=None,
+            licence="MIT",
+            note="Glow-TTS of kNN-TTS, trained on LJSpeech (public domain). Neither size nor "
+            "sha256 is published; it is opened as tensors only and checked against its config.",
+        ),
+        RemoteFile(
+            name="knn-tts-config.json",
+            url=_KNN_TTS + "config.json",
+            size=None,
+            sha256=None,
+            licence="MIT",
+            note="config.json of kNN-TTS, under another name because it shares a folder here.",
         ),
     )
 }
@@ -430,7 +448,7 @@ def read_published_hifigan(
             f"{path} holds no 'generator': give a published HiFi-GAN generator checkpoint"
         )
     values = dict(config) if isinstance(config, Mapping) else read_json(config)
-    return values, fold_weight_norm(_as_float32(state, path))
+    return values, fold_weight_norm(as_float32(state, path))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -526,7 +544,7 @@ def read_published_wavlm(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]
             "give a published WavLM checkpoint such as WavLM-Large.pt"
         ) from error
     state = {}
-    for name, tensor in _as_float32(model, path).items():
+    for name, tensor in as_float32(model, path).items():
         if name.startswith(_WAVLM_UNUSED):
             continue
         for pattern, replacement in _WAVLM_NAMES:
@@ -627,10 +645,37 @@ def _positive(node: ast.expr) -> int:
     raise ValueError(f"conv_feature_layers has {ast.unparse(node)[:60]!r}")
 
 
-def _as_float32(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+def as_float32(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict that was read from `path`, in single precision.
+
+    Raises:
+        KnnvcError: It holds something else than tensors.
+    """
     import torch
 
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise KnnvcError(f"{path} holds something else than tensors ({name!r}): get it again")
     return {name: tensor.detach().float() for name, tensor in state.items()}
+
+
+def check_shapes(path: Path, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Check that `state`, read from `path`, has exactly the tensors of `expected`.
+
+    Raises:
+        KnnvcError: A tensor is missing, has another shape, or does not belong there.
+    """
+    for name in sorted(set(expected) | set(state)):
+        problem = None
+        if name not in state:
+            problem = f"{name} is missing"
+        elif name not in expected:
+            problem = f"{name} is not part of it"
+        elif state[name].shape != expected[name].shape:
+            wanted, found = list(expected[name].shape), list(state[name].shape)
+            problem = f"{name} is {found} instead of {wanted}"
+        if problem:
+            raise KnnvcError(
+                f"{path} does not fit its configuration ({problem}): "
+                "use the files that were published together"
+            )

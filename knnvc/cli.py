@@ -34,6 +34,7 @@ from knnvc.commands.common import (
 from knnvc.commands.evaluate import evaluate
 from knnvc.commands.plot import plot
 from knnvc.commands.probe import probe
+from knnvc.commands.speak import speak
 from knnvc.commands.train import train
 from knnvc.commands.voices import voices
 from knnvc.errors import UsageError
@@ -328,7 +329,9 @@ def preset_info(name: str) -> None:
             raise
         click.echo(f"{name} (not downloaded: `knnvc preset pull {name}`)")
         table([("about", PUBLISHED[name].description), ("licence", PUBLISHED[name].licence)])
-        for remote in (REGISTRY[PUBLISHED[name].encoder], REGISTRY[PUBLISHED[name].vocoder]):
+        known = PUBLISHED[name]
+        files = (known.encoder, known.vocoder, *(known.text_frontend or ()))
+        for remote in (REGISTRY[file] for file in files):
             size = f"{remote.size:,} bytes" if remote.size else "size unknown"
             rows = [("file", f"{remote.name}, {size}"), ("from", remote.url)]
             rows += [("sha256", remote.sha256 or "unknown")]
@@ -395,14 +398,18 @@ def preset_pull(name: str, force: bool) -> None:
     """Download a published preset and convert it, once; needs a network."""
     from knnvc.preset import pull
 
+    problems: list[str] = []
     with Progress() as progress:
-        made = pull(name, force=force, progress=progress)
+        made = pull(name, force=force, progress=progress, warn=problems.append)
+    for problem in problems:
+        click.echo(f"Warning: {problem}", err=True)
     say_path(made.folder)
 
 
 cli.add_command(evaluate)
 cli.add_command(plot)
 cli.add_command(probe)
+cli.add_command(speak)
 cli.add_command(train)
 cli.add_command(voices)
 

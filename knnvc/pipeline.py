@@ -1,8 +1,9 @@
-"""Voice conversion from end to end: encode, match, vocode.
+"""Voice conversion and speech from text, end to end: encode or predict, match, vocode.
 
 T source frames, N frames of the target speaker, D, Dm and Ds feature columns (see
 `knnvc.encoder.Columns`). A ladder of verbs: `VoiceConverter.convert` takes and returns arrays,
-`convert_file` goes from file to file; each is a thin call of the one before.
+`convert_file` goes from file to file; each is a thin call of the one before. `speak` and
+`speak_file` do the same for text, whose features a text front end predicts.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from knnvc.audio import (
     check_output,
     find_audio,
     load_audio,
+    loudness_gain,
     normalize_loudness,
     require_audio,
     to_waveform,
@@ -50,6 +52,8 @@ from knnvc.encoder import (
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.hifigan import HifiGan, HifiGanConfig
 from knnvc.indices import check_kind, choose, content_hash, open_index
+from knnvc.joining import Spool, silence, trim_edges
+from knnvc.lexicon import Lexicon
 from knnvc.matching import (
     Index,
     Searcher,
@@ -66,6 +70,8 @@ from knnvc.pitch import pitch_statistics
 from knnvc.preset import Preset, find_preset
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
+from knnvc.tts import FrontEnd, Line, columns_of, fit, read, says_something
+from knnvc.tts import load as load_front_end
 from knnvc.vocoder import Vocoder, griffin_lim, world
 from knnvc.voice import resolve
 
@@ -81,7 +87,15 @@ References: TypeAlias = Any
 `MatchingSet`, or several of these in a list or another iterable."""
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as `progress(stage, done, total)`, first with 0 done; stages are "references" (in per cent
-of a recording), "indexing", "encoding", "matching" and "vocoding" (in frames)."""
+of a recording), "indexing", "encoding", "matching" and "vocoding" (in frames), "speaking" (in
+sentences)."""
+# A front end's voice is measured on these: one sentence is too little to tell its range of pitch.
+_MEASURED = (
+    "The sun had set behind the hills, and a cool wind came up from the river. Have you ever asked "
+    "yourself why they chose that house? Nobody knew the answer, but everyone had an opinion! "
+    "Six months later the work was done, and the whole village gathered to celebrate. "
+    "We should leave before it gets dark, he said, or we will never find the way."
+)
 
 
 class KnnvcWarning(UserWarning):
@@ -130,14 +144,64 @@ class ConvertOptions:
             raise UsageError(f"the duration is {self.seconds!r} s: give 0.02 to 86400 seconds")
 
 
+@dataclass(frozen=True)
+class SpeakOptions:
+    """How to speak; None means what the preset recommends.
+
+    Attributes:
+        lam: as in `ConvertOptions`, the source being the front end's own voice: 0 is that voice,
+            and needs no references.
+        k: as in `ConvertOptions`.
+        weighting: as in `ConvertOptions`.
+        speed: 2 speaks twice as fast, pauses included; 0.25 to 4.
+        noise: how freely the front end varies its speech, 0 (always the same) to 2.
+        seed: where the variation comes from; the same seed says it the same way again.
+        language: any that espeak-ng speaks, like "de"; by default the front end's. The front end
+            has learnt the sounds of its own language only, so others get an accent.
+        lexicon: pronunciations of your own: a `knnvc.lexicon.Lexicon`, or the path of a file.
+        loudness: bring the result to −16 LUFS.
+        trim: cut silence off both ends of every reference.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    lam: float | None = None
+    k: int | None = None
+    weighting: str | None = None
+    speed: float = 1.0
+    noise: float = 0.667
+    seed: int = 0
+    language: str | None = None
+    lexicon: Lexicon | Path | str | None = None
+    loudness: bool = True
+    trim: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.lam is not None:
+            check_lam(self.lam)
+        if self.k is not None:
+            check_k(self.k)
+        if self.weighting is not None:
+            check_weighting(self.weighting)
+        if not 0.25 <= self.speed <= 4:
+            raise UsageError(f"the speed is {self.speed!r}: give a number from 0.25 to 4")
+        if not 0 <= self.noise <= 2:
+            raise UsageError(f"the noise is {self.noise!r}: give a number from 0 to 2")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+            raise UsageError(f"the seed is {self.seed!r}: give a whole number from 0")
+
+
 class VoiceConverter:
-    """A preset, loaded: encoder, matching, vocoder.
+    """A preset, loaded: encoder, matching, vocoder, and for text a front end.
 
     Args:
         preset: what it was made from; holds the recommended k, λ and weighting.
         encoder: audio to features.
         vocoder: features to audio.
         refiner: smooths selected frames, where the preset has an acoustic space for it to read.
+        front_end: text to features; by default the preset's, which is loaded when it is needed.
     """
 
     def __init__(
@@ -146,7 +210,10 @@ class VoiceConverter:
         encoder: Encoder,
         vocoder: Vocoder,
         refiner: Refiner | None = None,
+        front_end: FrontEnd | None = None,
     ) -> None:
+        if front_end is not None:
+            self.front_end = front_end
         self.preset = preset
         self.encoder = encoder
         self.vocoder = vocoder
@@ -261,6 +328,130 @@ class VoiceConverter:
         output = _check_free(output, force)
         waveform, sample_rate = self.convert(src, refs, options, progress)
         return _write(output, torch.from_numpy(waveform), sample_rate, force)
+
+    @cached_property
+    def front_end(self) -> FrontEnd:
+        """The preset's text front end, loaded when first asked for.
+
+        Raises:
+            KnnvcError: the preset has none, or one that does not fit its encoder.
+        """
+        return _load_front_end(self.preset, self.encoder)
+
+    def speak(
+        self,
+        text: str,
+        refs: References | None = None,
+        options: SpeakOptions | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[npt.NDArray[np.float32], int]:
+        """Say `text` in the voice of `refs`; None is the front end's own voice, for λ = 0.
+
+        Returns:
+            The waveform, float32 [S] with full scale at ±1, and its sample rate in Hz.
+
+        Raises:
+            KnnvcError: the text has nothing to say, the preset has no text front end, or a
+                reference cannot be used; the message says what to do about it.
+        """
+        with Spool() as spool:
+            waveform = self._speak(text, refs, options or SpeakOptions(), spool, progress)
+            return waveform.numpy().copy(), self.sample_rate
+
+    def speak_file(
+        self,
+        text: str,
+        refs: References | None,
+        output: Path | str,
+        options: SpeakOptions | None = None,
+        *,
+        force: bool = False,
+        progress: Progress | None = None,
+    ) -> Path:
+        """`speak`, into a file, in memory that does not grow with the text.
+
+        Raises:
+            UsageError: the output exists and `force` is False, or its suffix is no audio format.
+            KnnvcError: as `speak`.
+        """
+        output = _check_free(output, force)
+        with Spool() as spool:
+            waveform = self._speak(text, refs, options or SpeakOptions(), spool, progress)
+            return _write(output, waveform, self.sample_rate, force)
+
+    def _speak(
+        self,
+        text: str,
+        refs: References | None,
+        options: SpeakOptions,
+        spool: Spool,
+        progress: Progress | None,
+    ) -> Tensor:
+        """Speak into `spool`, sentence by sentence; the whole method in one place."""
+        front_end = self.front_end
+        lexicon = options.lexicon
+        if isinstance(lexicon, str | Path):
+            lexicon = Lexicon.load(lexicon)
+        lines = list(read(text, options.language or front_end.language, lexicon))
+        lam = self.lam if options.lam is None else options.lam
+        if refs is None and lam != 0:
+            raise UsageError("there are no references; name some, or speak with lam 0")
+        voices = (
+            None
+            if refs is None
+            else self.voices(refs, trim=options.trim, k=options.k or self.k, progress=progress)
+        )
+        generator = torch.Generator().manual_seed(options.seed)
+        tell = _stage(progress, "speaking", len(lines))
+        for number, line in enumerate(_fitted(lines, front_end)):
+            predicted = front_end.predict(
+                line.phonemes, speed=options.speed, noise=options.noise, generator=generator
+            )
+            features = self.complete(predicted)
+            if voices is not None:
+                features = self.match(
+                    features, voices, options.k, lam, options.weighting, own=self._own_voice
+                )
+            spool.append(trim_edges(self.vocode(features), self.sample_rate))
+            if number < len(lines) - 1:
+                spool.append(silence(line.pause / options.speed, self.sample_rate))
+            if tell:
+                tell(number + 1, len(lines))
+        waveform = spool.waveform()
+        if options.loudness:
+            waveform.mul_(loudness_gain(waveform, self.sample_rate, LOUDNESS))
+        return waveform
+
+    def complete(self, predicted: Tensor) -> Tensor:
+        """Features [T, D], as `encode` gives them, of what a text front end predicts [T, Ds].
+
+        Where neighbours are searched in the columns that are synthesised from, they are all there
+        is; otherwise the encoder listens to the predicted spectra.
+
+        Raises:
+            KnnvcError: the front end predicts other columns than the encoder gives.
+        """
+        columns = self.encoder.columns
+        given, wanted = predicted.shape[1], columns.synth.stop - (columns.synth.start or 0)
+        if given != wanted:
+            raise KnnvcError(_unfit(self.preset, given, wanted))
+        if columns.together:
+            return predicted
+        return features_of_spectra(self.encoder, predicted)
+
+    @cached_property
+    def _own_voice(self) -> Statistics | None:
+        """The front end's own range of pitch and timbre, which every sentence is compared with."""
+        if self.space is None:
+            return None
+        generator = torch.Generator().manual_seed(0)
+        lines = list(read(_MEASURED, self.front_end.language))
+        said = [
+            self.complete(self.front_end.predict(line.phonemes, generator=generator))
+            for line in _fitted(lines, self.front_end)
+        ]
+        features, columns = torch.cat(said), self.encoder.columns
+        return self.space.statistics(features[:, columns.synth], features[:, columns.match])
 
     def encode(self, waveform: Source, progress: Progress | None = None) -> Tensor:
         """Features [T, D] float32 of a path or samples, one frame every 20 ms."""
@@ -425,6 +616,7 @@ class VoiceConverter:
         *,
         index: str = "auto",
         progress: Progress | None = None,
+        own: Statistics | None = None,
     ) -> Tensor:
         """Replace every source frame by the target's nearest: `features` [T, D] -> [T, Ds].
 
@@ -432,7 +624,8 @@ class VoiceConverter:
         `knnvc.acoustic_space`; published kNN-VC has none) compares by more than the match columns,
         and lets the selected frames follow the source's pitch and level, moved into the target's
         range; its refiner, if it has one, smooths them (`knnvc.refiner`). See `ConvertOptions` for
-        `k`, `lam`, `weighting` and `index`.
+        `k`, `lam`, `weighting` and `index`. `own` are the statistics of the source's speaker, for
+        such a preset; by default those of `features`.
 
         Raises:
             UsageError: `k` or `lam` is out of range, or there is no such index.
@@ -447,7 +640,8 @@ class VoiceConverter:
         )
         columns = self.encoder.columns
         source, query = features[:, columns.synth], features[:, columns.match]
-        own = self.space.statistics(source, query) if self.space else None
+        if self.space and own is None:
+            own = self.space.statistics(source, query)
         total = len(voices) * len(features)
         tell = _stage(progress, "matching", total)
         selected: Tensor | None = None
@@ -540,6 +734,32 @@ class VoiceConverter:
         return self.vocoder(features, _stage(progress, "vocoding", len(features)))
 
 
+@torch.inference_mode()
+def features_of_spectra(encoder: Encoder, synth: Tensor) -> Tensor:
+    """Features [T, D] of predicted spectra and pitch, as `mini`'s encoder gives them for audio.
+
+    Args:
+        encoder: with a `MelWavLM`.
+        synth: [T, mels · substeps + 2], log-mel in the encoder's scale, log2 f0, voicing.
+
+    Raises:
+        KnnvcError: the encoder does not hear log-mel spectra.
+    """
+    network = encoder.network
+    if not isinstance(network, MelWavLM):
+        raise KnnvcError(
+            "only encoders of type mel-wavlm can listen to predicted spectra: use a text front end "
+            "that was trained on this encoder"
+        )
+    # In pieces, as audio is encoded: attention grows with the square of the length.
+    size = encoder.chunk + 2 * encoder.context
+    match = []
+    for piece in torch.split(synth[:, :-2], size):
+        logits, _ = network.predict(piece[None].to(encoder.device))
+        match.append(torch.softmax(logits[0].float(), dim=-1).sqrt().cpu())
+    return torch.cat([synth.float(), torch.cat(match)], dim=-1)
+
+
 def stretch(features: Tensor, seconds: float) -> Tensor:
     """Interpolate `features` [T, D] linearly to `seconds`, as kNN-VC's target duration does.
 
@@ -588,6 +808,38 @@ def convert(
         raise UsageError(f"unknown option {unknown[0]!r}: choose from {', '.join(names)}")
     chosen = ConvertOptions(lam=lam, **options)
     return _cached_converter(str(preset), device).convert(src, refs, chosen)
+
+
+def synthesize(
+    text: str,
+    refs: References | None,
+    lam: float | None = 1.0,
+    *,
+    preset: str | Path = DEFAULT_PRESET,
+    device: str = "auto",
+    **options: Any,
+) -> tuple[npt.NDArray[np.float32], int]:
+    """Say `text` in the voice of `refs`.
+
+    Args:
+        text: one word or a book; it is spoken sentence by sentence.
+        refs: as in `convert`; None for the front end's own voice, with `lam` 0.
+        lam: λ; 1 is nothing but the target's frames, 0 the front end's own voice.
+        preset: name or folder of a preset with a text front end.
+        device: "auto", "cpu", "cuda" or "mps".
+        **options: the other fields of `SpeakOptions`.
+
+    Returns:
+        The waveform, float32 [S], and its sample rate in Hz.
+
+    Raises:
+        KnnvcError: an input cannot be used; the message says what to do about it.
+    """
+    names = SpeakOptions.__dataclass_fields__
+    if unknown := sorted(options.keys() - names.keys()):
+        raise UsageError(f"unknown option {unknown[0]!r}: choose from {', '.join(names)}")
+    chosen = SpeakOptions(lam=lam, **options)
+    return _cached_converter(str(preset), device).speak(text, refs, chosen)
 
 
 @lru_cache(maxsize=2)
@@ -699,6 +951,58 @@ def _load_refiner(preset: Preset) -> Refiner | None:
         network = Refiner(RefinerConfig.from_dict(preset.refiner["config"]))
         network.load_state_dict(_single(state))
         return network
+
+
+def _load_front_end(preset: Preset, encoder: Encoder) -> FrontEnd:
+    if preset.text_frontend is None or preset.text_frontend_weights is None:
+        raise UsageError(
+            f"preset {preset.name!r} has no text front end, so it cannot speak: choose another "
+            "preset (`knnvc preset list`)"
+        )
+    with _fitting(preset, "text front end"):
+        front_end = load_front_end(preset.text_frontend, preset.text_frontend_weights)
+    columns, width = encoder.columns, columns_of(front_end)
+    wanted = columns.synth.stop - (columns.synth.start or 0)
+    spectra = preset.text_frontend["type"] == "mini-tts"
+    if spectra is not isinstance(encoder.network, MelWavLM) or (width or wanted) != wanted:
+        raise KnnvcError(_unfit(preset, width, wanted))
+    if isinstance(front_end, nn.Module):
+        front_end.to(encoder.device)
+    return front_end
+
+
+def _unfit(preset: Preset, given: int | None, wanted: int) -> str:
+    predicts = "other features" if given in (None, wanted) else f"{given} columns"
+    return (
+        f"the text front end of preset {preset.name!r} predicts {predicts}, but its encoder gives "
+        f"{wanted}: use a front end that was trained on this encoder"
+    )
+
+
+def _fitted(lines: Iterable[Line], front_end: FrontEnd) -> Iterator[Line]:
+    """`lines` in signs that the front end knows; warns about the ones that it does not.
+
+    Raises:
+        KnnvcError: of one line nothing is left.
+    """
+    symbols, lost = front_end.symbols, set[str]()
+    for line in lines:
+        phonemes, unknown = fit(line.phonemes, symbols)
+        if not says_something(phonemes):
+            raise KnnvcError(
+                f"the text front end, which was trained on {front_end.language}, knows none of the "
+                f"sounds of {line.text[:40]!r}: choose another --language"
+            )
+        if unknown - lost:
+            shown = " ".join(sorted(unknown - lost))
+            warnings.warn(
+                f"the text front end, which was trained on {front_end.language}, leaves out the "
+                f"sounds that it does not know: {shown}",
+                KnnvcWarning,
+                stacklevel=3,
+            )
+            lost |= unknown
+        yield replace(line, phonemes=phonemes)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ FORMAT_VERSION = 1
 FILE_NAME = "preset.json"
 ENCODER_TYPES = ("mel-wavlm", "wavlm", "hubert", "wav2vec2", "data2vec-audio", "huggingface")
 VOCODER_TYPES = ("hifigan", "source-filter")
+FRONTEND_TYPES = ("mini-tts", "glow-tts")
 WEIGHTINGS = ("mean", "distance")
 LARGEST_LAM = 2.0
 
@@ -44,6 +45,7 @@ _SPACE = "space"  # optional: options of knnvc.acoustic_space
 _VOCODER_KEYS = frozenset({"type", "weights", "config"})
 _REFINER = "refiner"  # optional: what a knnvc.refiner.Refiner is built from
 _REFINER_KEYS = frozenset({"weights", "config"})
+_FRONTEND_KEYS = frozenset({"type", "weights", "config", "language"})
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Preset:
         matching: k (neighbours), weighting ("mean" or "distance") and lam (0 to 2), the defaults;
             space (`knnvc.acoustic_space`) where the encoder gives what that needs.
         vocoder: type, weights (file name) and config.
-        text_frontend: Settings of the text front end, or None.
+        text_frontend: type, weights (file name), config and language (an espeak-ng voice) of the
+            text front end, or None.
         refiner: weights and config of the network that smooths selected frames, or None.
         licence: Of the preset as a whole.
         licences: Of its parts, by name.
@@ -96,6 +99,12 @@ class Preset:
         """The refiner's safetensors file, if the preset has one."""
         return None if self.refiner is None else self.folder / str(self.refiner["weights"])
 
+    @property
+    def text_frontend_weights(self) -> Path | None:
+        """The text front end's safetensors file, if the preset has one."""
+        frontend = self.text_frontend
+        return None if frontend is None else self.folder / str(frontend["weights"])
+
 
 @dataclass(frozen=True)
 class PresetEntry:
@@ -110,7 +119,11 @@ class PresetEntry:
 
 @dataclass(frozen=True)
 class PublishedPreset:
-    """A preset that `pull` can make of files in the registry (named by `encoder`, `vocoder`)."""
+    """A preset that `pull` can make of files in the registry (named by `encoder`, `vocoder`).
+
+    `text_frontend` names a Glow-TTS checkpoint and its config.json: an extra, without which the
+    preset converts speech all the same.
+    """
 
     name: str
     description: str
@@ -120,6 +133,8 @@ class PublishedPreset:
     layer: int
     licence: str
     licences: Mapping[str, str] = field(default_factory=dict)
+    text_frontend: tuple[str, str] | None = None
+    text_frontend_licence: str = "unknown"
 
 
 PUBLISHED: dict[str, PublishedPreset] = {
@@ -149,6 +164,8 @@ PUBLISHED: dict[str, PublishedPreset] = {
                 "encoder": "MIT (Microsoft unilm, mirrored by the bshall/knn-vc release)",
                 "vocoder": "MIT (bshall/knn-vc)",
             },
+            text_frontend=("best_model_646135.pth", "knn-tts-config.json"),
+            text_frontend_licence="MIT (idiap/kNN-TTS)",
         ),
     )
 }
@@ -250,7 +267,12 @@ def load_preset(folder: Path) -> Preset:
         ) from error
     del values["format_version"]
     preset = Preset(folder=folder, **values)
-    for weights in (preset.encoder_weights, preset.vocoder_weights, preset.refiner_weights):
+    for weights in (
+        preset.encoder_weights,
+        preset.vocoder_weights,
+        preset.refiner_weights,
+        preset.text_frontend_weights,
+    ):
         if weights is not None and not weights.is_file():
             raise KnnvcError(
                 f"the preset {folder} is damaged ({weights.name} is missing): get it again"
@@ -298,6 +320,15 @@ def _check(values: dict[str, Any]) -> None:
         _check_that(isinstance(refiner, dict), "refiner must be an object")
         _check_that(_SPACE in matching, f"a refiner needs {_SPACE} in the matching settings")
         _check_keys(_REFINER, refiner, _REFINER_KEYS)
+    if frontend is not None:
+        _check_keys("text_frontend", frontend, _FRONTEND_KEYS)
+        _check_that(
+            frontend["type"] in FRONTEND_TYPES,
+            f"text_frontend type must be one of {', '.join(FRONTEND_TYPES)}",
+        )
+        language = frontend["language"]
+        _check_that(isinstance(language, str) and language, "its language must be text")
+        parts["text_frontend"] = frontend
     for name, part in parts.items():
         _check_that(isinstance(part["config"], dict), f"{name} config must be an object")
         if "weights" in part:
@@ -441,16 +472,19 @@ def pull(
     *,
     force: bool = False,
     progress: Callable[[str, int, int | None], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Preset:
     """Download a published preset into the cache, convert it, and return it.
 
     Files that lie in `downloads_folder()` already are checked and used; one that is there and
-    whole is not fetched again. A preset that is on the machine is returned as it is.
+    whole is not fetched again. A preset that is on the machine is returned as it is, but for a
+    text front end that is missing: it is tried again. Without it the preset converts speech.
 
     Args:
         name: One of PUBLISHED.
         force: Convert again and replace the pulled preset.
         progress: Called with (file name, bytes there, bytes in all or None).
+        warn: Called with a sentence if the text front end could not be had.
 
     Raises:
         UsageError: Unknown name.
@@ -462,20 +496,31 @@ def pull(
             return find_preset(name)
         raise UsageError(f"there is no preset {name!r} to pull: choose from {', '.join(PUBLISHED)}")
     target = presets_folder() / known.name
-    if not force and (target / FILE_NAME).is_file():
-        return load_preset(target)
-    files = {}
-    for file_name in (known.encoder, known.vocoder):
-        report = None
-        if progress is not None:
-            report = _named(progress, file_name)
-        files[file_name] = checkpoints.download(
-            REGISTRY[file_name], downloads_folder(), progress=report
-        )
+    if force or not (target / FILE_NAME).is_file():
+        made = _pull_conversion(known, target, progress)
+    else:
+        made = load_preset(target)
+    if known.text_frontend is None or made.text_frontend is not None:
+        return made
+    try:
+        weights, config = _download(known.text_frontend, progress)
+        return add_published_frontend(made, weights, config, known.text_frontend_licence)
+    except KnnvcError as error:
+        if warn is not None:
+            warn(f"{known.name} converts speech but cannot speak text yet: {error}")
+        return made
+
+
+def _pull_conversion(
+    known: PublishedPreset,
+    target: Path,
+    progress: Callable[[str, int, int | None], None] | None,
+) -> Preset:
+    encoder, vocoder = _download((known.encoder, known.vocoder), progress)
     return import_published(
-        files[known.encoder],
+        encoder,
         known.layer,
-        files[known.vocoder],
+        vocoder,
         known.vocoder_config,
         target,
         force=True,
@@ -484,6 +529,85 @@ def pull(
         licence=known.licence,
         licences=known.licences,
     )
+
+
+def _download(
+    names: tuple[str, str], progress: Callable[[str, int, int | None], None] | None
+) -> tuple[Path, Path]:
+    first, second = (
+        checkpoints.download(
+            REGISTRY[name],
+            downloads_folder(),
+            progress=None if progress is None else _named(progress, name),
+        )
+        for name in names
+    )
+    return first, second
+
+
+def add_published_frontend(
+    preset: Preset, weights: Path, config: Path, licence: str = "unknown"
+) -> Preset:
+    """Give a preset the Glow-TTS of a published checkpoint `{'model': state}`.
+
+    Raises:
+        UsageError: A file is missing.
+        KnnvcError: A file is damaged, or its features are not those of the preset's encoder.
+    """
+    from knnvc.glow import GlowConfig, published_language, read_published_glow
+
+    values = checkpoints.read_json(config)
+    dimensions = GlowConfig.from_published(values)
+    wanted = preset.encoder["config"].get("hidden_size")
+    if dimensions.out_channels != wanted:
+        raise KnnvcError(
+            f"{weights} predicts features of {dimensions.out_channels} columns and the encoder of "
+            f"{preset.name} gives {wanted}: use a front end that was trained on this encoder"
+        )
+    frontend = {
+        "type": "glow-tts",
+        "config": dimensions.to_dict(),
+        "language": published_language(values),
+    }
+    origin = {"file": Path(weights).name, "sha256": sha256_file(Path(weights))}
+    return add_text_frontend(
+        preset, frontend, read_published_glow(weights, dimensions), licence, origin
+    )
+
+
+def add_text_frontend(
+    preset: Preset,
+    frontend: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    licence: str,
+    provenance: Mapping[str, Any],
+) -> Preset:
+    """Write a text front end into a preset's folder; one that is there is replaced.
+
+    Args:
+        preset: It must lie where it can be written.
+        frontend: type, config and language.
+        state: Its weights.
+        licence: Its licence.
+        provenance: Where it comes from.
+
+    Raises:
+        KnnvcError: Writing failed, or the settings are no text front end's.
+    """
+    content = checkpoints.read_json(preset.folder / FILE_NAME)
+    content["text_frontend"] = {**frontend, "weights": "text_frontend.safetensors"}
+    content["licences"]["text front end"] = licence
+    content["provenance"]["text_frontend"] = dict(provenance)
+    try:
+        _check(dict(content))
+    except ValueError as error:
+        raise KnnvcError(f"this text front end cannot be added ({error})") from error
+    # The weights first: a preset.json never names a file that is not there.
+    checkpoints.write_tensors(preset.folder / "text_frontend.safetensors", state)
+    with atomic_path(preset.folder / FILE_NAME) as temporary:
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
+    return load_preset(preset.folder)
 
 
 def _named(progress: Callable[[str, int, int | None], None], name: str) -> checkpoints.Progress:
@@ -536,7 +660,7 @@ def _check_encoder(path: Path, config: Mapping[str, Any], state: Mapping[str, Te
             f"{path} has a WavLM configuration that cannot be used ({error}): "
             "give a published WavLM checkpoint such as WavLM-Large.pt"
         ) from error
-    _check_shapes(path, expected, state)
+    checkpoints.check_shapes(path, expected, state)
 
 
 def _check_vocoder(
@@ -550,25 +674,8 @@ def _check_vocoder(
     config = HifiGanConfig.from_dict(values)
     with torch.device("meta"):
         expected = HifiGan(config).state_dict()
-    _check_shapes(path, expected, state)
+    checkpoints.check_shapes(path, expected, state)
     return config
-
-
-def _check_shapes(path: Path, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    for name in sorted(set(expected) | set(state)):
-        problem = None
-        if name not in state:
-            problem = f"{name} is missing"
-        elif name not in expected:
-            problem = f"{name} is not part of it"
-        elif state[name].shape != expected[name].shape:
-            wanted, found = list(expected[name].shape), list(state[name].shape)
-            problem = f"{name} is {found} instead of {wanted}"
-        if problem:
-            raise KnnvcError(
-                f"{path} does not fit its configuration ({problem}): "
-                "use the files that were published together"
-            )
 
 
 def _check_fit(wavlm: Mapping[str, Any], hifigan: HifiGanConfig) -> None:

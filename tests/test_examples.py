@@ -131,3 +131,18 @@ def test_the_commands_of_the_readme_exist(command: str) -> None:
         name, *rest = rest
         found = found.commands[name]
     found.make_context(name, rest)  # parses, and raises UsageError for an unknown option
+
+
+def test_tts(tmp_path: Path, preset: Path, parity: Path, voices: tuple[Path, Path]) -> None:
+    """With tiny published weights; what it says is noise."""
+    from knnvc.preset import add_published_frontend, load_preset
+
+    folder = tmp_path / "talking"
+    shutil.copytree(preset, folder)
+    glow = parity / "glow"
+    add_published_frontend(
+        load_preset(folder), glow / "glow_tts_ssl_tiny.pth", glow / "config.json"
+    )
+    run(EXAMPLES / "tts.py", "hello", voices[0], "out.wav", folder, cwd=tmp_path)
+    assert seconds(tmp_path / "out.wav") > 0
+    assert seconds(tmp_path / "out_own_voice.wav") > 0

@@ -16,10 +16,12 @@ from safetensors.torch import load_file
 from knnvc import checkpoints, preset
 from knnvc.checkpoints import REGISTRY, RemoteFile, read_tensors
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.glow import GlowConfig, GlowTts
 from knnvc.hifigan import HifiGan, HifiGanConfig
 from knnvc.preset import (
     PUBLISHED,
     Preset,
+    add_published_frontend,
     downloads_folder,
     find_preset,
     import_published,
@@ -33,6 +35,7 @@ PARITY = Path(__file__).parent / "assets" / "parity"
 WAVLM = PARITY / "wavlm_tiny.pt"
 HIFIGAN = PARITY / "hifigan_tiny.pt"
 CONFIG = PARITY / "hifigan_tiny.json"
+GLOW = (PARITY / "glow" / "glow_tts_ssl_tiny.pth", PARITY / "glow" / "config.json")
 
 
 @pytest.fixture(autouse=True)
@@ -393,7 +396,9 @@ def tiny_release(monkeypatch: pytest.MonkeyPatch) -> None:
     config = json.loads(CONFIG.read_text())
     known = PUBLISHED["wavlm-large"]
     monkeypatch.setitem(PUBLISHED, known.name, replace(known, vocoder_config=config))
-    for name, path in ((known.encoder, WAVLM), (known.vocoder, HIFIGAN)):
+    assert known.text_frontend is not None
+    frontend = zip(known.text_frontend, GLOW, strict=True)
+    for name, path in ((known.encoder, WAVLM), (known.vocoder, HIFIGAN), *frontend):
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
         remote = RemoteFile(name, "http://127.0.0.1:9/" + name, len(content), digest, "MIT")
@@ -421,6 +426,7 @@ def test_pull_uses_files_put_there_by_hand() -> None:
 @pytest.mark.usefixtures("tiny_release")
 def test_pull_downloads_and_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     sources = {"WavLM-Large.pt": WAVLM, "prematch_g_02500000.pt": HIFIGAN}
+    sources |= dict(zip(PUBLISHED["wavlm-large"].text_frontend or (), GLOW, strict=True))
     reports = []
 
     def fake(remote: RemoteFile, folder: Path, *, progress: checkpoints.Progress | None) -> Path:
@@ -430,8 +436,44 @@ def test_pull_downloads_and_reports(monkeypatch: pytest.MonkeyPatch) -> None:
         return sources[remote.name]
 
     monkeypatch.setattr(checkpoints, "download", fake)
-    pull("wavlm-large", progress=lambda *report: reports.append(report))
-    assert reports == [("WavLM-Large.pt", 1, 2), ("prematch_g_02500000.pt", 1, 2)]
+    pulled = pull("wavlm-large", progress=lambda *report: reports.append(report))
+    assert reports == [(name, 1, 2) for name in sources]
+    assert pulled.text_frontend is not None
+    assert pulled.text_frontend["type"] == "glow-tts"
+    assert pulled.text_frontend["language"] == "en-us"
+    assert pulled.licences["text front end"] == "MIT (idiap/kNN-TTS)"
+    state, _ = read_tensors(pulled.folder / "text_frontend.safetensors")
+    network = GlowTts(GlowConfig.from_dict(pulled.text_frontend["config"]))
+    network.load_state_dict(state)
+    original = GlowTts.from_checkpoint(GLOW[1], GLOW[0])
+    spoken = [model.eval().predict("həlˈoʊ", noise=0.0) for model in (network, original)]
+    assert torch.equal(*spoken)
+
+
+@pytest.mark.usefixtures("tiny_release")
+def test_a_text_front_end_that_is_out_of_reach_does_not_stop_the_conversion() -> None:
+    downloads_folder().mkdir(parents=True, exist_ok=True)
+    known = PUBLISHED["wavlm-large"]
+    for name, path in ((known.encoder, WAVLM), (known.vocoder, HIFIGAN)):
+        (downloads_folder() / name).write_bytes(path.read_bytes())
+    problems: list[str] = []
+    assert pull("wavlm-large", warn=problems.append).text_frontend is None
+    assert len(problems) == 1
+    assert "best_model_646135.pth" in problems[0]
+    assert find_preset("wavlm-large").text_frontend is None
+    # Put there by hand, it is added to what is there already.
+    for name, path in zip(known.text_frontend or (), GLOW, strict=True):
+        (downloads_folder() / name).write_bytes(path.read_bytes())
+    assert pull("wavlm-large", warn=problems.append).text_frontend is not None
+    assert len(problems) == 1
+
+
+def test_a_front_end_for_another_encoder_is_refused(tmp_path: Path) -> None:
+    made = import_tiny(tmp_path / "p")
+    made.encoder["config"]["hidden_size"] = 64
+    with pytest.raises(KnnvcError, match="96 columns and the encoder of p gives 64"):
+        add_published_frontend(made, *GLOW)
+    assert load_preset(made.folder).text_frontend is None
 
 
 def test_only_known_presets_can_be_pulled(tmp_path: Path) -> None:

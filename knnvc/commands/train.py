@@ -19,8 +19,10 @@ from knnvc.errors import KnnvcError, UsageError
 from knnvc.training.options import (
     CorpusOptions,
     EncoderOptions,
+    GlowTtsOptions,
     HifiGanOptions,
     RefinerOptions,
+    TextFrontendOptions,
     VocoderOptions,
 )
 
@@ -29,6 +31,7 @@ Command = Callable[..., Any]
 FILE = click.Path(path_type=Path)
 CORPUS = click.option("--corpus", type=FILE, default=Path("corpus"), show_default=True)
 RECIPES: dict[str, type[Any]] = {"source-filter": VocoderOptions, "hifigan": HifiGanOptions}
+FRONTENDS: dict[str, type[Any]] = {"mini": TextFrontendOptions, "glow": GlowTtsOptions}
 ENCODER_WEIGHTS = Path("runs/encoder/encoder.safetensors")
 
 
@@ -108,12 +111,13 @@ def train() -> None:
     """Train presets from nothing, step by step; run a step again to resume it.
 
     \b
-    knnvc train corpus     speech with exact phone alignments
-    knnvc train encoder    features
-    knnvc train refiner    what smooths selected frames
-    knnvc train prematch   the vocoder's training features
-    knnvc train vocoder    features to waveforms
-    knnvc train package    a preset folder
+    knnvc train corpus         speech with exact phone alignments
+    knnvc train encoder        features
+    knnvc train refiner        what smooths selected frames
+    knnvc train prematch       the vocoder's training features
+    knnvc train vocoder        features to waveforms
+    knnvc train text-frontend  phonemes to features
+    knnvc train package        a preset folder
     """
 
 
@@ -134,6 +138,7 @@ def corpus(corpus: Path, parts: Path | None, config: Path | None, **given: Any) 
         options.workers,
         options.seed,
         options.bf16,
+        options.voice,
     )
     say_path(corpus)
 
@@ -277,22 +282,97 @@ def vocoder(
         say_path(train_vocoder(corpus, out, options, prematched, start=start))
 
 
+@train.command("text-frontend")
+@CORPUS
+@click.option(
+    "--recipe",
+    type=click.Choice(list(FRONTENDS)),
+    help="mini needs the durations that `corpus` writes; glow finds them, on any transcribed "
+    "recordings.  [default: the configuration's, else mini]",
+)
+@click.option(
+    "--preset", default="mini", show_default=True, help="Whose encoder's features to predict."
+)
+@click.option("--language", default="en-us", show_default=True, help="glow: of the transcripts.")
+@click.option("--out", type=FILE, default=Path("runs/text-frontend"), show_default=True)
+@click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
+@options_of(TextFrontendOptions, GlowTtsOptions)
+def text_frontend(
+    corpus: Path,
+    recipe: str | None,
+    preset: str,
+    language: str,
+    out: Path,
+    start: Path | None,
+    config: Path | None,
+    **given: Any,
+) -> None:
+    """Train the text front end; writes OUT/text_frontend.safetensors.
+
+    \b
+    knnvc train corpus --corpus heart --voice af_heart --hours 2
+    knnvc train text-frontend --corpus heart
+    knnvc train text-frontend --recipe glow --corpus LJSpeech-1.1 --preset wavlm-large
+    """
+    recipe = recipe or read_config(config, "text-frontend").get("recipe", "mini")
+    if recipe not in FRONTENDS:
+        raise UsageError(f"the recipe {recipe!r} is none of {', '.join(FRONTENDS)}")
+    options = chosen(FRONTENDS[recipe], "text-frontend", config, given)
+    need(corpus, "corpus")
+    if start is not None:
+        need(start, "text-frontend")
+    if recipe == "glow":
+        require(("espeakng_loader", "phonemizer"))
+    from knnvc.pipeline import VoiceConverter
+
+    converter = VoiceConverter.from_preset(preset, "cpu")
+    encoder, fingerprint = converter.encoder, converter.fingerprint
+    if isinstance(options, GlowTtsOptions):
+        from knnvc.training.glow import train_glow
+
+        say_path(train_glow(corpus, encoder, fingerprint, out, options, language, start))
+    else:
+        from knnvc.training.text_frontend import train_text_frontend
+
+        say_path(train_text_frontend(corpus, encoder, fingerprint, out, options, start=start))
+
+
 @train.command()
 @click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
 @click.option(
     "--vocoder", type=FILE, default=Path("runs/vocoder/vocoder.safetensors"), show_default=True
 )
 @click.option("--refiner", type=FILE, help="What `refiner` wrote, if the vocoder was trained so.")
+@click.option("--text-frontend", type=FILE, help="What `text-frontend` wrote.")
+@click.option("--add-to", type=FILE, help="Add only the text front end, to this preset's folder.")
 @click.option("--out", type=FILE, default=Path("runs/mini"), show_default=True)
-def package(encoder: Path, vocoder: Path, refiner: Path | None, out: Path) -> None:
+def package(
+    encoder: Path,
+    vocoder: Path,
+    refiner: Path | None,
+    text_frontend: Path | None,
+    add_to: Path | None,
+    out: Path,
+) -> None:
     """Put trained weights together as a preset folder, for `knnvc convert --preset OUT`."""
+    if text_frontend is not None:
+        need(text_frontend, "text-frontend")
+    if add_to is not None:
+        if text_frontend is None:
+            raise UsageError("--add-to needs --text-frontend: name the weights to add")
+        from knnvc.preset import load_preset
+        from knnvc.training.package import add_mini_frontend
+
+        say_path(add_mini_frontend(load_preset(add_to), text_frontend).folder)
+        return
     need(encoder, "encoder")
     need(vocoder, "vocoder")
     if refiner is not None:
         need(refiner, "refiner")
     from knnvc.training.package import package_mini
 
-    say_path(package_mini(encoder, vocoder, out, refiner=refiner).folder)
+    made = package_mini(encoder, vocoder, out, refiner=refiner, text_frontend=text_frontend)
+    say_path(made.folder)
 
 
 def require(modules: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ as a graph output gives alignments without any forced aligner.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import multiprocessing
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
-from knnvc.errors import KnnvcError
+from knnvc.errors import KnnvcError, UsageError
 from knnvc.training.kokoro_engine import DURATION_OUTPUT, Engine, prepare
 
 SAMPLE_RATE = 16_000  # Hz, of the written corpus
@@ -164,6 +165,23 @@ def speakers(voices: list[str], count: int = SPEAKERS, seed: int = 7) -> list[Sp
     return out
 
 
+def cast_of(voices: list[str], voice: str = "", seed: int = 7) -> list[Speaker]:
+    """The speakers of a corpus: `voice` alone, or all those of `speakers` if it is empty.
+
+    Raises:
+        UsageError: Kokoro has no such voice.
+    """
+    if not voice:
+        return speakers(voices, seed=seed)
+    if voice not in voices:
+        close = difflib.get_close_matches(voice, voices, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise UsageError(
+            f"Kokoro has no voice {voice!r}{hint}: choose one of {', '.join(sorted(voices))}"
+        )
+    return [Speaker(voice, ((voice, 1.0),))]
+
+
 def synthesize_corpus(
     ingredients: Ingredients,
     out: Path,
@@ -171,18 +189,24 @@ def synthesize_corpus(
     workers: int = 2,
     seed: int = 7,
     bf16: bool = True,
+    voice: str = "",
 ) -> None:
     """Speak `hours` of audio into `out/SPEAKER/*.flac` with `out/alignments-*.jsonl`.
 
     Resumable: an utterance whose line is already in the alignments is skipped.
     One single-threaded process per core is faster than one process with threads.
+
+    Raises:
+        UsageError: Kokoro has no such `voice`.
+        KnnvcError: a worker failed.
     """
+    cast_of([path.stem for path in ingredients.voices.glob("*.bin")], voice)
     out.mkdir(parents=True, exist_ok=True)
     prepare(ingredients.model)  # before the workers would do it all at once
     context = multiprocessing.get_context("spawn")
     jobs = [
         context.Process(
-            target=_work, args=(ingredients, out, hours / workers, w, workers, seed, bf16)
+            target=_work, args=(ingredients, out, hours / workers, w, workers, seed, bf16, voice)
         )
         for w in range(workers)
     ]
@@ -213,7 +237,8 @@ def write_card(corpus: Path, seed: int) -> None:
     (corpus / "CARD.md").write_text(text, encoding="utf-8")
 
 
-def _phonemizers() -> dict[str, Any]:
+def phonemizer(language: str) -> Any:
+    """espeak-ng for a language, through the package `phonemizer`, with punctuation and stress."""
     import espeakng_loader
     from phonemizer.backend import EspeakBackend
     from phonemizer.backend.espeak.wrapper import EspeakWrapper
@@ -221,10 +246,11 @@ def _phonemizers() -> dict[str, Any]:
     EspeakWrapper.set_library(espeakng_loader.get_library_path())
     if hasattr(EspeakWrapper, "set_data_path"):
         EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
-    return {
-        language: EspeakBackend(language, preserve_punctuation=True, with_stress=True)
-        for language in ("en-us", "en-gb")
-    }
+    return EspeakBackend(language, preserve_punctuation=True, with_stress=True)
+
+
+def _phonemizers() -> dict[str, Any]:
+    return {language: phonemizer(language) for language in ("en-us", "en-gb")}
 
 
 class Narrator:
@@ -271,9 +297,10 @@ def _work(
     workers: int,
     seed: int,
     bf16: bool = True,
+    voice: str = "",
 ) -> None:
     narrator = Narrator(ingredients, bf16)
-    cast = speakers(sorted(narrator.styles), seed=seed)
+    cast = cast_of(sorted(narrator.styles), voice, seed)
     texts = sentences(ingredients.texts, seed)
     table = out / f"alignments-{worker}.jsonl"
     lines = [json.loads(line) for line in table.read_text().splitlines()] if table.exists() else []

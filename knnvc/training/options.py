@@ -16,6 +16,7 @@ class CorpusOptions:
     hours: float = 8.0
     workers: int = 2  # one single-threaded process each
     seed: int = 7
+    voice: str = ""  # one of Kokoro's, to speak all of it; empty: 128 speakers
     bf16: bool = True  # where OpenVINO and AMX are there: 1.6 times as fast, but some voices suffer
 
 
@@ -72,6 +73,44 @@ class RefinerOptions:
     seed: int = 0
     report_every: int = 100
     bf16: bool = False
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class TextFrontendOptions:
+    """How to train the text front end. A frame is 20 ms."""
+
+    steps: int = 20_000
+    adversarial_from: int = 4_000  # step at which the discriminator comes in
+    batch: int = 16
+    frames: int = 128  # of each utterance, whose text is read as a whole
+    rate: float = 1e-3
+    spectral_weight: float = 20.0
+    prosody_weight: float = 2.0  # of durations, pitch and voicing
+    matching_weight: float = 4.0
+    channels: int = 32  # of the discriminator
+    average: float = 0.998
+    seed: int = 0
+    report_every: int = 100
+    bf16: bool = False  # pays only where the CPU has AMX or AVX512-BF16
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class GlowTtsOptions:
+    """How to train Glow-TTS; `width`, `layers` and `blocks` are the paper's."""
+
+    steps: int = 100_000
+    batch: int = 16
+    rate: float = 1e-3
+    width: int = 192  # channels of encoder and decoder
+    layers: int = 6  # of the transformer
+    blocks: int = 12  # of the flow
+    noise: float = 0.05  # standard deviation of what is added to the features
+    clip: float = 5.0  # largest norm of the gradients
+    average: float = 0.998
+    seed: int = 0
+    report_every: int = 100
     threads: int = 1
 
 

@@ -8,15 +8,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from knnvc.acoustic_space import AcousticSpace, AcousticSpaceOptions
-from knnvc.checkpoints import read_tensors
+from knnvc.checkpoints import check_shapes, read_tensors
 from knnvc.encoder import Encoder, MelWavLMConfig, load_network
+from knnvc.errors import KnnvcError
 from knnvc.files import sha256_file
-from knnvc.preset import FORMAT_VERSION, Preset, load_preset
+from knnvc.preset import FORMAT_VERSION, Preset, add_text_frontend, load_preset
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
+from knnvc.text_frontend import TextFrontend, TextFrontendConfig
 from knnvc.training.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
 from knnvc.training.runs import begin_with
+from knnvc.training.text_frontend import MINI_TEXT_FRONTEND
 
 MINI_MATCHING: dict[str, Any] = {
     "k": 4,
@@ -57,8 +62,9 @@ def package_mini(
     vocoder_config: SourceFilterConfig = MINI_VOCODER,
     refiner: Path | None = None,
     refiner_config: RefinerConfig = MINI_REFINER,
+    text_frontend: Path | None = None,
 ) -> Preset:
-    """Write `out` with `preset.json` and the weights of encoder, vocoder and refiner.
+    """Write `out` with `preset.json` and the weights of encoder, vocoder, refiner, front end.
 
     A model card is drafted where there is none; what was measured has to be added by hand.
 
@@ -108,7 +114,31 @@ def package_mini(
     card = out / "MODEL_CARD.md"
     if not card.exists():
         card.write_text(_card(name, values), encoding="utf-8")
-    return load_preset(out)
+    made = load_preset(out)
+    return made if text_frontend is None else add_mini_frontend(made, text_frontend)
+
+
+def add_mini_frontend(
+    preset: Preset, weights: Path, config: TextFrontendConfig = MINI_TEXT_FRONTEND
+) -> Preset:
+    """Give a preset folder the text front end that `train_text_frontend` wrote.
+
+    Raises:
+        KnnvcError: the weights are damaged, or predict other columns than the preset's encoder.
+    """
+    dimensions = preset.encoder["config"]
+    width = dimensions.get("mels", 0) * dimensions.get("substeps", 0)
+    if config.width != width:
+        raise KnnvcError(
+            f"{weights} predicts {config.width} spectral columns and the encoder of {preset.name} "
+            f"gives {width}: use a front end that was trained on this encoder"
+        )
+    state, metadata = read_tensors(weights)
+    with torch.device("meta"):
+        check_shapes(weights, TextFrontend(config).state_dict(), state)
+    frontend = {"type": "mini-tts", "config": config.to_dict(), "language": "en-us"}
+    origin = {"corpus": "one Kokoro voice (Apache-2.0)", **metadata}
+    return add_text_frontend(preset, frontend, state, LICENCE, origin)
 
 
 def _card(name: str, values: dict[str, Any]) -> str:
