@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from knnvc import __version__
+from knnvc.commands.batch import CACHE, batch, cache
 from knnvc.commands.common import (
     DEVICE,
     FORCE,
@@ -89,6 +90,7 @@ def cli() -> None:
     "--loudness/--no-loudness", default=True, show_default=True, help="Normalise to -16 LUFS."
 )
 @TRIM
+@CACHE
 @DEVICE
 @FORCE
 def convert(
@@ -102,6 +104,7 @@ def convert(
     seconds: float | None,
     loudness: bool,
     trim: bool,
+    cache: bool,
     device: str,
     force: bool,
 ) -> None:
@@ -118,10 +121,14 @@ def convert(
     check_references_kept(plan, wanted)
     with Progress() as progress:
         from knnvc.pipeline import ConvertOptions, VoiceConverter
+        from knnvc.set_cache import SetCache
 
+        kept = SetCache() if cache else None
         options = ConvertOptions(lam, k, weighting, seconds, loudness, trim)
         converter = VoiceConverter.from_preset(preset, device)
-        voices = converter.voices(wanted, trim=trim, k=k or converter.k, progress=progress)
+        voices = converter.voices(
+            wanted, trim=trim, k=k or converter.k, progress=progress, cache=kept
+        )
         each(
             plan,
             lambda source, target: converter.convert_file(
@@ -374,6 +381,8 @@ def preset_pull(name: str, force: bool) -> None:
     say_path(made.folder)
 
 
+cli.add_command(batch)
+cli.add_command(cache)
 cli.add_command(train)
 cli.add_command(voices)
 

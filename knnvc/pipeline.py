@@ -47,6 +47,7 @@ from knnvc.encoder import (
     load_network,
 )
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.files import sha256_file
 from knnvc.hifigan import HifiGan, HifiGanConfig
 from knnvc.matching import Index, blend, check_k, check_lam, check_weighting, select, weigh
 from knnvc.matching_set import SUFFIX, MatchingSet, SetInfo, merge
@@ -54,11 +55,13 @@ from knnvc.matching_set import load as load_set
 from knnvc.pitch import pitch_statistics
 from knnvc.preset import Preset, find_preset
 from knnvc.refiner import Refiner, RefinerConfig
+from knnvc.set_cache import SetCache, set_key
 from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
 from knnvc.vocoder import Vocoder, griffin_lim, world
 from knnvc.voice import resolve
 
 DEFAULT_PRESET = "mini"
+_NAME = "\0"  # stands for a recording's name in what is kept about it
 LOUDNESS = -16.0  # LUFS, of published kNN-VC's output
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -245,6 +248,7 @@ class VoiceConverter:
         speaker: str = "",
         licence: str = "",
         progress: Progress | None = None,
+        cache: SetCache | None = None,
     ) -> MatchingSet:
         """Encode the recordings of one target speaker.
 
@@ -257,6 +261,8 @@ class VoiceConverter:
             speaker: recorded in the set; by default the first folder's or file's name.
             licence: recorded in the set.
             progress: see `Progress`.
+            cache: where the recordings, if all of them are files, are looked up before they are
+                encoded, and kept afterwards; the result is the same to the bit.
 
         Raises:
             KnnvcError: a recording given by its own path or as samples cannot be used, a folder has
@@ -280,7 +286,7 @@ class VoiceConverter:
         for one in ready:
             one.check_encoder(self.fingerprint, self.preset.name)
         if recordings:
-            ready.append(self._encode_references(recordings, trim, label, licence, progress))
+            ready.append(self._encode_references(recordings, trim, label, licence, progress, cache))
         if not ready:
             raise UsageError("there are no references; name a folder, recordings or a matching set")
         merged = ready[0] if len(ready) == 1 else merge(ready)
@@ -295,10 +301,33 @@ class VoiceConverter:
         speaker: str,
         licence: str,
         progress: Progress | None,
+        cache: SetCache | None,
     ) -> MatchingSet:
+        def make() -> tuple[MatchingSet, list[tuple[int, str]]]:
+            return self._encode_recordings(recordings, trim, progress)
+
+        if cache is None or not all(isinstance(one.source, Path) for one in recordings):
+            built, skipped = make()
+        else:
+            files = [
+                (Path(one.name).name, sha256_file(one.source), one.folder is not None)
+                for one in recordings
+            ]
+            key = set_key(self.fingerprint, trim, files, self.encoder.device)
+            built, skipped = cache.fetch(key, make)
+        for number, reason in skipped:
+            reason = reason.replace(_NAME, recordings[number].name)
+            warnings.warn(f"skipped a reference: {reason}", KnnvcWarning, stacklevel=3)
+        info = replace(built.info, preset=self.preset.name, speaker=speaker, licence=licence)
+        return replace(built, info=info)
+
+    def _encode_recordings(
+        self, recordings: list[_Recording], trim: bool, progress: Progress | None
+    ) -> tuple[MatchingSet, list[tuple[int, str]]]:
+        """The set, and why which recordings of a folder could not be used (`_NAME`: theirs)."""
         columns = self.encoder.columns
         match, synth, starts, names, seconds = [], [], [], [], []
-        skipped: list[KnnvcError] = []
+        skipped: list[tuple[int, str]] = []
         frames = 0
         for number, recording in enumerate(recordings):
             tell = _share(progress, number, len(recordings))
@@ -308,7 +337,7 @@ class VoiceConverter:
             except KnnvcError as error:
                 if recording.folder is None:
                     raise
-                skipped.append(error)
+                skipped.append((number, str(error).replace(recording.name, _NAME)))
                 tell(1, 1)
                 continue
             if trim:
@@ -323,13 +352,12 @@ class VoiceConverter:
                 match.append(features[:, columns.match])
         if not synth:
             count = f"none of the {len(skipped)} recordings in {recordings[0].folder} can be used: "
-            raise KnnvcError(f"{count if len(skipped) > 1 else ''}{skipped[0]}")
-        for reason in skipped:
-            warnings.warn(f"skipped a reference: {reason}", KnnvcWarning, stacklevel=3)
+            first = skipped[0][1].replace(_NAME, recordings[0].name)
+            raise KnnvcError(f"{count if len(skipped) > 1 else ''}{first}")
         built = torch.cat(synth)
         searched = torch.cat(match) if match else built
         pitch = None if columns.pitch is None else pitch_statistics(searched)
-        return MatchingSet(
+        made = MatchingSet(
             match=searched,
             synth=built,
             frame_start=torch.tensor(starts, dtype=torch.int64),
@@ -340,11 +368,10 @@ class VoiceConverter:
                 sample_rate=SAMPLE_RATE,
                 files=tuple(names),
                 seconds=tuple(seconds),
-                speaker=speaker,
-                licence=licence,
             ),
             pitch=pitch if pitch is not None and bool(torch.isfinite(pitch).all()) else None,
         )
+        return made, skipped
 
     def voices(
         self,
@@ -353,6 +380,7 @@ class VoiceConverter:
         trim: bool = True,
         k: int | None = None,
         progress: Progress | None = None,
+        cache: SetCache | None = None,
     ) -> list[tuple[MatchingSet, float]]:
         """Matching sets with weights that sum to 1.
 
@@ -364,6 +392,7 @@ class VoiceConverter:
             trim: see `matching_set`.
             k: the neighbours that each voice must have frames for.
             progress: see `Progress`.
+            cache: see `matching_set`.
 
         Raises:
             UsageError: a weight is not positive.
@@ -373,7 +402,9 @@ class VoiceConverter:
         weights = [float(weight) for _, weight in pairs]
         if not all(math.isfinite(w) and w > 0 for w in weights):
             raise UsageError("the weights of references must be positive numbers")
-        sets = [self.matching_set(ref, trim=trim, progress=progress) for ref, _ in pairs]
+        sets = [
+            self.matching_set(ref, trim=trim, progress=progress, cache=cache) for ref, _ in pairs
+        ]
         for one in sets:
             # Searching would find this out as well, but after the source has been encoded.
             if k is not None and k > len(one.match):

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+from knnvc.evaluation.instruments import Instruments, errors, plain
 
 from knnvc import VoiceConverter
 from knnvc.audio import HOP, SAMPLE_RATE, load_audio
-from knnvc.evaluation.instruments import Instruments, errors, plain
 from knnvc.files import atomic_path
 from knnvc.training import kokoro
 from knnvc.training.data import f0_track
