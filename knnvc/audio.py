@@ -22,6 +22,7 @@ from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import AUDIO_SUFFIXES as AUDIO_SUFFIXES
 from knnvc.files import atomic_path, check_exists
 from knnvc.files import find_audio as find_audio
+from knnvc.ogg import fix_serial
 
 SAMPLE_RATE = 16_000  # Hz, what every supported encoder was trained on
 HOP = 320  # samples between frames at SAMPLE_RATE: 20 ms
@@ -287,6 +288,8 @@ def write_audio(
                 for block in _split(waveform, _BLOCK_SAMPLES // 8):
                     # clamp: the product can round to just over 1, which would wrap in 16 bits.
                     handle.write((block * scale).clamp(-1.0, 1.0).numpy())
+            if name == "OGG":
+                fix_serial(temporary)
         except (sf.LibsndfileError, AssertionError) as error:
             # soundfile asserts that all samples were written, which a full disk prevents.
             reason = getattr(error, "error_string", "") or "not all samples could be written"

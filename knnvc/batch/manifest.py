@@ -73,8 +73,9 @@ def find_items(source: str, output: Path, suffix: str) -> list[Item]:
     else:
         found = sorted(Path(one) for one in glob.glob(source, recursive=True))  # noqa: PTH207
         found, root = [one for one in found if one.is_file()], _fixed_part(source)
-    inside = output.resolve()
-    found = [one for one in found if inside not in one.resolve().parents]
+    if found != [path]:
+        inside = output.resolve()
+        found = [one for one in found if inside not in one.resolve().parents]
     if not found:
         raise UsageError(f"{source} matches no recordings; check it, and quote a glob")
     return [Item(one, one.relative_to(root).with_suffix(suffix)) for one in found]

@@ -7,11 +7,13 @@ them. Ray restarts an actor that dies and gives its file to another.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -77,13 +79,14 @@ class RayEngine:
             # Ray counts the cores of this machine, and waits for ever if there are too few.
             here["num_cpus"] = max(os.cpu_count() or 1, self._workers * self._threads)
         try:
-            ray.init(
-                # "local": RAY_ADDRESS in the environment is for those who ask for "auto".
-                address=self._address or "local",
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                **here,
-            )
+            with _no_stderr():
+                ray.init(
+                    # "local": RAY_ADDRESS in the environment is for those who ask for "auto".
+                    address=self._address or "local",
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    **here,
+                )
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             where = self._address or "on this machine"
             raise KnnvcError(
@@ -172,6 +175,20 @@ def _unpack_result(text: str) -> Result:
         if values[name] is not None:
             values[name] = Stamp(**values[name])
     return Result(**values | {"warnings": tuple(values["warnings"])})
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Ray's C++ part announces there that it has found the level of logging that was asked for."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _quiet_environment() -> None:
