@@ -548,6 +548,11 @@ def report_of(**options: Any) -> Report:
 def test_results_depend_on_neither_workers_nor_cache(
     takes: Path, anna: Path, home: Path, preset: Path
 ) -> None:
+    import faiss
+    import torch
+
+    from knnvc import VoiceConverter
+
     settings: dict[str, Any] = {"preset": preset, "device": "cpu"}
     assert report_of(out="one", **settings).count("done") == 3
     cached = list((home / "cache" / "matching_sets").glob("*.safetensors"))
@@ -556,16 +561,15 @@ def test_results_depend_on_neither_workers_nor_cache(
     assert content(Path("one")) == content(Path("two"))
     assert not Path("two/.knnvc-batch/sets").exists()
     # The same as one by one, in one thread as the workers have it.
-    code = (
-        "import torch, faiss; torch.set_num_threads(1); faiss.omp_set_num_threads(1)\n"
-        "from knnvc import VoiceConverter\n"
-        f"c = VoiceConverter.from_preset({str(preset)!r}, 'cpu')\n"
-        "c.convert_file('takes/may/a.flac', 'anna', 'single.wav')\n"
-    )
-    package = str(Path(knnvc.__file__).parents[1])
-    subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": package}, check=True
-    )
+    threads, faiss_threads = torch.get_num_threads(), faiss.omp_get_max_threads()
+    try:
+        torch.set_num_threads(1)
+        faiss.omp_set_num_threads(1)
+        converter = VoiceConverter.from_preset(preset, "cpu")
+        converter.convert_file("takes/may/a.flac", "anna", "single.wav")
+    finally:
+        torch.set_num_threads(threads)
+        faiss.omp_set_num_threads(faiss_threads)
     assert Path("single.wav").read_bytes() == Path("one/may/a.wav").read_bytes()
 
 

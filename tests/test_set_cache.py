@@ -37,7 +37,14 @@ def matching_set(frames: int = 8, separate: bool = True) -> MatchingSet:
         match=torch.randn(frames, 4) if separate else synth,
         synth=synth,
         frame_start=torch.tensor([0]),
-        info=SetInfo("p", "e", 320, RATE, ("a\udcff.wav",), (0.16,)),
+        info=SetInfo(
+            preset="p",
+            encoder="e",
+            hop=320,
+            sample_rate=RATE,
+            files=("a\udcff.wav",),  # a name that is no UTF-8
+            seconds=(0.16,),
+        ),
         pitch=torch.tensor([7.0, 0.2]),
     )
 
