@@ -195,6 +195,8 @@ def _quiet_environment() -> None:
     """What Ray reads when it is imported; actors inherit it."""
     for name, value in {
         "RAY_BACKEND_LOG_LEVEL": "fatal",
+        # It prints on stdout, where the names of the results go, that a worker has died.
+        "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
         # Of a cluster that is started here. By default workers give way to everything else on the
         # machine: beside a training run they hardly get to run at all.
         "RAY_worker_niceness": "0",
