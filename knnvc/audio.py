@@ -19,7 +19,10 @@ import torchaudio
 from torch import Tensor
 
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.files import atomic_path
+from knnvc.files import AUDIO_SUFFIXES as AUDIO_SUFFIXES
+from knnvc.files import atomic_path, check_exists
+from knnvc.files import find_audio as find_audio
+from knnvc.ogg import fix_serial
 
 SAMPLE_RATE = 16_000  # Hz, what every supported encoder was trained on
 HOP = 320  # samples between frames at SAMPLE_RATE: 20 ms
@@ -39,14 +42,6 @@ _LEAD_IN_SECONDS = 2.0  # in which the 38 Hz high-pass decays to less than float
 AudioInput: TypeAlias = Any
 """A NumPy array, tensor or sequence of samples, or a tuple of one of them and its rate in Hz."""
 
-# What libsndfile reads and a folder of recordings may hold; headerless formats are left out.
-# fmt: off
-AUDIO_SUFFIXES = frozenset({
-    ".aif", ".aifc", ".aiff", ".au", ".avr", ".caf", ".flac", ".iff", ".mp3", ".nist", ".oga",
-    ".ogg", ".opus", ".paf", ".pvf", ".rf64", ".sf", ".snd", ".sph", ".svx", ".voc", ".w64",
-    ".wav", ".wave",
-})
-# fmt: on
 _WRITERS = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -167,46 +162,6 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     if from_rate == to_rate:
         return waveform
     return torch.cat(list(_resampled(_split(waveform, _BLOCK_SAMPLES), from_rate, to_rate)))
-
-
-def find_audio(path: Path | str) -> list[Path]:
-    """List the recordings a path stands for.
-
-    Args:
-        path: A file, which stands for itself whatever its name, or a folder, which is searched
-            recursively for files with one of `AUDIO_SUFFIXES`; hidden files and folders and files
-            of other kinds are passed over.
-
-    Returns:
-        At least one path, sorted.
-
-    Raises:
-        UsageError: There is no such path, or the folder holds no audio.
-        KnnvcError: A folder cannot be read.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        _check_exists(path)
-        return [path]
-
-    def refuse(error: OSError) -> None:
-        raise KnnvcError(
-            f"cannot read the folder {error.filename}: {error.strerror}; check its permissions."
-        ) from error
-
-    found = []
-    for folder, folders, names in os.walk(path, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(folder, name)
-            for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES
-        ]
-    if not found:
-        raise UsageError(
-            f"{path} holds no audio files; put recordings such as .wav, .flac, .ogg or .mp3 there."
-        )
-    return sorted(found)
 
 
 def require_audio(
@@ -359,6 +314,8 @@ def write_audio(
                 for block in _split(waveform, _BLOCK_SAMPLES // 8):
                     # clamp: the product can round to just over 1, which would wrap in 16 bits.
                     handle.write((block * scale).clamp(-1.0, 1.0).numpy())
+            if name == "OGG":
+                fix_serial(temporary)
         except (sf.LibsndfileError, AssertionError) as error:
             # soundfile asserts that all samples were written, which a full disk prevents.
             reason = getattr(error, "error_string", "") or "not all samples could be written"
@@ -369,19 +326,8 @@ def write_audio(
     return scale
 
 
-def _check_exists(path: Path) -> None:
-    try:
-        path.stat()
-    except OSError as error:
-        if isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise UsageError(f"{path} does not exist; check the path.") from error
-        raise UsageError(f"cannot read {path}: {error.strerror}; check the path.") from error
-    except ValueError as error:  # a NUL in the name
-        raise UsageError(f"{str(path)!r} is not a path; check it.") from error
-
-
 def _check_readable(path: Path) -> None:
-    _check_exists(path)
+    check_exists(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name an audio file.")
     if path.is_file() and path.stat().st_size == 0:

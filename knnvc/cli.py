@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from knnvc import __version__
+from knnvc.commands.batch import CACHE, batch, cache
 from knnvc.commands.common import (
     CHUNK,
     DEVICE,
@@ -98,6 +99,7 @@ def cli() -> None:
 @TRIM
 @INDEX
 @CHUNK
+@CACHE
 @DEVICE
 @FORCE
 def convert(
@@ -112,7 +114,8 @@ def convert(
     loudness: bool,
     trim: bool,
     index: str,
-    chunk: float,
+    chunk: float | None,
+    cache: bool,
     device: str,
     force: bool,
 ) -> None:
@@ -130,10 +133,14 @@ def convert(
     check_references_kept(plan, wanted)
     with Progress() as progress:
         from knnvc.pipeline import ConvertOptions, VoiceConverter
+        from knnvc.set_cache import SetCache
 
+        kept = SetCache() if cache else None
         options = ConvertOptions(lam, k, weighting, seconds, loudness, trim, index)
         converter = VoiceConverter.from_preset(preset, device, chunk_seconds=chunk)
-        voices = converter.voices(wanted, trim=trim, k=k or converter.k, progress=progress)
+        voices = converter.voices(
+            wanted, trim=trim, k=k or converter.k, progress=progress, cache=kept
+        )
         each(
             plan,
             lambda source, target: converter.convert_file(
@@ -220,7 +227,7 @@ def set_build(
     licence: str,
     trim: bool,
     index: str,
-    chunk: float,
+    chunk: float | None,
     device: str,
     force: bool,
 ) -> None:
@@ -410,6 +417,8 @@ cli.add_command(evaluate)
 cli.add_command(plot)
 cli.add_command(probe)
 cli.add_command(speak)
+cli.add_command(batch)
+cli.add_command(cache)
 cli.add_command(train)
 cli.add_command(voices)
 

@@ -1,4 +1,4 @@
-"""Writing files so that a failure never leaves half of one behind."""
+"""Finding recordings, and writing files so that a failure never leaves half of one behind."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ _REASONS = {
     errno.EEXIST: "a part of that path is a file and not a folder; choose another path",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+
+AUDIO_OUTPUT = (".wav", ".flac", ".ogg", ".mp3")  # what `knnvc.audio.write_audio` writes
+# What libsndfile reads and a folder of recordings may hold; headerless formats are left out.
+# fmt: off
+AUDIO_SUFFIXES = frozenset({
+    ".aif", ".aifc", ".aiff", ".au", ".avr", ".caf", ".flac", ".iff", ".mp3", ".nist", ".oga",
+    ".ogg", ".opus", ".paf", ".pvf", ".rf64", ".sf", ".snd", ".sph", ".svx", ".voc", ".w64",
+    ".wav", ".wave",
+})
+# fmt: on
 
 
 @contextlib.contextmanager
@@ -83,6 +93,58 @@ def sha256_file(path: Path) -> str:
         reason = error.strerror or error
         raise KnnvcError(f"cannot read {path}: {reason}; check the path.") from error
     return digest.hexdigest()
+
+
+def find_audio(path: Path | str) -> list[Path]:
+    """List the recordings a path stands for.
+
+    Args:
+        path: A file, which stands for itself whatever its name, or a folder, which is searched
+            recursively for files with one of `AUDIO_SUFFIXES`; hidden files and folders and files
+            of other kinds are passed over.
+
+    Returns:
+        At least one path, sorted.
+
+    Raises:
+        UsageError: There is no such path, or the folder holds no audio.
+        KnnvcError: A folder cannot be read.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        check_exists(path)
+        return [path]
+
+    def refuse(error: OSError) -> None:
+        raise KnnvcError(
+            f"cannot read the folder {error.filename}: {error.strerror}; check its permissions."
+        ) from error
+
+    found = []
+    for folder, folders, names in os.walk(path, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(folder, name)
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES
+        ]
+    if not found:
+        raise UsageError(
+            f"{path} holds no audio files; put recordings such as .wav, .flac, .ogg or .mp3 there."
+        )
+    return sorted(found)
+
+
+def check_exists(path: Path) -> None:
+    """Raise UsageError unless something is at `path`."""
+    try:
+        path.stat()
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise UsageError(f"{path} does not exist; check the path.") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}; check the path.") from error
+    except ValueError as error:  # a NUL in the name
+        raise UsageError(f"{str(path)!r} is not a path; check it.") from error
 
 
 def os_reason(error: OSError) -> str:

@@ -42,6 +42,7 @@ from knnvc.audio import (
 from knnvc.checkpoints import read_tensors
 from knnvc.encoder import (
     CHUNK_SECONDS,
+    CONTEXT_SECONDS,
     WINDOW,
     Encoder,
     MelWavLM,
@@ -50,6 +51,7 @@ from knnvc.encoder import (
     load_network,
 )
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.files import sha256_file
 from knnvc.hifigan import HifiGan, HifiGanConfig
 from knnvc.indices import check_kind, choose, content_hash, open_index
 from knnvc.joining import Spool, silence, trim_edges
@@ -69,6 +71,7 @@ from knnvc.matching_set import load as load_set
 from knnvc.pitch import pitch_statistics
 from knnvc.preset import Preset, find_preset
 from knnvc.refiner import Refiner, RefinerConfig
+from knnvc.set_cache import SetCache, set_key
 from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
 from knnvc.tts import FrontEnd, Line, columns_of, fit, read, says_something
 from knnvc.tts import load as load_front_end
@@ -76,6 +79,7 @@ from knnvc.vocoder import Vocoder, griffin_lim, world
 from knnvc.voice import resolve
 
 DEFAULT_PRESET = "mini"
+_NAME = "\0"  # stands for a recording's name in what is kept about it
 LOUDNESS = -16.0  # LUFS, of published kNN-VC's output
 MATCH_BLOCK = 4096  # frames matched at a time, which bounds the temporary memory
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -232,14 +236,15 @@ class VoiceConverter:
         name_or_folder: str | Path = DEFAULT_PRESET,
         device: str = "auto",
         *,
-        chunk_seconds: float = CHUNK_SECONDS,
+        chunk_seconds: float | None = None,
     ) -> VoiceConverter:
         """Load a preset by name ("mini", "wavlm-large") or from a folder.
 
         Args:
             name_or_folder: see `knnvc preset list`.
             device: "auto" (a GPU if there is one), "cpu", "cuda" or "mps".
-            chunk_seconds: longer audio is encoded in pieces of this length; see `Encoder`.
+            chunk_seconds: longer audio is encoded in pieces of this length, see `Encoder`; None is
+                the preset's own, 4 for mini, otherwise 30.
 
         Raises:
             UsageError: there is no such preset or device, or the chunk is shorter than a frame.
@@ -248,7 +253,10 @@ class VoiceConverter:
         where = choose_device(device)
         preset = find_preset(name_or_folder)
         network, vocoder = _load_encoder(preset), _load_vocoder(preset)
-        encoder = Encoder(network, where, chunk_seconds)
+        if chunk_seconds is None:
+            chunk_seconds = preset.encoder.get("chunk_seconds", CHUNK_SECONDS)
+        context_seconds = preset.encoder.get("context_seconds", CONTEXT_SECONDS)
+        encoder = Encoder(network, where, chunk_seconds, context_seconds)
         synth = encoder.columns.synth
         given, wanted = synth.stop - (synth.start or 0), vocoder.dim
         if given != wanted or vocoder.hop * SAMPLE_RATE != HOP * vocoder.sample_rate:
@@ -467,6 +475,7 @@ class VoiceConverter:
         speaker: str = "",
         licence: str = "",
         progress: Progress | None = None,
+        cache: SetCache | None = None,
     ) -> MatchingSet:
         """Encode the recordings of one target speaker.
 
@@ -479,6 +488,8 @@ class VoiceConverter:
             speaker: recorded in the set; by default the first folder's or file's name.
             licence: recorded in the set.
             progress: see `Progress`.
+            cache: where the recordings, if all of them are files, are looked up before they are
+                encoded, and kept afterwards; the result is the same to the bit.
 
         Raises:
             KnnvcError: a recording given by its own path or as samples cannot be used, a folder has
@@ -502,7 +513,7 @@ class VoiceConverter:
         for one in ready:
             one.check_encoder(self.fingerprint, self.preset.name)
         if recordings:
-            ready.append(self._encode_references(recordings, trim, label, licence, progress))
+            ready.append(self._encode_references(recordings, trim, label, licence, progress, cache))
         if not ready:
             raise UsageError("there are no references; name a folder, recordings or a matching set")
         merged = ready[0] if len(ready) == 1 else merge(ready)
@@ -517,10 +528,34 @@ class VoiceConverter:
         speaker: str,
         licence: str,
         progress: Progress | None,
+        cache: SetCache | None,
     ) -> MatchingSet:
+        def make() -> tuple[MatchingSet, list[tuple[int, str]]]:
+            return self._encode_recordings(recordings, trim, progress)
+
+        if cache is None or not all(isinstance(one.source, Path) for one in recordings):
+            built, skipped = make()
+        else:
+            files = [
+                (Path(one.name).name, sha256_file(one.source), one.folder is not None)
+                for one in recordings
+            ]
+            pieces = (self.encoder.chunk, self.encoder.context)
+            key = set_key(self.fingerprint, pieces, trim, files, self.encoder.device)
+            built, skipped = cache.fetch(key, make)
+        for number, reason in skipped:
+            reason = reason.replace(_NAME, recordings[number].name)
+            warnings.warn(f"skipped a reference: {reason}", KnnvcWarning, stacklevel=3)
+        info = replace(built.info, preset=self.preset.name, speaker=speaker, licence=licence)
+        return replace(built, info=info)
+
+    def _encode_recordings(
+        self, recordings: list[_Recording], trim: bool, progress: Progress | None
+    ) -> tuple[MatchingSet, list[tuple[int, str]]]:
+        """The set, and why which recordings of a folder could not be used (`_NAME`: theirs)."""
         columns = self.encoder.columns
         match, synth, starts, names, seconds = [], [], [], [], []
-        skipped: list[KnnvcError] = []
+        skipped: list[tuple[int, str]] = []
         frames = 0
         for number, recording in enumerate(recordings):
             tell = _share(progress, number, len(recordings))
@@ -530,7 +565,7 @@ class VoiceConverter:
             except KnnvcError as error:
                 if recording.folder is None:
                     raise
-                skipped.append(error)
+                skipped.append((number, str(error).replace(recording.name, _NAME)))
                 tell(1, 1)
                 continue
             if trim:
@@ -546,13 +581,12 @@ class VoiceConverter:
                 match.append(features[:, columns.match].clone())
         if not synth:
             count = f"none of the {len(skipped)} recordings in {recordings[0].folder} can be used: "
-            raise KnnvcError(f"{count if len(skipped) > 1 else ''}{skipped[0]}")
-        for reason in skipped:
-            warnings.warn(f"skipped a reference: {reason}", KnnvcWarning, stacklevel=3)
+            first = skipped[0][1].replace(_NAME, recordings[0].name)
+            raise KnnvcError(f"{count if len(skipped) > 1 else ''}{first}")
         built = _joined(synth)
         searched = _joined(match) if match else built
         pitch = None if columns.pitch is None else pitch_statistics(searched)
-        return MatchingSet(
+        made = MatchingSet(
             match=searched,
             synth=built,
             frame_start=torch.tensor(starts, dtype=torch.int64),
@@ -563,11 +597,10 @@ class VoiceConverter:
                 sample_rate=SAMPLE_RATE,
                 files=tuple(names),
                 seconds=tuple(seconds),
-                speaker=speaker,
-                licence=licence,
             ),
             pitch=pitch if pitch is not None and bool(torch.isfinite(pitch).all()) else None,
         )
+        return made, skipped
 
     def voices(
         self,
@@ -576,6 +609,7 @@ class VoiceConverter:
         trim: bool = True,
         k: int | None = None,
         progress: Progress | None = None,
+        cache: SetCache | None = None,
     ) -> list[tuple[MatchingSet, float]]:
         """Matching sets with weights that sum to 1.
 
@@ -587,6 +621,7 @@ class VoiceConverter:
             trim: see `matching_set`.
             k: the neighbours that each voice must have frames for.
             progress: see `Progress`.
+            cache: see `matching_set`.
 
         Raises:
             UsageError: a weight is not positive.
@@ -596,7 +631,9 @@ class VoiceConverter:
         weights = [float(weight) for _, weight in pairs]
         if not all(math.isfinite(w) and w > 0 for w in weights):
             raise UsageError("the weights of references must be positive numbers")
-        sets = [self.matching_set(ref, trim=trim, progress=progress) for ref, _ in pairs]
+        sets = [
+            self.matching_set(ref, trim=trim, progress=progress, cache=cache) for ref, _ in pairs
+        ]
         for one in sets:
             # Searching would find this out as well, but after the source has been encoded.
             if k is not None and k > len(one.match):

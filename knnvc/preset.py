@@ -39,6 +39,7 @@ LARGEST_LAM = 2.0
 
 _ENCODER_RATE = 16_000  # Hz: every supported encoder hears 16 kHz
 
+_PIECES = frozenset({"chunk_seconds", "context_seconds"})  # of `knnvc.encoder.Encoder`
 _ENCODER_KEYS = frozenset({"type", "weights", "config", "match_layer", "synth_layer"})
 _MATCHING_KEYS = frozenset({"k", "weighting", "lam"})
 _SPACE = "space"  # optional: options of knnvc.acoustic_space
@@ -305,7 +306,8 @@ def _check(values: dict[str, Any]) -> None:
 
     encoder, matching, vocoder = values["encoder"], values["matching"], values["vocoder"]
     fetched = encoder.get("type") == "huggingface"
-    _check_keys("encoder", encoder, _ENCODER_KEYS - {"weights"} if fetched else _ENCODER_KEYS)
+    keys = _ENCODER_KEYS - {"weights"} if fetched else _ENCODER_KEYS
+    _check_keys("encoder", encoder, keys, _PIECES)
     _check_keys("matching", matching, _MATCHING_KEYS, {_SPACE})
     _check_keys("vocoder", vocoder, _VOCODER_KEYS)
     _check_that(
@@ -339,6 +341,8 @@ def _check(values: dict[str, Any]) -> None:
     if fetched:
         name = encoder["config"].get("name")
         _check_that(isinstance(name, str), "encoder config must have the name of a model")
+    for key in _PIECES & encoder.keys():
+        _check_that(_is_number(encoder[key], 3600.0), f"{key} must be a number of seconds")
     for key in ("match_layer", "synth_layer"):
         _check_that(_is_whole(encoder[key], least=0), f"{key} must be a whole number from 0")
     _check_that(_is_whole(matching["k"]), "k must be a whole number of at least 1")

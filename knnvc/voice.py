@@ -1,7 +1,8 @@
 """Ready voices: matching sets by name, some inside the package, more in a folder of your choice.
 
 A voice `NAME` is a file NAME.safetensors; the file cards.json beside it describes all voices of a
-folder. Wherever references are taken, `voice:NAME` stands for that file.
+folder. Wherever references are taken, `voice:NAME` stands for that file; what people type for
+references is read here, too.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from knnvc.errors import KnnvcError, UsageError
 
@@ -97,6 +99,46 @@ def resolve(reference: str | Path) -> Path:
             f"{FOLDER_VARIABLE})"
         )
     return voices[name][0]
+
+
+def existing(path: str, what: str) -> Path:
+    """`path`, or a usage error that names `what` is missing."""
+    # Path("") is the current folder, which nobody means by an unset shell variable.
+    if not path or not Path(path).exists():
+        raise UsageError(f"the {what} {path or repr(path)} does not exist; check the path")
+    return Path(path)
+
+
+def reference(ref: str) -> Path:
+    """The path of a reference that exists; `voice:NAME` is a ready voice's."""
+    return existing(str(resolve(ref)) if ref else ref, "reference")
+
+
+def parse_references(refs: Iterable[str]) -> list[Any]:
+    """Paths, or (path, weight) pairs if any of `refs` carries a weight; all of them exist."""
+    parsed = [(reference(path), weight) for path, weight in map(_split_weight, refs)]
+    for path, weight in parsed:
+        if weight is not None and not 0 < weight < float("inf"):
+            raise UsageError(f"the weight {weight} of {path} must be a positive number")
+    if all(weight is None for _, weight in parsed):
+        return [path for path, _ in parsed]
+    return [(path, 1.0 if weight is None else weight) for path, weight in parsed]
+
+
+def _split_weight(ref: str) -> tuple[str, float | None]:
+    """ "anna/:0.7" -> ("anna/", 0.7); a path that exists with the colon in it is left whole."""
+    path, colon, weight = ref.rpartition(":")
+    if not colon or Path(ref).exists():
+        return ref, None
+    try:
+        return path, float(weight)
+    except ValueError:
+        return ref, None
+
+
+def reference_paths(wanted: list[Any]) -> list[Path]:
+    """The paths of what `parse_references` returns."""
+    return [Path(ref[0] if isinstance(ref, tuple) else ref).resolve() for ref in wanted]
 
 
 def write_cards(folder: Path, cards: dict[str, Card]) -> None:

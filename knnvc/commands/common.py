@@ -15,11 +15,15 @@ from typing import Any
 
 import click
 
-from knnvc.errors import KnnvcError, UsageError
+from knnvc.errors import KnnvcError, UsageError, explain
+from knnvc.files import AUDIO_OUTPUT
+from knnvc.voice import existing as existing
+from knnvc.voice import parse_references as parse_references
+from knnvc.voice import reference as reference
+from knnvc.voice import reference_paths
 
 PRESET_HELP = "Preset name or folder; see `knnvc preset list`."
 DEVICE_CHOICES = ("auto", "cpu", "cuda", "mps")
-AUDIO_OUTPUT = (".wav", ".flac", ".ogg", ".mp3")
 QUIET_SECONDS = 1.0  # no progress bar before this
 # click 8.1 does not have it and shows the help by itself.
 NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
@@ -43,10 +47,9 @@ INDEX = click.option(
 CHUNK = click.option(
     "--chunk",
     type=float,
-    default=30.0,
-    show_default=True,
     metavar="SECONDS",
-    help="Longer recordings are encoded in pieces of this length, which bounds the memory.",
+    help="Longer recordings are encoded in pieces of this length.  [default: the preset's, 4 for "
+    "mini, else 30]",
 )
 TRIM = click.option(
     "--trim/--no-trim",
@@ -87,16 +90,8 @@ def reason_of(error: Exception) -> tuple[str, int] | None:
         return "interrupted; nothing half-written was left behind", 130
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
-    # torch reports memory as RuntimeError, in these words on the CPU and on a GPU.
-    memory = ("out of memory", "can't allocate memory")
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in memory)
-    ):
-        return "out of memory; use shorter recordings, a smaller preset or --device cpu", 1
-    if isinstance(error, OSError):
-        name = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror or error}{name}; check the path", 1
-    return None
+    sentence = explain(error)
+    return None if sentence is None else (sentence, 1)
 
 
 def complain(message: str, code: int) -> int:
@@ -183,52 +178,10 @@ def check_numbers(lam: float | None, k: int | None, seconds: float | None) -> No
         raise UsageError(f"--seconds is {seconds}: give a duration from 0.02 to 86400 seconds")
 
 
-def check_chunk(seconds: float) -> None:
+def check_chunk(seconds: float | None) -> None:
     """What `Encoder` checks too, before torch is imported."""
-    if not 0.02 <= seconds < float("inf"):
+    if seconds is not None and not 0.02 <= seconds < float("inf"):
         raise UsageError(f"--chunk is {seconds}: give 0.02 seconds or more")
-
-
-def existing(path: str, what: str) -> Path:
-    """`path`, or a usage error that names `what` is missing."""
-    # Path("") is the current folder, which nobody means by an unset shell variable.
-    if not path or not Path(path).exists():
-        raise UsageError(f"the {what} {path or repr(path)} does not exist; check the path")
-    return Path(path)
-
-
-def reference(ref: str) -> Path:
-    """The path of a reference that exists; `voice:NAME` is a ready voice's."""
-    from knnvc.voice import resolve
-
-    return existing(str(resolve(ref)) if ref else ref, "reference")
-
-
-def parse_references(refs: tuple[str, ...]) -> list[Any]:
-    """Paths, or (path, weight) pairs if any of `refs` carries a weight; all of them exist."""
-    parsed = [(reference(path), weight) for path, weight in map(_split_weight, refs)]
-    for path, weight in parsed:
-        if weight is not None and not 0 < weight < float("inf"):
-            raise UsageError(f"the weight {weight} of {path} must be a positive number")
-    if all(weight is None for _, weight in parsed):
-        return [path for path, _ in parsed]
-    return [(path, 1.0 if weight is None else weight) for path, weight in parsed]
-
-
-def _split_weight(ref: str) -> tuple[str, float | None]:
-    """ "anna/:0.7" -> ("anna/", 0.7); a path that exists with the colon in it is left whole."""
-    path, colon, weight = ref.rpartition(":")
-    if not colon or Path(ref).exists():
-        return ref, None
-    try:
-        return path, float(weight)
-    except ValueError:
-        return ref, None
-
-
-def reference_paths(wanted: list[Any]) -> list[Path]:
-    """The paths of what `_references` returns."""
-    return [Path(ref[0] if isinstance(ref, tuple) else ref).resolve() for ref in wanted]
 
 
 def label(wanted: list[Any]) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from knnvc.commands.common import (
-    AUDIO_OUTPUT,
     DEVICE,
     FORCE,
     PRESET,
@@ -25,6 +24,7 @@ from knnvc.commands.common import (
     table,
 )
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.files import AUDIO_OUTPUT
 
 if TYPE_CHECKING:
     from knnvc.lexicon import Lexicon

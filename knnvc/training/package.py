@@ -92,6 +92,9 @@ def package_mini(
             "config": dataclasses.asdict(encoder_config),
             "match_layer": encoder_config.layers,
             "synth_layer": 0,
+            # Attention over longer pieces than were trained on names fewer phones rightly.
+            "chunk_seconds": 4.0,
+            "context_seconds": 1.0,
         },
         "matching": MINI_MATCHING,
         "vocoder": {
