@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -52,7 +53,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def takes(home: Path) -> Path:
     noise(home / "takes" / "b.wav", 0.4, 1)
     noise(home / "takes" / "may" / "a.flac", 0.8, 2)
-    noise(home / "takes" / "may" / "c.wav", 0.6, 3)
+    noise(home / "takes" / "may" / "c.wav", 0.9, 3)
     return home / "takes"
 
 
@@ -393,7 +394,7 @@ def test_a_batch_from_the_command_line(start: Any, takes: Path, anna: Path, home
     args = ("takes", "out", "--ref", "anna", "--report", "report.csv", "--workers", 2)
     code, out, err = finish(start(*args))
     assert (code, sorted(out.split())) == (0, ["out/b.wav", "out/may/a.wav", "out/may/c.wav"])
-    assert re.fullmatch(r"3 done in [\d.]+ s \(1.8 s of speech, [\d.]+ x real time\)\n", err)
+    assert re.fullmatch(r"3 done in [\d.]+ s \(2.1 s of speech, [\d.]+ x real time\)\n", err)
     samples = sf.read("out/may/a.wav", dtype="int16")[0]
     assert np.array_equal(-samples, sf.read(takes / "may" / "a.flac", dtype="int16")[0])
     with Path("report.csv").open() as handle:
@@ -552,6 +553,7 @@ def test_results_depend_on_neither_workers_nor_cache(
     import torch
 
     from knnvc import VoiceConverter
+    from knnvc.pipeline import KnnvcWarning
 
     settings: dict[str, Any] = {"preset": preset, "device": "cpu"}
     assert report_of(out="one", **settings).count("done") == 3
@@ -566,7 +568,9 @@ def test_results_depend_on_neither_workers_nor_cache(
         torch.set_num_threads(1)
         faiss.omp_set_num_threads(1)
         converter = VoiceConverter.from_preset(preset, "cpu")
-        converter.convert_file("takes/may/a.flac", "anna", "single.wav")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", KnnvcWarning)  # noise has high peaks
+            converter.convert_file("takes/may/a.flac", "anna", "single.wav")
     finally:
         torch.set_num_threads(threads)
         faiss.omp_set_num_threads(faiss_threads)
