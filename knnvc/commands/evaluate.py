@@ -43,7 +43,7 @@ RESULTS, PAGE = "results.json", "index.html"
     metavar="NAME=1,2,3",
     help="Measure at several values of lam, k or seconds (of reference). Repeat for combinations.",
 )
-@click.option("--lam", type=float, help="λ.  [default: the preset's]")
+@click.option("--lam", type=float, help="0 to 2, see `knnvc convert`.  [default: the preset's]")
 @click.option("--k", type=int, help="Neighbours averaged.  [default: the preset's]")
 @click.option(
     "--seconds",

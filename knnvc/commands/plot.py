@@ -159,7 +159,7 @@ def matching(
 @click.argument("source", metavar="SRC")
 @REF
 @output("spectrograms.png")
-@click.option("--lam", type=float, help="λ.  [default: the preset's]")
+@click.option("--lam", type=float, help="0 to 2, see `knnvc convert`.  [default: the preset's]")
 @click.option("--k", type=int, help="Neighbours averaged.  [default: the preset's]")
 @PRESET
 @TRIM
