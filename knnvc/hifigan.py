@@ -150,13 +150,14 @@ class HifiGan(nn.Module):
 
     @classmethod
     def from_state(cls, config: HifiGanConfig, state: Mapping[str, Tensor]) -> HifiGan:
-        """Build the network in eval mode around a folded state dict.
+        """Build the network in eval mode around a folded state dict, whose tensors it takes over.
 
         Raises KnnvcError when the weights belong to another configuration.
         """
-        network = cls(config)
+        with torch.device("meta"):  # real random weights take longer than reading the right ones
+            network = cls(config)
         try:
-            network.load_state_dict(dict(state), strict=True)
+            network.load_state_dict(dict(state), strict=True, assign=True)
         except RuntimeError as error:
             detail = " ".join(str(error).split())[:200]
             raise KnnvcError(

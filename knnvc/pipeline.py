@@ -587,8 +587,9 @@ def _load_vocoder(preset: Preset) -> HifiGan | SourceFilterVocoder:
         if settings["type"] == "hifigan":
             return HifiGan.from_state(HifiGanConfig.from_dict(settings["config"]), _single(state))
         if settings["type"] == "source-filter":
-            network = SourceFilterVocoder(SourceFilterConfig.from_dict(settings["config"]))
-            network.load_state_dict(_single(state))
+            with torch.device("meta"):  # real random weights take longer than reading these
+                network = SourceFilterVocoder(SourceFilterConfig.from_dict(settings["config"]))
+            network.load_state_dict(_single(state), assign=True)
             return network
     raise KnnvcError(
         f"preset {preset.name!r} names the vocoder type {settings['type']!r}; "
@@ -601,8 +602,9 @@ def _load_refiner(preset: Preset) -> Refiner | None:
         return None
     state, _ = read_tensors(preset.refiner_weights)
     with _fitting(preset, "refiner"):
-        network = Refiner(RefinerConfig.from_dict(preset.refiner["config"]))
-        network.load_state_dict(_single(state))
+        with torch.device("meta"):
+            network = Refiner(RefinerConfig.from_dict(preset.refiner["config"]))
+        network.load_state_dict(_single(state), assign=True)
         return network
 
 

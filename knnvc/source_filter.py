@@ -109,11 +109,14 @@ class SourceFilterVocoder(nn.Module):
         )
         self.norm = nn.LayerNorm(config.channels)
         self.write = nn.Linear(config.channels, self.filters_per_step * 4 * self.bins)
-        nn.init.normal_(self.write.weight, std=0.01)
-        nn.init.zeros_(self.write.bias)
-        self.register_buffer("window", torch.hann_window(config.filter_size), persistent=False)
+        if not self.write.weight.is_meta:  # for which normal_ imports torch's compiler
+            nn.init.normal_(self.write.weight, std=0.01)
+            nn.init.zeros_(self.write.bias)
         generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(NOISE_SECONDS * SAMPLE_RATE, generator=generator)
+        with torch.device("cpu"):  # real even where the rest is built without memory
+            window = torch.hann_window(config.filter_size)
+            noise = torch.randn(NOISE_SECONDS * SAMPLE_RATE, generator=generator)
+        self.register_buffer("window", window, persistent=False)
         self.register_buffer("noise", noise, persistent=False)
 
     @torch.no_grad()
