@@ -11,9 +11,12 @@ import click
 
 from knnvc import __version__
 from knnvc.commands.common import (
+    BACKEND,
     DEVICE,
     FORCE,
+    PRECISION,
     PRESET,
+    THREADS,
     TRIM,
     OneSentence,
     Progress,
@@ -26,6 +29,7 @@ from knnvc.commands.common import (
     plan_outputs,
     reference,
     say_path,
+    set_threads,
     table,
 )
 from knnvc.commands.train import train
@@ -90,6 +94,9 @@ def cli() -> None:
 )
 @TRIM
 @DEVICE
+@THREADS
+@PRECISION
+@BACKEND
 @FORCE
 def convert(
     sources: tuple[str, ...],
@@ -103,6 +110,9 @@ def convert(
     loudness: bool,
     trim: bool,
     device: str,
+    threads: int | None,
+    precision: str,
+    backend: str,
     force: bool,
 ) -> None:
     """Say what SRC says in the voice of --ref.
@@ -120,7 +130,8 @@ def convert(
         from knnvc.pipeline import ConvertOptions, VoiceConverter
 
         options = ConvertOptions(lam, k, weighting, seconds, loudness, trim)
-        converter = VoiceConverter.from_preset(preset, device)
+        set_threads(threads)
+        converter = VoiceConverter.from_preset(preset, device, precision=precision, backend=backend)
         voices = converter.voices(wanted, trim=trim, k=k or converter.k, progress=progress)
         each(
             plan,
@@ -360,6 +371,20 @@ def preset_import(
         name=name,
     )
     say_path(made.folder)
+
+
+@preset.command("export-onnx")
+@click.argument("name", metavar="PRESET")
+@click.argument("folder", metavar="OUT")
+@FORCE
+def preset_export_onnx(name: str, folder: str, force: bool) -> None:
+    """Write the encoder and the vocoder of PRESET as ONNX files into the folder OUT."""
+    for target in ("encoder.onnx", "vocoder.onnx"):
+        check_free(Path(folder) / target, force)
+    from knnvc.pipeline import export_onnx
+
+    for path in export_onnx(name, Path(folder), force=force):
+        say_path(path)
 
 
 @preset.command("pull")

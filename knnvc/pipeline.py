@@ -48,6 +48,7 @@ from knnvc.encoder import (
 )
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.hifigan import HifiGan, HifiGanConfig
+from knnvc.kernels import PRECISIONS, accelerate
 from knnvc.matching import Index, blend, check_k, check_lam, check_weighting, select, weigh
 from knnvc.matching_set import SUFFIX, MatchingSet, SetInfo, merge
 from knnvc.matching_set import load as load_set
@@ -61,6 +62,9 @@ from knnvc.voice import resolve
 DEFAULT_PRESET = "mini"
 LOUDNESS = -16.0  # LUFS, of published kNN-VC's output
 DEVICES = ("auto", "cpu", "cuda", "mps")
+BACKENDS = ("torch", "onnx")
+WIDE = 512  # columns of features from which on a vocoder is a large one
+WIDE_CHUNK_FRAMES = 400  # 8 s
 
 Source: TypeAlias = Any
 """A path, or samples as `knnvc.audio.to_waveform` takes them."""
@@ -145,21 +149,47 @@ class VoiceConverter:
 
     @classmethod
     def from_preset(
-        cls, name_or_folder: str | Path = DEFAULT_PRESET, device: str = "auto"
+        cls,
+        name_or_folder: str | Path = DEFAULT_PRESET,
+        device: str = "auto",
+        *,
+        precision: str = "float32",
+        backend: str = "torch",
     ) -> VoiceConverter:
         """Load a preset by name ("mini", "wavlm-large") or from a folder.
 
         Args:
             name_or_folder: see `knnvc preset list`.
             device: "auto" (a GPU if there is one), "cpu", "cuda" or "mps".
+            precision: "float32", or "bfloat16" for products in half precision, which is faster on
+                processors that have instructions for it. Matching sets of either can be mixed.
+            backend: "torch", or "onnx" for ONNX Runtime on the CPU (`pip install knnvc[onnx]`).
 
         Raises:
-            UsageError: there is no such preset or device.
+            UsageError: there is no such preset, device, precision or backend.
             KnnvcError: the preset is damaged, its parts do not fit, or it is not downloaded yet.
         """
-        where = choose_device(device)
+        if precision not in PRECISIONS:
+            raise UsageError(
+                f"precision {precision!r} is unknown: choose one of {', '.join(PRECISIONS)}"
+            )
+        if backend not in BACKENDS:
+            raise UsageError(f"backend {backend!r} is unknown: choose one of {', '.join(BACKENDS)}")
+        where = choose_device("cpu" if backend == "onnx" and device == "auto" else device)
+        if backend == "onnx" and (where.type != "cpu" or precision != "float32"):
+            raise UsageError("the backend onnx runs on the CPU in float32: leave the rest out")
         preset = find_preset(name_or_folder)
         network, vocoder = _load_encoder(preset), _load_vocoder(preset)
+        # Of the weights as they are stored, whatever they are computed with.
+        identity = fingerprint(network) if precision != "float32" or backend == "onnx" else None
+        if backend == "onnx":
+            from knnvc.onnx_backend import use_onnx
+
+            use_onnx(network)
+            use_onnx(vocoder)
+        elif where.type == "cpu" or precision != "float32":
+            accelerate(network, precision, keep=("phones", "pitch"))
+            accelerate(vocoder, precision, keep=("read", "write", "conv_post"))
         encoder = Encoder(network, where)
         synth = encoder.columns.synth
         given, wanted = synth.stop - (synth.start or 0), vocoder.dim
@@ -170,12 +200,17 @@ class VoiceConverter:
                 f"{vocoder.hop / vocoder.sample_rate * 1000:g} ms: use parts that belong together"
             )
         refiner = _load_refiner(preset)
-        return cls(
-            preset,
-            encoder,
-            Vocoder(vocoder, device=where),
-            None if refiner is None else refiner.to(where).eval(),
-        )
+        if refiner is not None:
+            refiner = refiner.to(where).eval()
+            if where.type == "cpu":
+                accelerate(refiner)
+        # Of the larger network fewer frames at a time: beyond some megabytes each, the memory that
+        # activations are written to takes longer than computing them.
+        chunk = {} if vocoder.dim < WIDE else {"chunk_frames": WIDE_CHUNK_FRAMES}
+        made = cls(preset, encoder, Vocoder(vocoder, device=where, **chunk), refiner)
+        if identity is not None:
+            made.fingerprint = identity
+        return made
 
     @cached_property
     def fingerprint(self) -> str:
@@ -510,6 +545,24 @@ def convert(
 def _cached_converter(preset: str, device: str) -> VoiceConverter:
     """Loading takes longer than converting a short clip, so repeated calls share a converter."""
     return VoiceConverter.from_preset(preset, device)
+
+
+def export_onnx(
+    name_or_folder: str | Path, folder: Path, *, force: bool = False
+) -> tuple[Path, Path]:
+    """Write a preset's encoder.onnx and vocoder.onnx (see `knnvc.onnx_backend`) into `folder`.
+
+    Raises:
+        UsageError: there is no such preset, or a file is in the way and `force` is False.
+        KnnvcError: the preset is damaged, cannot be exported, or the extra `onnx` is missing.
+    """
+    from knnvc import onnx_backend
+
+    preset = find_preset(name_or_folder)
+    return (
+        onnx_backend.export(_load_encoder(preset), folder / "encoder.onnx", force=force),
+        onnx_backend.export(_load_vocoder(preset), folder / "vocoder.onnx", force=force),
+    )
 
 
 def choose_device(device: str) -> torch.device:

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-QUERIES = 128  # rows of attention computed at once: its matrices stay in the cache
+from knnvc import kernels
+
+QUERIES = 256  # rows of attention computed at once: their matrix stays in the cache
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "relu": functional.relu,
@@ -258,6 +260,7 @@ class Transformer(nn.Module):
         """
         wanted = tuple(layers)
         depth = len(self.layers) if -1 in wanted else max(wanted)
+        hidden = hidden.float()  # the shortcuts add up in single precision
         hidden = hidden + self.pos_conv_embed(hidden)
         if not self.stable:
             hidden = self.layer_norm(hidden)
@@ -350,20 +353,14 @@ class Attention(nn.Module):
         query = self.q_proj(hidden).view(split).transpose(1, 2)  # [B, H, T, C / H]
         key = self.k_proj(hidden).view(split).transpose(1, 2)
         value = self.v_proj(hidden).view(split).transpose(1, 2)
-        gate = self._gate(hidden.view(split).transpose(1, 2))  # [B, H, T, 1]
-        # Row i of the matrix is bias[T − 1 − i : 2T − 1 − i]: a view, with its rows upside down.
-        matrix = bias.to(query.dtype).unfold(1, frames, 1)
-        pieces = []
-        for start in range(0, frames, QUERIES):
-            stop = min(frames, start + QUERIES)
-            rows = matrix[:, frames - stop : frames - start].flip(1)
-            pieces.append(
-                functional.scaled_dot_product_attention(
-                    query[:, :, start:stop], key, value, gate[:, :, start:stop] * rows
-                )
-            )
-        mixed = torch.cat(pieces, dim=2).transpose(1, 2).reshape(batch, frames, size)
-        made: Tensor = self.out_proj(mixed)
+        gate = self._gate(hidden.view(split).transpose(1, 2)).float()  # [B, H, T, 1]
+        if torch.compiler.is_compiling():  # for export: no loop whose length depends on T
+            mixed = _attend(query, key, value, gate * _matrix(bias))
+        elif hidden.device.type == "cpu" and torch.is_inference_mode_enabled():
+            mixed = _attend_on_cpu(query, key, value, gate, bias)
+        else:
+            mixed = _attend_in_blocks(query, key, value, gate, bias)
+        made: Tensor = self.out_proj(mixed.transpose(1, 2).reshape(batch, frames, size))
         return made
 
     def _gate(self, hidden: Tensor) -> Tensor:
@@ -372,6 +369,65 @@ class Attention(nn.Module):
         update, reset = torch.sigmoid(sums).chunk(2, dim=-1)
         gate: Tensor = update * (reset * self.gru_rel_pos_const - 1.0) + 2.0
         return gate
+
+
+# Attention: query, key and value are [B, H, T, C / H], the gate is [B, H, T, 1], the bias
+# [H, 2T − 1]; the result is as the query. Of these, three ways of computing the same.
+
+
+def _matrix(bias: Tensor) -> Tensor:
+    """The bias of every query for every key, [H, T, T]."""
+    frames = (bias.shape[1] + 1) // 2
+    at = torch.arange(frames, device=bias.device)
+    return bias[:, at[None, :] - at[:, None] + (frames - 1)]
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2) + mask
+    return torch.softmax(scores, dim=-1) @ value
+
+
+def _attend_in_blocks(
+    query: Tensor, key: Tensor, value: Tensor, gate: Tensor, bias: Tensor
+) -> Tensor:
+    """By torch's own attention, a block of queries at a time, so that memory grows with T."""
+    frames = query.shape[2]
+    # Row i of the matrix is bias[T − 1 − i : 2T − 1 − i]: a view, with its rows upside down.
+    matrix = bias.unfold(1, frames, 1)
+    pieces = []
+    for start in range(0, frames, QUERIES):
+        stop = min(frames, start + QUERIES)
+        mask = gate[:, :, start:stop] * matrix[:, frames - stop : frames - start].flip(1)
+        pieces.append(
+            functional.scaled_dot_product_attention(
+                query[:, :, start:stop], key, value, mask.to(query.dtype)
+            )
+        )
+    return torch.cat(pieces, dim=2)
+
+
+def _attend_on_cpu(query: Tensor, key: Tensor, value: Tensor, gate: Tensor, bias: Tensor) -> Tensor:
+    """Head by head, so that all there is of a block stays in the processor's cache.
+
+    torch's attention wants the gated bias as a matrix of its own, and spends most of its time on
+    that memory: this takes 40 % of its time at T = 1700 (benchmarks/against_reference.py).
+    """
+    batch, heads, frames, width = query.shape
+    # Upside down, so that the rows of the matrix are in order.
+    query = (query * width**-0.5).flip(2).contiguous()
+    gate, key = gate.flip(2).contiguous(), key.contiguous()
+    value = value.transpose(2, 3).contiguous()
+    matrix = bias.float().unfold(1, frames, 1)
+    made = torch.empty_like(query)
+    for one in range(batch):
+        for head in range(heads):
+            for start in range(0, frames, QUERIES):
+                rows = slice(start, start + QUERIES)
+                scores = kernels.linear(query[one, head, rows], key[one, head]).float()
+                scores.addcmul_(gate[one, head, rows], matrix[head, rows])
+                weights = torch.softmax(scores, dim=-1).to(value.dtype)
+                made[one, head, rows] = kernels.linear(weights, value[one, head])
+    return made.flip(2)
 
 
 @torch.no_grad()
