@@ -225,7 +225,7 @@ class ResBlock2(nn.Module):
 
 def _activated(x: Tensor, layer: nn.Module) -> Tensor:
     """What `layer` is to read: LeakyReLU of `x`, in the type of the layer's weight."""
-    dtype: torch.dtype = layer.weight.dtype  # type: ignore[assignment, union-attr]
+    dtype: torch.dtype = layer.weight.dtype  # type: ignore[assignment]
     return F.leaky_relu(x, SLOPE) if x.dtype == dtype else F.leaky_relu_(x.to(dtype), SLOPE)
 
 

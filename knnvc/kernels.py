@@ -109,8 +109,8 @@ def accelerate(network: nn.Module, precision: str = "float32", keep: Collection[
     Args:
         network: in evaluation mode, with its final weights.
         precision: one of `PRECISIONS`.
-        keep: names of layers that stay in float32 whatever `precision` is, as those are whose output
-            is the result.
+        keep: names of layers that stay in float32 whatever `precision` is, as those whose output is
+            the result should.
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     for path, module in list(network.named_modules()):

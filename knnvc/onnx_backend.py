@@ -1,6 +1,6 @@
 """Encoders and vocoders as ONNX graphs, and running them by ONNX Runtime on the CPU.
 
-B batch, T frames, S samples; B is 1, T and S are dynamic, everything is float32. What a graph holds:
+B batch, T frames, S samples; B is 1, T and S are dynamic, all is float32. The graphs:
 
 - SSL encoders: waveform [B, S] -> features [B, T, D].
 - mel-wavlm: log-mel spectra [B, T, mels · substeps] -> phone logits [B, T, states] and pitch
@@ -25,8 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from knnvc.audio import HOP
 from knnvc.checkpoints import cache_dir
-from knnvc.encoder import HOP, WINDOW, MelWavLM, SslNetwork, fingerprint
+from knnvc.encoder import WINDOW, MelWavLM, SslNetwork, fingerprint
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
 from knnvc.hifigan import HifiGan
@@ -61,7 +62,7 @@ def _part(network: nn.Module) -> tuple[str, list[int], list[str]]:
     if isinstance(network, SourceFilterVocoder):
         return "shape", [1, 40, network.dim], ["shapes"]
     raise KnnvcError(
-        "only encoders of the types mel-wavlm and wavlm can be exported to ONNX: use --backend torch"
+        "only encoders of the types mel-wavlm and wavlm can be exported: use --backend torch"
     )
 
 

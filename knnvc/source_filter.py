@@ -180,7 +180,8 @@ class SourceFilterVocoder(nn.Module):
         for block in self.blocks:
             hidden = block(hidden)
         out = self.write(self.norm(hidden)).float()
-        return out.reshape(batch, steps * self.filters_per_step, 4, self.bins)
+        shapes: Tensor = out.reshape(batch, steps * self.filters_per_step, 4, self.bins)
+        return shapes
 
     @torch.no_grad()
     def sources(self, voicing: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
