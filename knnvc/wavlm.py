@@ -437,7 +437,8 @@ def _initialise(module: nn.Module) -> None:
         return  # built without memory, for weights that are there already
     if isinstance(module, NormedWeight):
         _, inputs, kernel = module.original1.shape
-        nn.init.normal_(module.original1, std=2 / math.sqrt(kernel * inputs))
+        bound = 1 / math.sqrt(inputs * kernel)
+        nn.init.uniform_(module.original1, -bound, bound)
         module.original0.copy_(_norm(module.original1))
     elif isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.02)

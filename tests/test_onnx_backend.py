@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import Tensor
 
 from knnvc import UsageError, VoiceConverter
 from knnvc.audio import SAMPLE_RATE
+from knnvc.cli import cli
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -62,6 +64,25 @@ def test_the_sets_of_both_are_the_same_encoders(
     voice = by_torch.matching_set((noise(2.0), SAMPLE_RATE), trim=False)
     made, _ = by_onnx.convert((noise(0.5), SAMPLE_RATE), voice)
     assert len(made) == 24 * 320
+
+
+def test_export_by_the_command(preset: Path, tmp_path: Path) -> None:
+    """The exported files alone give the features and the waveform, for another length."""
+    import onnxruntime
+
+    command = CliRunner().invoke(cli, ["preset", "export-onnx", str(preset), str(tmp_path)])
+    assert command.exit_code == 0, command.output
+    paths = [tmp_path / "encoder.onnx", tmp_path / "vocoder.onnx"]
+    assert command.output.splitlines() == [str(path) for path in paths]
+    again = CliRunner().invoke(cli, ["preset", "export-onnx", str(preset), str(tmp_path)])
+    assert again.exit_code != 0
+    encoder, vocoder = (onnxruntime.InferenceSession(path) for path in map(str, paths))
+    converter = VoiceConverter.from_preset(preset, device="cpu")
+    waveform = noise(1.3)
+    features = torch.from_numpy(encoder.run(None, {"input": waveform[None].numpy()})[0])
+    assert close(features[0], converter.encode(waveform))
+    made = torch.from_numpy(vocoder.run(None, {"input": features.numpy()})[0])
+    assert close(made[0, 0], converter.vocode(features[0]))
 
 
 def test_only_on_the_cpu_in_single_precision() -> None:
