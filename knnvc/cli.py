@@ -12,11 +12,14 @@ import click
 from knnvc import __version__
 from knnvc.commands.batch import CACHE, batch, cache
 from knnvc.commands.common import (
+    BACKEND,
     CHUNK,
     DEVICE,
     FORCE,
     INDEX,
+    PRECISION,
     PRESET,
+    THREADS,
     TRIM,
     OneSentence,
     Progress,
@@ -30,6 +33,7 @@ from knnvc.commands.common import (
     plan_outputs,
     reference,
     say_path,
+    set_threads,
     table,
 )
 from knnvc.commands.evaluate import evaluate
@@ -101,6 +105,9 @@ def cli() -> None:
 @CHUNK
 @CACHE
 @DEVICE
+@THREADS
+@PRECISION
+@BACKEND
 @FORCE
 def convert(
     sources: tuple[str, ...],
@@ -117,6 +124,9 @@ def convert(
     chunk: float | None,
     cache: bool,
     device: str,
+    threads: int | None,
+    precision: str,
+    backend: str,
     force: bool,
 ) -> None:
     """Say what SRC says in the voice of --ref.
@@ -137,7 +147,10 @@ def convert(
 
         kept = SetCache() if cache else None
         options = ConvertOptions(lam, k, weighting, seconds, loudness, trim, index)
-        converter = VoiceConverter.from_preset(preset, device, chunk_seconds=chunk)
+        set_threads(threads)
+        converter = VoiceConverter.from_preset(
+            preset, device, chunk_seconds=chunk, precision=precision, backend=backend
+        )
         voices = converter.voices(
             wanted, trim=trim, k=k or converter.k, progress=progress, cache=kept
         )
@@ -396,6 +409,20 @@ def preset_import(
         name=name,
     )
     say_path(made.folder)
+
+
+@preset.command("export-onnx")
+@click.argument("name", metavar="PRESET")
+@click.argument("folder", metavar="OUT")
+@FORCE
+def preset_export_onnx(name: str, folder: str, force: bool) -> None:
+    """Write the encoder and the vocoder of PRESET as ONNX files into the folder OUT."""
+    for target in ("encoder.onnx", "vocoder.onnx"):
+        check_free(Path(folder) / target, force)
+    from knnvc.pipeline import export_onnx
+
+    for path in export_onnx(name, Path(folder), force=force):
+        say_path(path)
 
 
 @preset.command("pull")

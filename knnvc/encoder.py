@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.wavlm import Transformer, WavLM, WavLMConfig
 
 WINDOW = 400  # samples: what the published convolutions need for their first frame
 CHUNK_SECONDS = 30.0
@@ -119,35 +120,41 @@ class Encoder:
 
 
 @contextmanager
-def listen(layers: nn.ModuleList, wanted: tuple[int, ...]) -> Iterator[dict[int, Tensor]]:
+def listen(
+    layers: nn.ModuleList, wanted: tuple[int, ...], heard: dict[int, Tensor]
+) -> Iterator[None]:
     """While open, collect transformer layers' raw outputs by number (0: the first's input)."""
-    taken: dict[int, Tensor] = {}
 
     def keep(number: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-            taken[number] = output[0] if isinstance(output, tuple) else output
+            heard[number] = output[0] if isinstance(output, tuple) else output
 
         return hook
 
     def keep_input(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        taken[0] = args[0] if args else kwargs["hidden_states"]
+        heard[0] = args[0] if args else kwargs["hidden_states"]
 
     hooks = [layers[n - 1].register_forward_hook(keep(n)) for n in set(wanted) - {0}]
     if 0 in wanted:
         hooks.append(layers[0].register_forward_pre_hook(keep_input, with_kwargs=True))
     try:
-        yield taken
+        yield
     finally:
         for hook in hooks:
             hook.remove()
 
 
 class SslNetwork(nn.Module):
-    """The outputs of one or two transformer layers of a Hugging Face speech encoder.
+    """The outputs of one or two transformer layers of a published speech encoder.
 
     Layer n is what the n-th transformer layer returns, n = 1…L, without the final layer norm that
     pre-norm models apply after their last layer: kNN-VC's "layer 6". Layer 0 is the input of the
     first transformer layer. Layers above the highest one wanted are dropped.
+
+    Args:
+        model: a `WavLM`, or a Hugging Face model of one of `FAMILIES`.
+        match_layer: whose output is searched in.
+        synth_layer: whose output is synthesised from.
     """
 
     def __init__(self, model: nn.Module, match_layer: int = 6, synth_layer: int = 6) -> None:
@@ -169,13 +176,18 @@ class SslNetwork(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """`waveform` [B, S] -> [B, T, D], or [B, T, 2 · D] where the two layers differ."""
+        synth, match = self._layers(waveform)
+        return synth if self.columns.together else torch.cat([synth, match], dim=-1)
+
+    def _layers(self, waveform: Tensor) -> list[Tensor]:
+        if isinstance(self.model, WavLM):
+            taken: list[Tensor] = self.model(waveform, self.wanted)
+            return taken
+        heard: dict[int, Tensor] = {}
         layers = self.model.encoder.layers  # type: ignore[union-attr]
-        with listen(layers, self.wanted) as taken:  # type: ignore[arg-type]
+        with listen(layers, self.wanted, heard):  # type: ignore[arg-type]
             self.model(waveform)
-        synth, match = self.wanted
-        if synth == match:
-            return taken[synth]
-        return torch.cat([taken[synth], taken[match]], dim=-1)
+        return [heard[number] for number in self.wanted]
 
 
 @dataclass(frozen=True)
@@ -221,49 +233,37 @@ class MelWavLM(nn.Module):
     window: Tensor
 
     def __init__(self, config: MelWavLMConfig) -> None:
-        from transformers import WavLMConfig, WavLMModel
-
         super().__init__()
         self.config = config
-        model = WavLMModel(
+        self.encoder = Transformer(
             WavLMConfig(
                 hidden_size=config.hidden,
                 num_hidden_layers=config.layers,
                 num_attention_heads=config.heads,
                 intermediate_size=config.feed_forward,
-                conv_dim=(8,),
-                conv_stride=(HOP,),
-                conv_kernel=(WINDOW,),
-                feat_extract_norm="layer",
                 do_stable_layer_norm=True,
                 num_conv_pos_embeddings=64,
                 num_conv_pos_embedding_groups=8,
                 num_buckets=80,
                 max_bucket_distance=400,
-                # Augmentation and masking regularise; drawing dropout masks took 15 % of a step.
-                hidden_dropout=0.0,
-                attention_dropout=0.0,
-                activation_dropout=0.0,
-                feat_proj_dropout=0.0,
-                layerdrop=0.0,
-                apply_spec_augment=False,
             )
         )
-        self.encoder = model.encoder
         width = config.mels * config.substeps
         self.read = nn.Sequential(
             nn.Conv1d(width, config.hidden, 3, padding=1),
             nn.GELU(),
             nn.Conv1d(config.hidden, config.hidden, 3, padding=1),
         )
-        self.mask = nn.Parameter(torch.randn(config.hidden) * 0.02)  # stands in for masked frames
         self.phones = nn.Linear(config.hidden, config.states)
         self.pitch = nn.Linear(config.hidden, 2)
-        bank = torchaudio.functional.melscale_fbanks(
-            config.fft // 2 + 1, 0.0, SAMPLE_RATE / 2, config.mels, SAMPLE_RATE, mel_scale="slaney"
-        )
+        with torch.device("cpu"):  # real even where the rest is built without memory
+            bank = torchaudio.functional.melscale_fbanks(
+                config.fft // 2 + 1, 0.0, SAMPLE_RATE / 2, config.mels, SAMPLE_RATE, None, "slaney"
+            )
+            window = torch.hann_window(config.window)
+            self.mask = nn.Parameter(torch.randn(config.hidden) * 0.02)  # instead of masked frames
         self.register_buffer("filter_bank", bank, persistent=False)
-        self.register_buffer("window", torch.hann_window(config.window), persistent=False)
+        self.register_buffer("window", window, persistent=False)
         self.columns = Columns(
             synth=slice(0, width + 2),
             match=slice(width, width + 2 + config.states),
@@ -299,10 +299,8 @@ class MelWavLM(nn.Module):
         hidden = self.read(mel.transpose(1, 2)).transpose(1, 2)
         if masked is not None:
             hidden = torch.where(masked[..., None], self.mask.to(hidden.dtype), hidden)
-        layer = self.config.pitch_layer
-        with listen(self.encoder.layers, (layer,)) as taken:
-            last = self.encoder(hidden).last_hidden_state
-        return self.phones(last), self.pitch(taken[layer])
+        last, low = self.encoder(hidden, (-1, self.config.pitch_layer))
+        return self.phones(last), self.pitch(low)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """`waveform` [B, S] -> features [B, T, mels · substeps + 2 + states]."""
@@ -329,23 +327,33 @@ def load_network(
 ) -> nn.Module:
     """Build the network that a preset describes and load its weights.
 
+    The network takes over the tensors of `state`; they are not copied.
+
     Raises:
         KnnvcError: if the type is unknown or the weights do not fit the configuration.
     """
     try:
         if kind == "mel-wavlm":
-            network: nn.Module = MelWavLM(MelWavLMConfig.from_dict(config))
-            network.load_state_dict(state)
+            # Without memory at first: drawing random weights takes longer than reading real ones.
+            with torch.device("meta"):
+                network = MelWavLM(MelWavLMConfig.from_dict(config))
+            network.load_state_dict(state, assign=True)
+            network.encoder.freeze()
             return network
         if kind in FAMILIES:
+            count = max(1, match_layer, synth_layer)
             model = _build_transformer(kind, config)
-            kept = first_layers(state, max(1, match_layer, synth_layer))
-            model.encoder.layers = model.encoder.layers[: max(1, match_layer, synth_layer)]  # type: ignore[union-attr,index]
-            missing, unexpected = model.load_state_dict(kept, strict=False)
-            # The last layer norm is not part of the features and may be left out of a preset.
+            model.encoder.layers = model.encoder.layers[:count]  # type: ignore[union-attr,index]
+            missing, unexpected = model.load_state_dict(
+                first_layers(state, count), strict=False, assign=isinstance(model, WavLM)
+            )
+            # Masking and the last layer norm are no part of the features: a preset may lack them.
             missing = [k for k in missing if k not in ("masked_spec_embed", *_final_norm(missing))]
+            unexpected = [name for name in unexpected if name != "masked_spec_embed"]
             if missing or unexpected:
                 raise RuntimeError(f"{[*missing, *unexpected][0]}")
+            if isinstance(model, WavLM):
+                model.encoder.freeze()
             return SslNetwork(model, match_layer, synth_layer)
     except (RuntimeError, TypeError, ValueError) as error:
         detail = str(error).splitlines()[-1].strip()
@@ -372,10 +380,12 @@ def first_layers(state: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
 
 
 def _build_transformer(kind: str, config: Mapping[str, Any]) -> nn.Module:
+    if kind == "wavlm":
+        with torch.device("meta"):
+            return WavLM(WavLMConfig.from_dict(config))
     import transformers
 
     classes: dict[str, tuple[Any, Any]] = {
-        "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
         "hubert": (transformers.HubertConfig, transformers.HubertModel),
         "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
         "data2vec-audio": (transformers.Data2VecAudioConfig, transformers.Data2VecAudioModel),

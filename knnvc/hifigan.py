@@ -150,13 +150,14 @@ class HifiGan(nn.Module):
 
     @classmethod
     def from_state(cls, config: HifiGanConfig, state: Mapping[str, Tensor]) -> HifiGan:
-        """Build the network in eval mode around a folded state dict.
+        """Build the network in eval mode around a folded state dict, whose tensors it takes over.
 
         Raises KnnvcError when the weights belong to another configuration.
         """
-        network = cls(config)
+        with torch.device("meta"):  # real random weights take longer than reading the right ones
+            network = cls(config)
         try:
-            network.load_state_dict(dict(state), strict=True)
+            network.load_state_dict(dict(state), strict=True, assign=True)
         except RuntimeError as error:
             detail = " ".join(str(error).split())[:200]
             raise KnnvcError(
@@ -174,7 +175,7 @@ class HifiGan(nn.Module):
         x = self.conv_pre(self.lin_pre(features).transpose(1, 2))
         per_stage = len(self.config.resblock_kernel_sizes)
         for stage, up in enumerate(self.ups):
-            x = up(F.leaky_relu(x, SLOPE))
+            x = up(_activated(x, up)).float()  # shortcuts add up in single precision
             blocks = self.resblocks[stage * per_stage : (stage + 1) * per_stage]
             total = blocks[0](x)
             for block in blocks[1:]:
@@ -204,7 +205,7 @@ class ResBlock1(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Refine x [B, C, T]."""
         for dilated, plain in zip(self.convs1, self.convs2, strict=True):
-            x = x + plain(F.leaky_relu(dilated(F.leaky_relu(x, SLOPE)), SLOPE))
+            x = x + plain(F.leaky_relu_(dilated(_activated(x, dilated)), SLOPE))
         return x
 
 
@@ -218,8 +219,14 @@ class ResBlock2(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Refine x [B, C, T]."""
         for conv in self.convs:
-            x = x + conv(F.leaky_relu(x, SLOPE))
+            x = x + conv(_activated(x, conv))
         return x
+
+
+def _activated(x: Tensor, layer: nn.Module) -> Tensor:
+    """What `layer` is to read: LeakyReLU of `x`, in the type of the layer's weight."""
+    dtype: torch.dtype = layer.weight.dtype  # type: ignore[assignment]
+    return F.leaky_relu(x, SLOPE) if x.dtype == dtype else F.leaky_relu_(x.to(dtype), SLOPE)
 
 
 def _same_conv(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Conv1d:

@@ -55,6 +55,7 @@ from knnvc.files import sha256_file
 from knnvc.hifigan import HifiGan, HifiGanConfig
 from knnvc.indices import check_kind, choose, content_hash, open_index
 from knnvc.joining import Spool, silence, trim_edges
+from knnvc.kernels import PRECISIONS, accelerate
 from knnvc.lexicon import Lexicon
 from knnvc.matching import (
     Index,
@@ -83,6 +84,9 @@ _NAME = "\0"  # stands for a recording's name in what is kept about it
 LOUDNESS = -16.0  # LUFS, of published kNN-VC's output
 MATCH_BLOCK = 4096  # frames matched at a time, which bounds the temporary memory
 DEVICES = ("auto", "cpu", "cuda", "mps")
+BACKENDS = ("torch", "onnx")
+WIDE = 512  # columns of features from which on a vocoder is a large one
+WIDE_CHUNK_FRAMES = 400  # 8 s
 
 Source: TypeAlias = Any
 """A path, or samples as `knnvc.audio.to_waveform` takes them."""
@@ -228,6 +232,7 @@ class VoiceConverter:
         self.lam: float = matching.get("lam", 1.0)
         self.weighting: str = matching.get("weighting", "mean")
         self.space = _acoustic_space(preset, encoder)
+        self.computed_with = ("float32", "torch")  # precision and backend
         self._targets: WeakKeyDictionary[MatchingSet, dict[str, _Target]] = WeakKeyDictionary()
 
     @classmethod
@@ -237,6 +242,8 @@ class VoiceConverter:
         device: str = "auto",
         *,
         chunk_seconds: float | None = None,
+        precision: str = "float32",
+        backend: str = "torch",
     ) -> VoiceConverter:
         """Load a preset by name ("mini", "wavlm-large") or from a folder.
 
@@ -245,17 +252,39 @@ class VoiceConverter:
             device: "auto" (a GPU if there is one), "cpu", "cuda" or "mps".
             chunk_seconds: longer audio is encoded in pieces of this length, see `Encoder`; None is
                 the preset's own, 4 for mini, otherwise 30.
+            precision: "float32", or "bfloat16" for products in half precision, which is faster on
+                processors that have instructions for it. Matching sets of either can be mixed.
+            backend: "torch", or "onnx" for ONNX Runtime on the CPU (`pip install knnvc[onnx]`).
 
         Raises:
-            UsageError: there is no such preset or device, or the chunk is shorter than a frame.
+            UsageError: there is no such preset, device, precision or backend, or the chunk is
+                shorter than a frame.
             KnnvcError: the preset is damaged, its parts do not fit, or it is not downloaded yet.
         """
-        where = choose_device(device)
+        if precision not in PRECISIONS:
+            raise UsageError(
+                f"precision {precision!r} is unknown: choose one of {', '.join(PRECISIONS)}"
+            )
+        if backend not in BACKENDS:
+            raise UsageError(f"backend {backend!r} is unknown: choose one of {', '.join(BACKENDS)}")
+        where = choose_device("cpu" if backend == "onnx" and device == "auto" else device)
+        if backend == "onnx" and (where.type != "cpu" or precision != "float32"):
+            raise UsageError("the backend onnx runs on the CPU in float32: leave the rest out")
         preset = find_preset(name_or_folder)
         network, vocoder = _load_encoder(preset), _load_vocoder(preset)
         if chunk_seconds is None:
             chunk_seconds = preset.encoder.get("chunk_seconds", CHUNK_SECONDS)
         context_seconds = preset.encoder.get("context_seconds", CONTEXT_SECONDS)
+        # Of the weights as they are stored, whatever they are computed with.
+        identity = fingerprint(network) if precision != "float32" or backend == "onnx" else None
+        if backend == "onnx":
+            from knnvc.onnx_backend import use_onnx
+
+            use_onnx(network)
+            use_onnx(vocoder)
+        elif where.type == "cpu" or precision != "float32":
+            accelerate(network, precision, keep=("phones", "pitch"))
+            accelerate(vocoder, precision, keep=("read", "write", "conv_post"))
         encoder = Encoder(network, where, chunk_seconds, context_seconds)
         synth = encoder.columns.synth
         given, wanted = synth.stop - (synth.start or 0), vocoder.dim
@@ -266,12 +295,18 @@ class VoiceConverter:
                 f"{vocoder.hop / vocoder.sample_rate * 1000:g} ms: use parts that belong together"
             )
         refiner = _load_refiner(preset)
-        return cls(
-            preset,
-            encoder,
-            Vocoder(vocoder, device=where),
-            None if refiner is None else refiner.to(where).eval(),
-        )
+        if refiner is not None:
+            refiner = refiner.to(where).eval()
+            if where.type == "cpu":
+                accelerate(refiner)
+        # Of the larger network fewer frames at a time: beyond some megabytes each, the memory that
+        # activations are written to takes longer than computing them.
+        chunk = {} if vocoder.dim < WIDE else {"chunk_frames": WIDE_CHUNK_FRAMES}
+        made = cls(preset, encoder, Vocoder(vocoder, device=where, **chunk), refiner)
+        if identity is not None:
+            made.fingerprint = identity
+            made.computed_with = (precision, backend)
+        return made
 
     @cached_property
     def fingerprint(self) -> str:
@@ -541,7 +576,8 @@ class VoiceConverter:
                 for one in recordings
             ]
             pieces = (self.encoder.chunk, self.encoder.context)
-            key = set_key(self.fingerprint, pieces, trim, files, self.encoder.device)
+            encoder = " ".join((self.fingerprint, *self.computed_with))
+            key = set_key(encoder, pieces, trim, files, self.encoder.device)
             built, skipped = cache.fetch(key, make)
         for number, reason in skipped:
             reason = reason.replace(_NAME, recordings[number].name)
@@ -885,6 +921,24 @@ def _cached_converter(preset: str, device: str) -> VoiceConverter:
     return VoiceConverter.from_preset(preset, device)
 
 
+def export_onnx(
+    name_or_folder: str | Path, folder: Path, *, force: bool = False
+) -> tuple[Path, Path]:
+    """Write a preset's encoder.onnx and vocoder.onnx (see `knnvc.onnx_backend`) into `folder`.
+
+    Raises:
+        UsageError: there is no such preset, or a file is in the way and `force` is False.
+        KnnvcError: the preset is damaged, cannot be exported, or the extra `onnx` is missing.
+    """
+    from knnvc import onnx_backend
+
+    preset = find_preset(name_or_folder)
+    return (
+        onnx_backend.export(_load_encoder(preset), folder / "encoder.onnx", force=force),
+        onnx_backend.export(_load_vocoder(preset), folder / "vocoder.onnx", force=force),
+    )
+
+
 def choose_device(device: str) -> torch.device:
     """Turn "auto", "cpu", "cuda" (or "cuda:1") or "mps" into a device that is there.
 
@@ -971,8 +1025,9 @@ def _load_vocoder(preset: Preset) -> HifiGan | SourceFilterVocoder:
         if settings["type"] == "hifigan":
             return HifiGan.from_state(HifiGanConfig.from_dict(settings["config"]), _single(state))
         if settings["type"] == "source-filter":
-            network = SourceFilterVocoder(SourceFilterConfig.from_dict(settings["config"]))
-            network.load_state_dict(_single(state))
+            with torch.device("meta"):  # real random weights take longer than reading these
+                network = SourceFilterVocoder(SourceFilterConfig.from_dict(settings["config"]))
+            network.load_state_dict(_single(state), assign=True)
             return network
     raise KnnvcError(
         f"preset {preset.name!r} names the vocoder type {settings['type']!r}; "
@@ -985,8 +1040,9 @@ def _load_refiner(preset: Preset) -> Refiner | None:
         return None
     state, _ = read_tensors(preset.refiner_weights)
     with _fitting(preset, "refiner"):
-        network = Refiner(RefinerConfig.from_dict(preset.refiner["config"]))
-        network.load_state_dict(_single(state))
+        with torch.device("meta"):
+            network = Refiner(RefinerConfig.from_dict(preset.refiner["config"]))
+        network.load_state_dict(_single(state), assign=True)
         return network
 
 

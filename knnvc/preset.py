@@ -306,7 +306,7 @@ def _check(values: dict[str, Any]) -> None:
 
     encoder, matching, vocoder = values["encoder"], values["matching"], values["vocoder"]
     fetched = encoder.get("type") == "huggingface"
-    keys = _ENCODER_KEYS - {"weights"} if fetched else _ENCODER_KEYS
+    keys = frozenset(_ENCODER_KEYS - {"weights"} if fetched else _ENCODER_KEYS)
     _check_keys("encoder", encoder, keys, _PIECES)
     _check_keys("matching", matching, _MATCHING_KEYS, {_SPACE})
     _check_keys("vocoder", vocoder, _VOCODER_KEYS)
@@ -652,13 +652,14 @@ def _replace_folder(out: Path) -> Iterator[Path]:
 
 
 def _check_encoder(path: Path, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Raise KnnvcError unless transformers' model has exactly these tensors."""
+    """Raise KnnvcError unless the network has exactly these tensors."""
     import torch
-    from transformers import WavLMConfig, WavLMModel
+
+    from knnvc.wavlm import WavLM, WavLMConfig
 
     try:
         with torch.device("meta"):  # shapes only: nothing is allocated or initialised
-            expected = WavLMModel(WavLMConfig(**config)).state_dict()
+            expected = WavLM(WavLMConfig.from_dict(config)).state_dict()
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
         raise KnnvcError(
             f"{path} has a WavLM configuration that cannot be used ({error}): "

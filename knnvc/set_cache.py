@@ -163,7 +163,7 @@ def set_key(
     """What a set of these recordings is stored under.
 
     Args:
-        encoder: fingerprint of the encoder and its layers.
+        encoder: fingerprint of the encoder and its layers, and what it is computed with.
         pieces: frames of the pieces that long audio is encoded in, and of their context.
         trim: whether silence is cut off the ends.
         files: name, sha256, and whether it may be skipped, of each recording in order.

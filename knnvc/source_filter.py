@@ -75,7 +75,7 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """`hidden` [B, T, C] -> [B, T, C]."""
-        mixed = self.depthwise(hidden.transpose(1, 2)).transpose(1, 2)
+        mixed = self.depthwise(hidden.float().transpose(1, 2)).transpose(1, 2)
         mixed = self.narrow(functional.gelu(self.widen(self.norm(mixed))))
         scaled: Tensor = hidden + self.scale * mixed
         return scaled
@@ -109,11 +109,14 @@ class SourceFilterVocoder(nn.Module):
         )
         self.norm = nn.LayerNorm(config.channels)
         self.write = nn.Linear(config.channels, self.filters_per_step * 4 * self.bins)
-        nn.init.normal_(self.write.weight, std=0.01)
-        nn.init.zeros_(self.write.bias)
-        self.register_buffer("window", torch.hann_window(config.filter_size), persistent=False)
+        if not self.write.weight.is_meta:  # for which normal_ imports torch's compiler
+            nn.init.normal_(self.write.weight, std=0.01)
+            nn.init.zeros_(self.write.bias)
         generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(NOISE_SECONDS * SAMPLE_RATE, generator=generator)
+        with torch.device("cpu"):  # real even where the rest is built without memory
+            window = torch.hann_window(config.filter_size)
+            noise = torch.randn(NOISE_SECONDS * SAMPLE_RATE, generator=generator)
+        self.register_buffer("window", window, persistent=False)
         self.register_buffer("noise", noise, persistent=False)
 
     @torch.no_grad()
@@ -153,6 +156,19 @@ class SourceFilterVocoder(nn.Module):
 
     def filters(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Complex gains [B, bins, steps] of the harmonic and of the noise source."""
+        out = self.shape(features)
+        # istft with center=True wants one spectrum more than hops; repeat the last.
+        out = torch.cat([out, out[:, -1:]], dim=1).permute(2, 0, 3, 1)
+        magnitude = torch.exp((out[:2] * 3.0).clamp(-12.0, 6.0))
+        harmonic = torch.polar(magnitude[0], out[2] * 3.0)
+        noise = torch.polar(magnitude[1], out[3] * 3.0)
+        return harmonic, noise
+
+    def shape(self, features: Tensor) -> Tensor:
+        """The network alone: features [B, T, D] to two log magnitudes, two phases [B, ·, 4, bins].
+
+        Scaled to about unit variance; there are T · substeps · filters_per_step of them.
+        """
         batch, frames, _ = features.shape
         config = self.config
         steps = frames * config.substeps
@@ -164,13 +180,8 @@ class SourceFilterVocoder(nn.Module):
         for block in self.blocks:
             hidden = block(hidden)
         out = self.write(self.norm(hidden)).float()
-        out = out.reshape(batch, steps * self.filters_per_step, 4, self.bins)
-        # istft with center=True wants one spectrum more than hops; repeat the last.
-        out = torch.cat([out, out[:, -1:]], dim=1).permute(2, 0, 3, 1)
-        magnitude = torch.exp((out[:2] * 3.0).clamp(-12.0, 6.0))
-        harmonic = torch.polar(magnitude[0], out[2] * 3.0)
-        noise = torch.polar(magnitude[1], out[3] * 3.0)
-        return harmonic, noise
+        shapes: Tensor = out.reshape(batch, steps * self.filters_per_step, 4, self.bins)
+        return shapes
 
     @torch.no_grad()
     def sources(self, voicing: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

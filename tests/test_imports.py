@@ -83,3 +83,16 @@ def test_public_names_arrive_when_used() -> None:
 def test_inference_needs_no_training_code(tmp_path: Path) -> None:
     code = "import sys, knnvc.pipeline\nprint([m for m in sys.modules if 'knnvc.training' in m])"
     assert python(code, tmp_path).strip() == "[]"
+
+
+def test_mini_converts_without_what_is_slow_to_import(tmp_path: Path) -> None:
+    """transformers, with torch's compiler behind it, takes longer than converting a short clip."""
+    clip = sorted((Path(__file__).parents[1] / "examples" / "audio" / "target").iterdir())[0]
+    code = f"""
+import sys, knnvc
+waveform, rate = knnvc.convert({str(clip)!r}, {str(clip)!r})
+assert len(waveform) and rate == 16_000
+slow = {{"transformers", "torch._dynamo", "sympy", "scipy", "librosa", "onnxruntime"}}
+print(sorted(slow & sys.modules.keys()))
+"""
+    assert python(code, tmp_path).strip() == "[]"

@@ -51,12 +51,42 @@ CHUNK = click.option(
     help="Longer recordings are encoded in pieces of this length.  [default: the preset's, 4 for "
     "mini, else 30]",
 )
+THREADS = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads to compute with.  [default: one for each core]",
+)
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(("float32", "bfloat16")),
+    default="float32",
+    show_default=True,
+    help="bfloat16 is faster on processors with instructions for it, and a little less exact.",
+)
+BACKEND = click.option(
+    "--backend",
+    type=click.Choice(("torch", "onnx")),
+    default="torch",
+    show_default=True,
+    help="What computes: PyTorch, or ONNX Runtime on the CPU (`pip install knnvc[onnx]`).",
+)
 TRIM = click.option(
     "--trim/--no-trim",
     default=True,
     show_default=True,
     help="Cut silence off the references' ends.",
 )
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch, and faiss with it, use so many threads; None leaves what the environment says."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+        import faiss
+
+        faiss.omp_set_num_threads(threads)
 
 
 class OneSentence(click.Group):

@@ -161,7 +161,8 @@ def layer_outputs(encoder: Encoder, wave: Tensor) -> dict[str, Tensor]:
     network = encoder.network
     inside: Any = network if isinstance(network, MelWavLM) else network.model
     stack = inside.encoder.layers
-    with listen(stack, tuple(range(len(stack) + 1))) as taken:
+    taken: dict[int, Tensor] = {}
+    with listen(stack, tuple(range(len(stack) + 1)), taken):
         features = encoder.encode(wave)
     found = {f"layer {n}": taken[n][0].float().cpu()[: len(features)] for n in sorted(taken)}
     if isinstance(network, MelWavLM):
