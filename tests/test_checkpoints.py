@@ -296,9 +296,13 @@ def test_registry_states_what_is_known() -> None:
     assert vocoder.size is None
     for remote in REGISTRY.values():
         assert remote.url.startswith("https://")
-        assert remote.url.endswith("/" + remote.name)
-        assert remote.sha256 is not None
-        assert len(bytes.fromhex(remote.sha256)) == 32
+        renamed = "under another name" in remote.note
+        assert remote.url.endswith("/" + remote.name) != renamed
+        if remote.sha256 is None:
+            # Nobody published it: the note says so, and that such a file cannot do harm.
+            assert renamed or "Neither size nor sha256 is published" in remote.note
+        else:
+            assert len(bytes.fromhex(remote.sha256)) == 32
         assert remote.licence
     assert "one third-party source" in vocoder.note
 
