@@ -109,7 +109,7 @@ class Refiner(nn.Module):
         refined = spectra + self.write(self.norm(hidden)).to(spectra.dtype)
         return torch.cat([refined, pitch], dim=-1)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: what comes out is blended in place
     def refine(self, selected: Tensor, guide: Tensor, manner: Tensor) -> Tensor:
         """Refine a whole recording on the CPU tensors of the matching: [T, ...] -> [T, width + 2].
 

@@ -100,6 +100,19 @@ def test_lam_mixes_the_source_in_linearly(tiny: VoiceConverter, source: Tensor, 
         assert (tiny.match(features, target, lam=lam) - expected).abs().max() < 1e-5
 
 
+def test_mini_blends_what_its_refiner_made(
+    mini: VoiceConverter, source: Tensor, anna: Path, ben: Path
+) -> None:
+    voices = [mini.matching_set(folder) for folder in (anna, ben)]
+    features = mini.encode(source)
+    own = features[:, mini.encoder.columns.synth]
+    one, other = (mini.match(features, voice) for voice in voices)
+    half = mini.match(features, voices[0], lam=0.5)
+    assert torch.allclose(half, 0.5 * one + 0.5 * own, atol=1e-5)
+    both = mini.match(features, [(voices[0], 0.25), (voices[1], 0.75)])
+    assert torch.allclose(both, 0.25 * one + 0.75 * other, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["tiny", "mini"])
 def test_lam_0_rebuilds_the_source(
     request: pytest.FixtureRequest, name: str, source: Tensor, ben: Path
