@@ -36,7 +36,7 @@ from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_ever
 
 NEIGHBOURS = (1, 2, 4, 4, 4, 8)  # drawn for each piece, so that any k works
 TEMPO = 0.2  # natural logarithm of the largest change of pitch and tempo
-FORMANTS = 0.12  # and of the vocal tract on top of it
+FORMANTS = 0.22  # and of the vocal tract on top of it
 MOST_REFERENCES = 60  # utterances, some five minutes
 RECAST_SHARE = 0.7  # of the pieces are of a speaker with another vocal tract and microphone
 RECAST_FORMANTS = 0.1  # natural logarithm of the largest change
