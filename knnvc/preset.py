@@ -562,26 +562,21 @@ def add_published_frontend(
 
     values = checkpoints.read_json(config)
     dimensions = GlowConfig.from_published(values)
-    wanted = preset.encoder["config"].get("hidden_size")
-    if dimensions.out_channels != wanted:
-        raise KnnvcError(
-            f"{weights} predicts features of {dimensions.out_channels} columns and the encoder of "
-            f"{preset.name} gives {wanted}: use a front end that was trained on this encoder"
-        )
     frontend = {
         "type": "glow-tts",
         "config": dimensions.to_dict(),
         "language": published_language(values),
     }
     origin = {"file": Path(weights).name, "sha256": sha256_file(Path(weights))}
-    return add_text_frontend(
-        preset, frontend, read_published_glow(weights, dimensions), licence, origin
-    )
+    state = read_published_glow(weights, dimensions)
+    columns = dimensions.out_channels
+    return add_text_frontend(preset, frontend, columns, state, licence, origin)
 
 
 def add_text_frontend(
     preset: Preset,
     frontend: Mapping[str, Any],
+    columns: int,
     state: Mapping[str, Tensor],
     licence: str,
     provenance: Mapping[str, Any],
@@ -591,13 +586,24 @@ def add_text_frontend(
     Args:
         preset: It must lie where it can be written.
         frontend: type, config and language.
+        columns: What it predicts for each frame.
         state: Its weights.
         licence: Its licence.
         provenance: Where it comes from.
 
     Raises:
-        KnnvcError: Writing failed, or the settings are no text front end's.
+        KnnvcError: Writing failed, the settings are no text front end's, or it predicts other
+            columns than the preset's encoder gives.
     """
+    settings = preset.encoder["config"]
+    given = settings.get("hidden_size")
+    if preset.encoder["type"] == "mel-wavlm":
+        given = settings["mels"] * settings["substeps"] + 2  # spectra, then log2 f0 and voicing
+    if columns != given:
+        raise KnnvcError(
+            f"the text front end predicts features of {columns} columns and the encoder of "
+            f"{preset.name} gives {given}: use a front end that was trained on this encoder"
+        )
     content = checkpoints.read_json(preset.folder / FILE_NAME)
     content["text_frontend"] = {**frontend, "weights": "text_frontend.safetensors"}
     content["licences"]["text front end"] = licence

@@ -120,7 +120,7 @@ def test_one_step_resumes_and_makes_a_front_end(corpus: Path, tmp_path: Path) ->
     train_glow(corpus, encoder, "0123456789", run, options(steps=2, report_every=1))
     steps = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert steps == [1, 2]
-    config = GlowConfig.from_dict(json.loads((run / "config.json").read_text()))
+    config = GlowConfig.from_dict(json.loads((run / "text_frontend.json").read_text())["config"])
     network = GlowTts(config)
     network.load_state_dict(read_tensors(weights)[0])
     assert network.symbols == frozenset("abc")
@@ -132,7 +132,9 @@ def test_it_finds_the_durations(corpus: Path, tmp_path: Path) -> None:
     weights = train_glow(
         corpus, encoder, "0123456789", run, options(steps=100, rate=2e-2, blocks=1)
     )
-    network = GlowTts(GlowConfig.from_dict(json.loads((run / "config.json").read_text())))
+    network = GlowTts(
+        GlowConfig.from_dict(json.loads((run / "text_frontend.json").read_text())["config"])
+    )
     network.load_state_dict(read_tensors(weights)[0])
     found = evaluate(network.eval(), load_transcribed(corpus, encoder, "0123456789"))
     assert found["near"] > 0.9
@@ -177,7 +179,7 @@ def test_features_of_another_width_need_another_folder(corpus: Path, tmp_path: P
     run = tmp_path / "run"
     run.mkdir()
     config = GlowConfig(vocabulary=("a",), out_channels=4)
-    (run / "config.json").write_text(json.dumps(config.to_dict()))
+    (run / "text_frontend.json").write_text(json.dumps({"config": config.to_dict()}))
     with pytest.raises(KnnvcError, match="name a new folder"):
         train_glow(corpus, Encoder(Levels()), "0123456789", run, options())
 

@@ -17,11 +17,12 @@ from knnvc.checkpoints import read_tensors, write_tensors
 from knnvc.cli import cli
 from knnvc.encoder import Columns, Encoder
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.glow import GlowConfig, GlowTts
 from knnvc.preset import find_preset, load_preset
 from knnvc.text_frontend import FRAME, PADDING, Attention, TextFrontend, TextFrontendConfig
 from knnvc.training import kokoro
 from knnvc.training.options import TextFrontendOptions
-from knnvc.training.package import add_mini_frontend
+from knnvc.training.package import add_trained_frontend
 from knnvc.training.text_frontend import (
     MINI_TEXT_FRONTEND,
     SYMBOLS,
@@ -32,6 +33,7 @@ from knnvc.training.text_frontend import (
     losses_of,
     train_text_frontend,
     usual_durations,
+    write_settings,
 )
 
 SMALL: dict[str, Any] = {
@@ -282,6 +284,7 @@ def test_a_front_end_is_added_to_a_preset(tmp_path: Path) -> None:
     network = TextFrontend(MINI_TEXT_FRONTEND)
     network.usual.fill_(1.0)
     weights = tmp_path / "text_frontend.safetensors"
+    write_settings(tmp_path, "mini-tts", MINI_TEXT_FRONTEND.to_dict(), "en-us")
     write_tensors(weights, {k: v.half() for k, v in network.state_dict().items()}, {"steps": "7"})
     args = ["train", "package", "--text-frontend", str(weights), "--add-to", str(folder)]
     done = CliRunner().invoke(cli, args)
@@ -303,11 +306,24 @@ def test_a_front_end_that_does_not_fit_leaves_the_preset_alone(tmp_path: Path) -
     before = (folder / "preset.json").read_bytes()
     weights = tmp_path / "text_frontend.safetensors"
     write_tensors(weights, TextFrontend(CONFIG).state_dict())
+    with pytest.raises(UsageError, match=r"no file .*text_frontend.json"):
+        add_trained_frontend(load_preset(folder), weights)
+    write_settings(tmp_path, "mini-tts", MINI_TEXT_FRONTEND.to_dict(), "en-us")
     with pytest.raises(KnnvcError, match="does not fit its configuration"):
-        add_mini_frontend(load_preset(folder), weights)
-    with pytest.raises(KnnvcError, match="4 spectral columns"):
-        add_mini_frontend(load_preset(folder), weights, CONFIG)
+        add_trained_frontend(load_preset(folder), weights)
+    write_settings(tmp_path, "mini-tts", CONFIG.to_dict(), "en-us")
+    with pytest.raises(KnnvcError, match="6 columns and the encoder of mini gives 162"):
+        add_trained_frontend(load_preset(folder), weights)
+    glow = GlowTts(GlowConfig(("<PAD>", "a"), out_channels=162, encoder_layers=1, flow_blocks=1))
+    write_tensors(weights, glow.state_dict())
+    write_settings(tmp_path, "glow-tts", glow.config.to_dict() | {"layers": 3}, "de")
+    with pytest.raises(KnnvcError, match="unknown Glow-TTS settings: layers"):
+        add_trained_frontend(load_preset(folder), weights)
     assert (folder / "preset.json").read_bytes() == before
     done = CliRunner().invoke(cli, ["train", "package", "--add-to", str(folder)])
     assert done.exit_code == 2
     assert "--text-frontend" in done.stderr
+    write_settings(tmp_path, "glow-tts", glow.config.to_dict(), "de")
+    made = add_trained_frontend(load_preset(folder), weights)
+    assert made.text_frontend is not None
+    assert (made.text_frontend["type"], made.text_frontend["language"]) == ("glow-tts", "de")

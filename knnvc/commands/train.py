@@ -361,9 +361,9 @@ def package(
         if text_frontend is None:
             raise UsageError("--add-to needs --text-frontend: name the weights to add")
         from knnvc.preset import load_preset
-        from knnvc.training.package import add_mini_frontend
+        from knnvc.training.package import add_trained_frontend
 
-        say_path(add_mini_frontend(load_preset(add_to), text_frontend).folder)
+        say_path(add_trained_frontend(load_preset(add_to), text_frontend).folder)
         return
     need(encoder, "encoder")
     need(vocoder, "vocoder")

@@ -8,7 +8,6 @@ monotonic alignment says which frames those are. The features are those of any p
 from __future__ import annotations
 
 import copy
-import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,17 +18,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from knnvc.checkpoints import read_json
 from knnvc.encoder import Encoder
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.files import atomic_path
 from knnvc.glow import GlowConfig, GlowTts
 from knnvc.training.alignment import monotonic_alignment
 from knnvc.training.kokoro import DURATION_UNIT, phonemizer, read_alignments
 from knnvc.training.options import GlowTtsOptions
 from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
-from knnvc.training.text_frontend import cached_features, is_held_out
+from knnvc.training.text_frontend import (
+    SETTINGS,
+    cached_features,
+    is_held_out,
+    write_settings,
+)
 
-CONFIG_FILE = "config.json"
 METADATA = "metadata.csv"
 FRAME = 0.02  # seconds
 VALIDATION = 24  # utterances that the likelihood is measured on
@@ -124,16 +127,20 @@ def load_transcribed(
 
 
 def choose_config(
-    folder: Path, utterances: list[Transcribed], columns: int, options: GlowTtsOptions
+    folder: Path,
+    utterances: list[Transcribed],
+    columns: int,
+    options: GlowTtsOptions,
+    language: str = "en-us",
 ) -> GlowConfig:
     """The configuration in `folder`, or a new one for the signs of `utterances`, written there.
 
     Raises:
         KnnvcError: what is there does not fit the features.
     """
-    path = folder / CONFIG_FILE
+    path = folder / SETTINGS
     if path.exists():
-        config = GlowConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        config = GlowConfig.from_dict(read_json(path).get("config", {}))
         if config.out_channels != columns:
             raise KnnvcError(
                 f"{path} is for features of {config.out_channels} columns and these have "
@@ -154,10 +161,7 @@ def choose_config(
         decoder_channels=options.width,
         flow_blocks=options.blocks,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        text = json.dumps(config.to_dict(), indent=1, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_settings(folder, "glow-tts", config.to_dict(), language)
     return config
 
 
@@ -224,7 +228,7 @@ def train_glow(
 ) -> Path:
     """Train, or resume, in `folder`; writes `text_frontend.safetensors` and returns its path.
 
-    `config.json` beside it says what the network looks like. A new training begins with the
+    `text_frontend.json` beside it says what the network looks like. A new training begins with the
     weights in `start`, if given. Durations that the corpus knows are only compared with.
 
     Raises:
@@ -235,7 +239,7 @@ def train_glow(
     rng = seed_everything(options.seed)
     everything = load_transcribed(corpus, encoder, fingerprint, language)
     columns = len(np.load(everything[0].features, mmap_mode="r")[0])
-    config = choose_config(folder, everything, columns, options)
+    config = choose_config(folder, everything, columns, options, language)
     known = set(config.vocabulary)
     everything = [u for u in everything if set(u.phonemes) <= known]
     training = [u for u in everything if not is_held_out(u.file)]

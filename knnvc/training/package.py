@@ -8,20 +8,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from knnvc.acoustic_space import AcousticSpace, AcousticSpaceOptions
-from knnvc.checkpoints import check_shapes, read_tensors
+from knnvc.checkpoints import check_shapes, read_json, read_tensors
 from knnvc.encoder import Encoder, MelWavLMConfig, load_network
-from knnvc.errors import KnnvcError
 from knnvc.files import sha256_file
+from knnvc.glow import GlowConfig, GlowTts
 from knnvc.preset import FORMAT_VERSION, Preset, add_text_frontend, load_preset
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
 from knnvc.text_frontend import TextFrontend, TextFrontendConfig
 from knnvc.training.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
 from knnvc.training.runs import begin_with
-from knnvc.training.text_frontend import MINI_TEXT_FRONTEND
 
 MINI_MATCHING: dict[str, Any] = {
     "k": 4,
@@ -118,30 +115,28 @@ def package_mini(
     if not card.exists():
         card.write_text(_card(name, values), encoding="utf-8")
     made = load_preset(out)
-    return made if text_frontend is None else add_mini_frontend(made, text_frontend)
+    return made if text_frontend is None else add_trained_frontend(made, text_frontend)
 
 
-def add_mini_frontend(
-    preset: Preset, weights: Path, config: TextFrontendConfig = MINI_TEXT_FRONTEND
-) -> Preset:
-    """Give a preset folder the text front end that `train_text_frontend` wrote.
+def add_trained_frontend(preset: Preset, weights: Path) -> Preset:
+    """Give a preset folder the text front end that `knnvc train text-frontend` wrote.
 
     Raises:
+        UsageError: a file is missing.
         KnnvcError: the weights are damaged, or predict other columns than the preset's encoder.
     """
-    dimensions = preset.encoder["config"]
-    width = dimensions.get("mels", 0) * dimensions.get("substeps", 0)
-    if config.width != width:
-        raise KnnvcError(
-            f"{weights} predicts {config.width} spectral columns and the encoder of {preset.name} "
-            f"gives {width}: use a front end that was trained on this encoder"
-        )
+    settings = read_json(weights.with_suffix(".json"))
     state, metadata = read_tensors(weights)
-    with torch.device("meta"):
-        check_shapes(weights, TextFrontend(config).state_dict(), state)
-    frontend = {"type": "mini-tts", "config": config.to_dict(), "language": "en-us"}
-    origin = {"corpus": "one Kokoro voice (Apache-2.0)", **metadata}
-    return add_text_frontend(preset, frontend, state, LICENCE, origin)
+    network: GlowTts | TextFrontend
+    if settings.get("type") == "glow-tts":
+        network = GlowTts(GlowConfig.from_dict(settings.get("config", {})))
+        columns, licence, corpus = network.config.out_channels, "unknown", "the user's"
+    else:
+        network = TextFrontend(TextFrontendConfig.from_dict(settings.get("config", {})))
+        columns, licence, corpus = network.config.width + 2, LICENCE, "one voice of Kokoro-82M"
+    check_shapes(weights, network.state_dict(), state)
+    origin = {"corpus": corpus, **metadata, "sha256": sha256_file(weights)}
+    return add_text_frontend(preset, settings, columns, state, licence, origin)
 
 
 def _card(name: str, values: dict[str, Any]) -> str:

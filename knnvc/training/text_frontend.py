@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ from torch.nn import functional
 from knnvc.audio import load_audio
 from knnvc.encoder import Encoder
 from knnvc.errors import KnnvcError
+from knnvc.files import atomic_path
 from knnvc.text_frontend import (
     END,
     FRAME,
@@ -36,6 +39,7 @@ from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_ever
 # In a fixed order, so that a longer corpus never renumbers the tokens of a trained front end.
 SYMBOLS = " " + "".join([*sorted(PUNCTUATION), *sorted(STRESS | LENGTHENING), *PHONES])
 MINI_TEXT_FRONTEND = TextFrontendConfig(symbols=SYMBOLS, unit=DURATION_UNIT)
+SETTINGS = "text_frontend.json"
 HELD_OUT_EVERY = 20  # one utterance in 20 is never trained on
 LEAST_SEEN = 5  # times a sign must occur to count as known
 VALIDATION = 24  # utterances that losses are measured on
@@ -120,6 +124,15 @@ def cached_features(audio: Path, encoder: Encoder, fingerprint: str) -> Path:
         np.save(temporary, features.half().numpy())
         temporary.replace(cache)
     return cache
+
+
+def write_settings(folder: Path, kind: str, config: dict[str, Any], language: str) -> None:
+    """Say in text_frontend.json, as in a preset.json, what the weights beside it belong to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"type": kind, "config": config, "language": language}
+    with atomic_path(folder / SETTINGS) as temporary:
+        text = json.dumps(settings, indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def usual_durations(utterances: list[Spoken], tokens: int) -> Tensor:
@@ -243,6 +256,7 @@ def train_text_frontend(
     if not training:
         raise KnnvcError("every utterance of the corpus is held out: make a longer corpus")
     network = TextFrontend(config)
+    write_settings(folder, "mini-tts", config.to_dict(), network.language)
     begin_with(network, start)
     usual = usual_durations(training, config.tokens)
     network.usual.copy_(usual)
