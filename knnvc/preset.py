@@ -306,8 +306,8 @@ def _check(values: dict[str, Any]) -> None:
 
     encoder, matching, vocoder = values["encoder"], values["matching"], values["vocoder"]
     fetched = encoder.get("type") == "huggingface"
-    keys = frozenset(_ENCODER_KEYS - {"weights"} if fetched else _ENCODER_KEYS)
-    _check_keys("encoder", encoder, keys, _PIECES)
+    own = _ENCODER_KEYS - {"weights"} if fetched else _ENCODER_KEYS
+    _check_keys("encoder", encoder, own, _PIECES)
     _check_keys("matching", matching, _MATCHING_KEYS, {_SPACE})
     _check_keys("vocoder", vocoder, _VOCODER_KEYS)
     _check_that(
