@@ -337,7 +337,7 @@ def main() -> None:
                     if one["side"] == side and key in one and one["reference_seconds"] >= 60
                 ]
             )
-            for key in ("seconds", "peak_mb")
+            for key in ("seconds", "cpu_seconds", "peak_mb")
         }
         for side in args.sides
     }
