@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+import knnvc
 
 if TYPE_CHECKING:
     from knnvc import VoiceConverter
@@ -15,6 +18,14 @@ if TYPE_CHECKING:
 settings.register_profile("local", deadline=None, max_examples=100)
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+# Tests that start Python find the package under test, also where it is not installed. The folder of
+# installed packages itself must not stand there: Resemblyzer brings a `typing` that would hide
+# the standard library's.
+SEARCHED = Path(knnvc.__file__).resolve().parents[1]
+if Path(sysconfig.get_path("purelib")).resolve() != SEARCHED:
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SEARCHED), before]))
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,6 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-import knnvc
 from knnvc.batch.journal import Done, History, Journal, Stamp, read_history
 from knnvc.batch.manifest import Item, find_items
 from knnvc.batch.plan import BatchOptions, Planned, in_order, make_plan
@@ -357,11 +356,10 @@ def start(home: Path) -> Callable[..., subprocess.Popen[str]]:
     script.write_text(SCRIPT)
 
     def call(*args: object, delay: float = 0.0) -> subprocess.Popen[str]:
-        package = str(Path(knnvc.__file__).parents[1])
         return subprocess.Popen(
             [sys.executable, str(script), "batch", *map(str, args)],
             cwd=home,
-            env=os.environ | {"PYTHONPATH": package, "DELAY": str(delay)},
+            env=os.environ | {"DELAY": str(delay)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

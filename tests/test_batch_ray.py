@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-import knnvc
 from knnvc.batch import BatchOptions, convert_batch
 from knnvc.batch.journal import read_history
 
@@ -58,7 +57,6 @@ def test_a_killed_actor_changes_nothing(
     ray = ["--engine", "ray", "--workers", "2", "--device", "cpu", "--report", "report.csv"]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *command, *ray],
-        env=os.environ | {"PYTHONPATH": str(Path(knnvc.__file__).parents[1])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

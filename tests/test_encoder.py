@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +14,6 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-import knnvc
 from knnvc.audio import HOP, SAMPLE_RATE, find_audio, load_audio
 from knnvc.encoder import (
     WINDOW,
@@ -185,13 +183,10 @@ def test_transformers_is_quiet_on_the_command_line(
     """It draws bars into whatever stderr is, and logs there."""
     write_preset(tmp_path, str(folders["hubert"]), dim=DIM)
     clip = find_audio(EXAMPLES)[0]
-    package = str(Path(knnvc.__file__).parents[1])
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "knnvc.cli", "convert", clip, "--ref", clip]
     options = ["--preset", tmp_path, "--no-loudness", "--no-trim", "-o", tmp_path / "out.wav"]
     result = subprocess.run(
         [*command, *options],
-        env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=120,

@@ -14,7 +14,6 @@ import click
 import pytest
 import soundfile as sf
 
-import knnvc
 from knnvc.cli import cli
 
 ROOT = Path(__file__).parent.parent
@@ -26,10 +25,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def run(*args: str | Path, cwd: Path) -> str:
     """Run Python in `cwd`, where no file of the repository lies; return what it prints."""
-    environment = os.environ | {
-        "PYTHONPATH": str(Path(knnvc.__file__).parent.parent),
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, *map(str, args)]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

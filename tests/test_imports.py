@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +15,9 @@ HEAVY = {"torch", "torchaudio", "numpy", "transformers", "librosa", "faiss", "so
 
 def python(code: str, folder: Path) -> str:
     """Run `code` in a new interpreter away from the repository; what it prints."""
-    package = str(Path(knnvc.__file__).parents[1])
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=60,

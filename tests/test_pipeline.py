@@ -493,3 +493,12 @@ def test_everything_lies_on_the_device(preset: Path, monkeypatch: pytest.MonkeyP
         assert {p.device.type for p in network.parameters()} == {"meta"}
         assert {b.device.type for b in network.buffers()} <= {"meta"}
     assert converter.encoder.device == torch.device("meta")
+
+
+def test_a_preset_knows_the_length_of_its_pieces(
+    mini: VoiceConverter, tiny: VoiceConverter
+) -> None:
+    frames = SAMPLE_RATE // HOP
+    assert (mini.encoder.chunk, mini.encoder.context) == (4 * frames, frames)
+    assert (tiny.encoder.chunk, tiny.encoder.context) == (30 * frames, 2 * frames)
+    assert VoiceConverter.from_preset("mini", "cpu", chunk_seconds=8.0).encoder.chunk == 8 * frames
