@@ -876,9 +876,7 @@ def convert(
     Raises:
         KnnvcError: an input cannot be used; the message says what to do about it.
     """
-    names = ConvertOptions.__dataclass_fields__
-    if unknown := sorted(options.keys() - names.keys()):
-        raise UsageError(f"unknown option {unknown[0]!r}: choose from {', '.join(names)}")
+    _check_known(ConvertOptions, options)
     chosen = ConvertOptions(lam=lam, **options)
     return _cached_converter(str(preset), device).convert(src, refs, chosen)
 
@@ -908,11 +906,15 @@ def synthesize(
     Raises:
         KnnvcError: an input cannot be used; the message says what to do about it.
     """
-    names = SpeakOptions.__dataclass_fields__
-    if unknown := sorted(options.keys() - names.keys()):
-        raise UsageError(f"unknown option {unknown[0]!r}: choose from {', '.join(names)}")
+    _check_known(SpeakOptions, options)
     chosen = SpeakOptions(lam=lam, **options)
     return _cached_converter(str(preset), device).speak(text, refs, chosen)
+
+
+def _check_known(kind: type[ConvertOptions | SpeakOptions], options: dict[str, Any]) -> None:
+    names = kind.__dataclass_fields__
+    if unknown := sorted(options.keys() - names.keys()):
+        raise UsageError(f"unknown option {unknown[0]!r}: choose from {', '.join(names)}")
 
 
 @lru_cache(maxsize=2)
