@@ -45,6 +45,7 @@ class AcousticSpaceOptions:
         context: (offset in frames, weight) of the neighbouring frames' phones.
         envelope_transfer: 0 keeps the selected envelope, 1 takes the source's, normalised.
         energy_transfer: the same for the level.
+        envelope_shown: how much of the source's normalised envelope the refiner is shown, 0 to 1.
         bands: of the envelope.
     """
 
@@ -54,6 +55,7 @@ class AcousticSpaceOptions:
     context: tuple[tuple[int, float], ...] = ((-4, 0.5), (-2, 0.7), (2, 0.7), (4, 0.5))
     envelope_transfer: float = 0.35
     energy_transfer: float = 1.0
+    envelope_shown: float = 1.0
     bands: int = 20
 
     @classmethod
@@ -212,9 +214,14 @@ class AcousticSpace:
 
         √posteriors, then envelope and level, each normalised by the speaker's `own` statistics.
         """
-        envelope = (self._envelope(synth) - own.mean) / own.spread
+        envelope = ((self._envelope(synth) - own.mean) / own.spread).clamp(-4, 4)
         level = (self._level(synth) - own.level[0]) / own.level[1]
-        return torch.cat([match[:, 2:].float(), envelope.clamp(-4, 4), level[:, None]], dim=1)
+        shown = self.options.envelope_shown * envelope
+        return torch.cat([match[:, 2:].float(), shown, level[:, None]], dim=1)
+
+    def hide_envelope(self, guide: Tensor) -> None:
+        """Set the envelope in `guide` [M, states + bands + 1] to the speaker's mean, in place."""
+        guide[:, -1 - self.options.bands : -1] = 0
 
     def manner(self, target: Statistics) -> Tensor:
         """The target's statistics for a `Refiner`: [2 · bands + 2]."""

@@ -69,11 +69,13 @@ from knnvc.matching import (
 )
 from knnvc.matching_set import SUFFIX, MatchingSet, SetInfo, merge
 from knnvc.matching_set import load as load_set
+from knnvc.phones import STATES, assure
 from knnvc.pitch import pitch_statistics
 from knnvc.preset import Preset, find_preset
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.set_cache import SetCache, set_key
 from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
+from knnvc.text_frontend import TextFrontend
 from knnvc.tts import FrontEnd, Line, columns_of, fit, read, says_something
 from knnvc.tts import load as load_front_end
 from knnvc.vocoder import Vocoder, griffin_lim, world
@@ -447,10 +449,7 @@ class VoiceConverter:
         generator = torch.Generator().manual_seed(options.seed)
         tell = _stage(progress, "speaking", len(lines))
         for number, line in enumerate(_fitted(lines, front_end)):
-            predicted = front_end.predict(
-                line.phonemes, speed=options.speed, noise=options.noise, generator=generator
-            )
-            features = self.complete(predicted)
+            features = self._utter(line.phonemes, generator, options.speed, options.noise)
             if voices is not None:
                 features = self.match(
                     features, voices, options.k, lam, options.weighting, own=self._own_voice
@@ -465,11 +464,28 @@ class VoiceConverter:
             waveform.mul_(loudness_gain(waveform, self.sample_rate, LOUDNESS))
         return waveform
 
-    def complete(self, predicted: Tensor) -> Tensor:
+    def _utter(
+        self,
+        phonemes: str,
+        generator: torch.Generator,
+        speed: float = 1.0,
+        noise: float = 0.667,
+    ) -> Tensor:
+        """Features [T, D] of one sentence, from the preset's text front end."""
+        front_end, states = self.front_end, None
+        given: dict[str, Any] = {"speed": speed, "noise": noise, "generator": generator}
+        if isinstance(front_end, TextFrontend):
+            predicted, states = front_end.utter(phonemes, **given)
+        else:
+            predicted = front_end.predict(phonemes, **given)
+        return self.complete(predicted, states)
+
+    def complete(self, predicted: Tensor, states: Tensor | None = None) -> Tensor:
         """Features [T, D], as `encode` gives them, of what a text front end predicts [T, Ds].
 
         Where neighbours are searched in the columns that are synthesised from, they are all there
-        is; otherwise the encoder listens to the predicted spectra.
+        is; otherwise the encoder listens to the predicted spectra. The phone `states` [T], if the
+        front end knows them (see `knnvc.phones`), then count more than what the encoder hears.
 
         Raises:
             KnnvcError: the front end predicts other columns than the encoder gives.
@@ -480,7 +496,11 @@ class VoiceConverter:
             raise KnnvcError(_unfit(self.preset, given, wanted))
         if columns.together:
             return predicted
-        return features_of_spectra(self.encoder, predicted)
+        features = features_of_spectra(self.encoder, predicted)
+        if states is not None:
+            heard, posteriors = features[:, :-STATES], features[:, -STATES:]
+            features = torch.cat([heard, assure(posteriors, states)], dim=1)
+        return features
 
     @cached_property
     def _own_voice(self) -> Statistics | None:
@@ -489,10 +509,7 @@ class VoiceConverter:
             return None
         generator = torch.Generator().manual_seed(0)
         lines = list(read(_MEASURED, self.front_end.language))
-        said = [
-            self.complete(self.front_end.predict(line.phonemes, generator=generator))
-            for line in _fitted(lines, self.front_end)
-        ]
+        said = [self._utter(line.phonemes, generator) for line in _fitted(lines, self.front_end)]
         features, columns = torch.cat(said), self.encoder.columns
         return self.space.statistics(features[:, columns.synth], features[:, columns.match])
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from knnvc.errors import KnnvcError
+from knnvc.phones import states_of_frames
 from knnvc.source_filter import ConvNeXtBlock
 
 FRAME = 0.02  # seconds
@@ -281,7 +282,6 @@ class TextFrontend(nn.Module):
         columns: Tensor = self.write(self.decoder_norm(hidden))
         return columns
 
-    @torch.inference_mode()
     def predict(
         self,
         phonemes: str,
@@ -290,7 +290,22 @@ class TextFrontend(nn.Module):
         noise: float = 0.667,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Synthesis columns [T, width + 2] float32 on the CPU: log-mel, log2 f0, voicing.
+        """The columns that `utter` gives; it tells what the arguments are."""
+        return self.utter(phonemes, speed=speed, noise=noise, generator=generator)[0]
+
+    @torch.inference_mode()
+    def utter(
+        self,
+        phonemes: str,
+        *,
+        speed: float = 1.0,
+        noise: float = 0.667,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """What is heard and what is said, both on the CPU, one row for each frame of 20 ms.
+
+        Synthesis columns [T, width + 2] float32 (log-mel, log2 f0, voicing), and the phone states
+        [T] that the columns stand for, see `knnvc.phones`.
 
         Args:
             phonemes: One sentence in the signs of `symbols`.
@@ -316,4 +331,6 @@ class TextFrontend(nn.Module):
         pitch = mean + self.draw(given, start.to(device))
         voicing = torch.sigmoid(logits)
         columns = [self.spectra(frames, pitch, voicing), pitch[..., None] + PITCH_CENTRE]
-        return torch.cat([*columns, voicing[..., None]], -1)[0].float().cpu()
+        heard = torch.cat([*columns, voicing[..., None]], -1)[0].float().cpu()
+        said = states_of_frames(phonemes, units[0].tolist(), self.config.unit, count)
+        return heard, torch.from_numpy(said)

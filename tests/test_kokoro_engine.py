@@ -16,10 +16,22 @@ from knnvc.training.kokoro_engine import (
     has_openvino,
     prepare,
     split,
+    steerable,
 )
 
 onnx = pytest.importorskip("onnx")  # of the extra `train`
 CUT = Cut(inner={"harmonics": 3, "decoded": 3, "style_part": 2}, spectrum=("post", 3))
+
+
+@pytest.fixture(autouse=True)
+def small_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names and sizes of the graph below instead of Kokoro's."""
+    monkeypatch.setattr(kokoro_engine, "KOKORO_CUT", CUT)
+    monkeypatch.setattr(kokoro_engine, "TIMBRE_TENSOR", "style_part")
+    monkeypatch.setattr(kokoro_engine, "PITCH_TENSOR", "line")
+    monkeypatch.setattr(kokoro_engine, "TIMBRE_DIM", 1)
+
+
 RNG = np.random.default_rng(0)
 WEIGHT, BIAS = RNG.normal(size=(4, 2, 3)), RNG.normal(size=4)
 
@@ -104,16 +116,20 @@ def test_the_engine_speaks_either_way(
     pytest.importorskip("onnxruntime")
     if fast:
         pytest.importorskip("openvino")
-    monkeypatch.setattr(kokoro_engine, "KOKORO_CUT", CUT)
     monkeypatch.setattr(kokoro_engine, "has_openvino", lambda: fast)
     model = tmp_path / "model.onnx"
-    onnx.save(quantized(), str(model))
+    onnx.save(steerable(quantized()), str(model))
     prepare(model)
     assert len(list(tmp_path.iterdir())) == (4 if fast else 1)
     engine = Engine(model)
     audio, durations = engine.speak([3, 5, 2], np.array([0.25], dtype=np.float32), 1.0)
     assert durations.tolist() == [0, 3, 5, 2, 0]
     assert audio == pytest.approx(expected([3, 5, 2], 0.25, 1.0), abs=0.06)
+    # Another voice and pitch, and the same durations.
+    other = np.array([-0.5], dtype=np.float32)
+    audio, durations = engine.speak([3, 5, 2], np.array([0.25], dtype=np.float32), 1.0, other, 1.5)
+    assert durations.tolist() == [0, 3, 5, 2, 0]
+    assert audio == pytest.approx(expected([3, 5, 2], -0.5, 1.5), abs=0.06)
 
 
 def test_without_openvino_nothing_is_prepared(

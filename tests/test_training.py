@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,26 +21,21 @@ from knnvc.cli import cli
 from knnvc.encoder import Columns, Encoder, MelWavLM, MelWavLMConfig, load_network
 from knnvc.errors import KnnvcError
 from knnvc.hifigan import HifiGanConfig
+from knnvc.phones import IGNORED, PHONES, assure, segments
 from knnvc.pipeline import ConvertOptions, VoiceConverter
+from knnvc.pitch import f0_track
 from knnvc.preset import import_published
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
-from knnvc.training import kokoro
-from knnvc.training.data import (
-    IGNORED,
-    MINI_ENCODER,
-    PHONES,
-    frame_states,
-    load_corpus,
-    segments,
-)
+from knnvc.training import kokoro, twins
+from knnvc.training.data import MINI_ENCODER, frame_states, load_corpus, load_twins, split
 from knnvc.training.discriminators import PublishedDiscriminators
 from knnvc.training.encoder import train_encoder
 from knnvc.training.options import EncoderOptions, HifiGanOptions, RefinerOptions, VocoderOptions
 from knnvc.training.package import package_mini
 from knnvc.training.prematch import from_others, prematch, prematch_folder, read_prematched
 from knnvc.training.published import find_examples, train_hifigan
-from knnvc.training.refiner import prematch_refined, train_refiner
+from knnvc.training.refiner import Pieces, prematch_refined, train_refiner
 from knnvc.training.runs import begin_with, cosine_rate
 from knnvc.training.vocoder import train_vocoder
 
@@ -109,7 +105,9 @@ def load_encoder(path: Path) -> Encoder:
 def test_segments_give_stress_and_length_to_their_phones() -> None:
     phones = ["h", "ˈ", "i", "ː", " ", "d", "!"]
     durations = [4, 2, 1, 3, 2, 1, 2, 5, 6]
-    units = [(phone, round(seconds / 0.025)) for phone, seconds in segments(phones, durations)]
+    units = [
+        (phone, round(seconds / 0.025)) for phone, seconds in segments(phones, durations, 0.025)
+    ]
     assert units == [
         ("sil", 4),  # padding at the start
         ("h", 2),
@@ -140,6 +138,13 @@ def test_frame_states_stop_where_the_audio_does() -> None:
     states = frame_states({"phones": ["a"], "durations": [2, 6, 2]}, 4)
     assert len(states) == 4
     assert (states != IGNORED).all()
+
+
+def test_known_states_count_more_than_heard_ones() -> None:
+    heard = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]]).sqrt()
+    mixed = assure(heard, torch.tensor([2, IGNORED])).square()
+    assert mixed[0].tolist() == pytest.approx([0.05, 0.05, 0.9])
+    assert mixed[1].tolist() == pytest.approx([0.2, 0.3, 0.5])
 
 
 def test_load_corpus_caches_what_it_computes(corpus: Path) -> None:
@@ -277,6 +282,33 @@ def test_the_recipe_from_prematching_to_a_converted_voice(
     assert abs(len(waveform) - 2 * RATE) <= 2 * 320
     assert np.isfinite(waveform).all()
     assert np.abs(waveform).max() > 0.01
+
+
+def test_the_refiner_learns_from_twins(corpus: Path, trained_encoder: Path, tmp_path: Path) -> None:
+    """One utterance of either voice is the other's twin, as they all say the same."""
+    both = tmp_path / "corpus"
+    shutil.copytree(corpus, both)
+    names = ("high/high_000.flac", "low/low_000.flac")
+    lines = [
+        json.dumps(alignment(there, there.split("/")[0], 1.6) | {"original": here})
+        for here, there in (names, names[::-1])
+    ]
+    (both / "twins-0.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
+    encoder = load_encoder(trained_encoder)
+    assert isinstance(encoder.network, MelWavLM)
+    space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps)
+    training, _ = split(load_corpus(both, encoder.network))
+    pieces = Pieces(training, encoder.network, space, False, load_twins(both, encoder.network))
+    found = {(task.source.file, task.without) for task in pieces.twin_tasks}
+    # Either way: to a twin (nothing of its voice is the truth), and back to the original.
+    assert found == {(names[0], None), (names[1], None), (names[1], 0), (names[0], 0)}
+    for task in pieces.twin_tasks:
+        assert task.source.speaker != task.voice.utterances[0].speaker
+        assert len(task.truth) == len(task.source.f0)
+
+    options = RefinerOptions(steps=1, batch=2, frames=40, channels=2, bf16=True, twin_share=1.0)
+    weights = train_refiner(both, encoder, space, tmp_path / "refiner", options, REFINER)
+    assert read_tensors(weights)[1]["steps"] == "1"
 
 
 def test_the_refiner_learns_from_disguised_speech_and_the_preset_uses_it(
@@ -441,16 +473,25 @@ class Hum:
         pass
 
     def speak(
-        self, tokens: list[int], style: np.ndarray, speed: float
+        self,
+        tokens: list[int],
+        style: np.ndarray,
+        speed: float,
+        timbre: np.ndarray | None = None,
+        pitch: float = 1.0,
     ) -> tuple[np.ndarray, np.ndarray]:
+        """The style's first number is the pitch; one that comes from a timbre adds an overtone."""
         durations = np.array([4, *[2] * len(tokens), 4])
         at = np.arange(600 * durations.sum()) / 24_000
-        return np.sin(2 * np.pi * style[0] * at).astype(np.float32), durations
+        wave = sum(np.sin(2 * np.pi * n * style[0] * pitch * at) / n for n in range(1, 9))
+        if timbre is not None:
+            wave = wave + np.sin(2 * np.pi * 20 * timbre[0] * at)
+        return wave.astype(np.float32), durations
 
 
-def test_a_corpus_is_spoken_with_its_alignments(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def spoken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[kokoro.Ingredients, Path]:
+    """What a corpus is made from, and a corpus of 10 s made by `Hum`."""
     voices, texts = tmp_path / "voices", tmp_path / "texts"
     voices.mkdir()
     texts.mkdir()
@@ -469,6 +510,11 @@ def test_a_corpus_is_spoken_with_its_alignments(
     out = tmp_path / "corpus"
     out.mkdir()
     kokoro._work(parts, out, 10 / 3600, 0, 1, 7)
+    return parts, out
+
+
+def test_a_corpus_is_spoken_with_its_alignments(spoken: tuple[kokoro.Ingredients, Path]) -> None:
+    parts, out = spoken
     records = list(kokoro.read_alignments(out))
     assert sum(record["seconds"] for record in records) >= 10
     for record in records:
@@ -483,6 +529,49 @@ def test_a_corpus_is_spoken_with_its_alignments(
     assert load_corpus(out, MelWavLM(ENCODER))
     kokoro.write_card(out, 7)
     assert f"| utterances | {len(records)} |" in (out / "CARD.md").read_text()
+
+
+def test_twins_keep_the_timing_and_change_the_voice(
+    spoken: tuple[kokoro.Ingredients, Path],
+) -> None:
+    parts, corpus = spoken
+    originals = {record["file"]: record for record in kokoro.read_alignments(corpus)}
+    twins._work(parts, corpus, 0, 1, 7, False)
+    made = {record["original"]: record for record in twins.read_twins(corpus)}
+    assert made.keys() == originals.keys()
+    pitch = twins.speaker_pitch(corpus)
+    for name, twin in made.items():
+        assert twin["speaker"] != originals[name]["speaker"]
+        assert twin["durations"] == originals[name]["durations"]
+        wave, _ = sf.read(corpus / twin["file"])
+        assert len(wave) == len(sf.read(corpus / name)[0])
+        f0 = f0_track(wave.astype(np.float32), len(wave) // 320)
+        # In the range of the voice that it is to sound like.
+        assert np.log(np.median(f0[f0 > 0])) == pytest.approx(pitch[twin["speaker"]], abs=0.05)
+    # What is there stays; twins are not part of the corpus itself.
+    before = (corpus / "twins-0.jsonl").read_text()
+    twins._work(parts, corpus, 0, 1, 7, False)
+    assert (corpus / "twins-0.jsonl").read_text() == before
+    network = MelWavLM(ENCODER)
+    assert len(load_corpus(corpus, network)) == len(originals)
+    for name, utterance in load_twins(corpus, network).items():
+        assert utterance.speaker == made[name]["speaker"]
+
+
+def test_twins_of_another_model_are_refused(spoken: tuple[kokoro.Ingredients, Path]) -> None:
+    parts, corpus = spoken
+    table = corpus / "alignments-0.jsonl"
+    records = [json.loads(line) for line in table.read_text().splitlines()]
+    records[0]["durations"][1] += 1
+    table.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(KnnvcError, match="durations differ"):
+        twins._work(parts, corpus, 0, 1, 7, False)
+
+
+def test_a_corpus_that_cannot_be_spoken_again_is_refused(corpus: Path, tmp_path: Path) -> None:
+    parts = kokoro.Ingredients(tmp_path, tmp_path, tmp_path, tmp_path)
+    with pytest.raises(KnnvcError, match="knnvc train corpus"):
+        twins.speak_twins(parts, corpus)
 
 
 def test_the_commands_lead_from_a_corpus_to_a_preset(corpus: Path, tmp_path: Path) -> None:

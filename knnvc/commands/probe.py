@@ -123,7 +123,8 @@ def read_corpus(folder: Path, which: str, most: int, utterances: int, seed: int)
 
     from knnvc.audio import HOP, load_audio
     from knnvc.evaluation.probe import UNKNOWN, Spoken
-    from knnvc.training.data import IGNORED, frame_states
+    from knnvc.phones import IGNORED
+    from knnvc.training.data import frame_states
     from knnvc.training.kokoro import HELD_OUT, read_alignments
 
     by_speaker: dict[str, list[dict[str, object]]] = {}

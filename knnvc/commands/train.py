@@ -23,6 +23,7 @@ from knnvc.training.options import (
     HifiGanOptions,
     RefinerOptions,
     TextFrontendOptions,
+    TwinsOptions,
     VocoderOptions,
 )
 
@@ -112,6 +113,7 @@ def train() -> None:
 
     \b
     knnvc train corpus         speech with exact phone alignments
+    knnvc train twins          the same again in other voices, frame by frame alike
     knnvc train encoder        features
     knnvc train refiner        what smooths selected frames
     knnvc train prematch       the vocoder's training features
@@ -140,6 +142,27 @@ def corpus(corpus: Path, parts: Path | None, config: Path | None, **given: Any) 
         options.bf16,
         options.voice,
     )
+    say_path(corpus)
+
+
+@train.command()
+@CORPUS
+@click.option("--parts", type=FILE, help="Where downloads are.  [default: CORPUS/parts]")
+@options_of(TwinsOptions)
+def twins(corpus: Path, parts: Path | None, config: Path | None, **given: Any) -> None:
+    """Speak a corpus again in other voices, for the refiner; writes CORPUS/twins.
+
+    Every utterance keeps its timing and gets the sound and the range of another speaker of the
+    corpus: what a perfect conversion of it would be.
+    """
+    options = chosen(TwinsOptions, "twins", config, given)
+    need(corpus, "corpus")
+    require(("espeakng_loader", "onnx", "onnxruntime", "phonemizer"))
+    from knnvc.training import kokoro
+    from knnvc.training.twins import speak_twins
+
+    ingredients = kokoro.fetch(parts or corpus / "parts")
+    speak_twins(ingredients, corpus, options.workers, options.seed, options.bf16)
     say_path(corpus)
 
 

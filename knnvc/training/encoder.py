@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from knnvc.encoder import PITCH_CENTRE, MelWavLM, MelWavLMConfig
+from knnvc.phones import IGNORED
 from knnvc.training.augmentation import Floats, degrade, log_mel, stretch
-from knnvc.training.data import IGNORED, MINI_ENCODER, Utterance, load_corpus, split
+from knnvc.training.data import MINI_ENCODER, Utterance, load_corpus, split
 from knnvc.training.options import EncoderOptions
 from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
 

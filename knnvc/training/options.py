@@ -21,6 +21,15 @@ class CorpusOptions:
 
 
 @dataclass(frozen=True)
+class TwinsOptions:
+    """How to speak a corpus again."""
+
+    workers: int = 2  # one single-threaded process each
+    seed: int = 7  # of the choice of voices
+    bf16: bool = True  # as of the corpus
+
+
+@dataclass(frozen=True)
 class EncoderOptions:
     """How to train the encoder. A frame is 20 ms."""
 
@@ -68,6 +77,9 @@ class RefinerOptions:
     spectral_weight: float = 20.0
     matching_weight: float = 4.0
     degraded_share: float = 0.5  # of the batches: the source is noisy, reverberant or coloured
+    twin_share: float = 0.7  # of the pieces, where the corpus has twins
+    hidden_share: float = 0.4  # of the pieces: the source's envelope is hidden
+    known_share: float = 0.2  # of the pieces: the phones are known, as in speech from text
     channels: int = 32  # of the discriminator
     average: float = 0.998
     seed: int = 0

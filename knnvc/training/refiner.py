@@ -6,14 +6,19 @@ differs from the target's as in a conversion, while the right answer is known: t
 the part of another speaker, in the manner of kNN-VC's prematching, which has none. The speaker is
 recast, too, in most pieces, with another vocal tract and another microphone: a corpus has about a
 hundred voices, and a refiner that only knows those makes every target sound a little like them.
+
+Where the corpus has twins (`knnvc.training.twins`), most pieces are conversions between two of its
+voices whose result was spoken by the target: they teach what a disguise cannot, how much of what a
+source does belongs to its voice.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +31,12 @@ from torch.nn import functional
 from knnvc.acoustic_space import AcousticSpace
 from knnvc.encoder import PITCH_CENTRE, Encoder, MelWavLM
 from knnvc.errors import KnnvcError
+from knnvc.kernels import accelerate
 from knnvc.matching import select, weigh
+from knnvc.phones import assure
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.training.augmentation import channel_curve, degrade, log_mel, recast, stretch
-from knnvc.training.data import MINI_REFINER, Utterance, load_corpus, split
+from knnvc.training.data import MINI_REFINER, Utterance, load_corpus, load_twins, split
 from knnvc.training.discriminators import contest
 from knnvc.training.options import RefinerOptions
 from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
@@ -40,6 +47,7 @@ FORMANTS = 0.22  # and of the vocal tract on top of it
 MOST_REFERENCES = 60  # utterances, some five minutes
 RECAST_SHARE = 0.7  # of the pieces are of a speaker with another vocal tract and microphone
 RECAST_FORMANTS = 0.1  # natural logarithm of the largest change
+ENVELOPE_FACTORS = (0.5, 1.0, 1.0, 2.0)  # on its weight in the distance
 RECAST_COLOUR = 0.4  # standard deviation, in natural logarithms of the magnitude
 
 
@@ -68,7 +76,7 @@ class SpectrogramCritic(nn.Module):
 
 @dataclass(frozen=True)
 class Voice:
-    """All frames of a speaker: `vectors` unit rows [N, Dv], `synth` [N, Ds], `match` [N, Dm].
+    """All frames of a speaker: `vectors` to compare [N, Dv], `synth` [N, Ds], `match` [N, Dm].
 
     Utterance i spans the frames `starts[i]` to `starts[i + 1]`.
     """
@@ -80,6 +88,21 @@ class Voice:
     vectors: Tensor
 
 
+@dataclass(frozen=True)
+class Task:
+    """A conversion whose result is known: `source`, into `voice`, should become `truth`.
+
+    `truth` [T, Ds] are frames that run alike to the source's. `without` is the utterance of the
+    voice that may not be selected from, because it is the truth; None if there is no such.
+    """
+
+    source: Utterance
+    voice: Voice
+    truth: Tensor
+    without: int | None
+
+
+Piece = tuple[Task, int]  # and its first frame
 Example = tuple[Tensor, Tensor, Tensor, Tensor]  # selected, guide, manner, true spectra
 
 
@@ -87,73 +110,107 @@ class Pieces:
     """Draws training examples; holds the encoded corpus in memory (150 MB an hour)."""
 
     def __init__(
-        self, utterances: list[Utterance], network: MelWavLM, space: AcousticSpace, bf16: bool
+        self,
+        utterances: list[Utterance],
+        network: MelWavLM,
+        space: AcousticSpace,
+        bf16: bool,
+        twins: Mapping[str, Utterance] | None = None,
     ) -> None:
-        # Weights and activations in bf16: autocast would convert them anew in every layer.
-        self.dtype = torch.bfloat16 if bf16 else torch.float32
-        self.network = copy.deepcopy(network).eval().to(self.dtype)
+        self.network = copy.deepcopy(network).eval()
+        precision = "bfloat16" if bf16 else "float32"
+        accelerate(self.network, precision, keep=("phones", "pitch"))
         self.space = space
         grouped: dict[str, list[Utterance]] = defaultdict(list)
         for utterance in utterances:
             grouped[utterance.speaker].append(utterance)
-        self.voices = [self._voice(group) for group in grouped.values() if len(group) > 2]
-        if not self.voices:
+        voices = {name: self._voice(group) for name, group in grouped.items() if len(group) > 2}
+        if not voices:
             raise KnnvcError("no speaker of the corpus has three utterances: make a longer corpus")
+        self.voices = list(voices.values())
+        self.tasks = [
+            Task(utterance, voice, voice.synth[start:stop], index)
+            for voice in self.voices
+            for index, (utterance, (start, stop)) in enumerate(
+                zip(voice.utterances, pairwise(voice.starts), strict=True)
+            )
+        ]
+        self.twin_tasks = list(self._twin_tasks(voices, twins or {}))
+
+    def _twin_tasks(
+        self, voices: Mapping[str, Voice], twins: Mapping[str, Utterance]
+    ) -> Iterator[Task]:
+        """Every utterance into the voice of its twin, and every twin into that of the original."""
+        for task in self.tasks:
+            twin = twins.get(task.source.file)
+            if twin is None:
+                continue
+            yield Task(twin, task.voice, task.truth, task.without)
+            if twin.speaker in voices:
+                synth, _ = self._frames(twin)
+                yield Task(task.source, voices[twin.speaker], synth, None)
 
     @torch.inference_mode()
     def encode(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """√posteriors [B, T, states], log2 f0, voicing [B, T] of log-mel frames [B, T, width]."""
-        logits, pitch = self.network.predict(mel.to(self.dtype))
+        logits, pitch = self.network.predict(mel)
         pitch = pitch.float()
         posteriors = torch.softmax(logits.float(), -1).sqrt()
         return posteriors, pitch[..., 0] + PITCH_CENTRE, torch.sigmoid(pitch[..., 1])
 
+    def _frames(self, utterance: Utterance) -> tuple[Tensor, Tensor]:
+        """Synthesis columns [T, Ds] and match columns [T, Dm]."""
+        mel = torch.from_numpy(utterance.mel.astype(np.float32))
+        mel = mel.reshape(1, len(utterance.f0), -1)
+        posteriors, pitch, voicing = self.encode(mel)
+        heard = torch.stack([pitch[0], voicing[0]], 1)
+        return torch.cat([mel[0], heard], 1), torch.cat([heard, posteriors[0]], 1)
+
     def _voice(self, utterances: list[Utterance]) -> Voice:
         synths, matches, starts = [], [], [0]
         for utterance in utterances:
-            mel = torch.from_numpy(utterance.mel.astype(np.float32))
-            mel = mel.reshape(1, len(utterance.f0), -1)
-            posteriors, pitch, voicing = self.encode(mel)
-            heard = torch.stack([pitch[0], voicing[0]], 1)
-            synths.append(torch.cat([mel[0], heard], 1))
-            matches.append(torch.cat([heard, posteriors[0]], 1))
-            starts.append(starts[-1] + len(heard))
+            synth, match = self._frames(utterance)
+            synths.append(synth)
+            matches.append(match)
+            starts.append(starts[-1] + len(synth))
         synth, match = torch.cat(synths), torch.cat(matches)
         statistics = self.space.statistics(synth, match)
         vectors = self.space.vectors(synth, match, statistics, torch.tensor(starts[:-1]))
-        return Voice(utterances, starts, synth, match, functional.normalize(vectors, dim=1))
+        return Voice(utterances, starts, synth, match, vectors)
 
     def batch(self, options: RefinerOptions, rng: np.random.Generator) -> Example:
         """What `Refiner` takes (selected, guide, manner), and the true spectra [B, T, width]."""
         chosen = list(self._choose(options, rng))
         degraded = rng.random() < options.degraded_share
-        made = self.examples(chosen, options.frames, degraded, rng, recast=True)
+        made = self.examples(chosen, options.frames, degraded, rng, options)
         columns = [torch.stack(column) for column in zip(*made, strict=True)]
         return columns[0], columns[1], columns[2], columns[3]
 
     def examples(
         self,
-        chosen: list[tuple[Voice, int, int]],
+        chosen: list[Piece],
         frames: int,
         degraded: bool,
         rng: np.random.Generator,
-        recast: bool = False,
+        options: RefinerOptions | None = None,
     ) -> list[Example]:
-        """Disguise, match and follow: `frames` from (voice, utterance, first frame) on.
+        """Disguise, match and follow: `frames` of each piece.
 
-        With `recast` the true spectra are mostly not the recording's, but another speaker's.
+        With `options` all is varied that a conversion may meet: the true spectra are mostly not the
+        recording's but another speaker's, the source's envelope is kept from the refiner, its
+        phones are known. Without, the examples are plain ones.
         """
         ratio = float(np.exp(rng.uniform(-TEMPO, TEMPO)))
         length = round(frames / ratio)
         magnitudes = [
             stretch(
-                voice.utterances[index].mel,
+                task.source.mel,
                 2 * start,
                 2 * length,
                 ratio,
                 ratio * float(np.exp(rng.uniform(-FORMANTS, FORMANTS))),
             )
-            for voice, index, start in chosen
+            for task, start in chosen
         ]
         energy = torch.from_numpy(np.stack(magnitudes)).float()
         if degraded:
@@ -163,51 +220,61 @@ class Pieces:
         heard = torch.stack([pitch - np.log2(ratio), voicing], -1)
         sources = _resample(torch.cat([mel, heard, posteriors], -1), frames, ratio)
         return [
-            self._example(piece, source, frames, rng, recast)
+            self._example(piece, source, frames, rng, options)
             for piece, source in zip(chosen, sources, strict=True)
         ]
 
-    def _choose(
-        self, options: RefinerOptions, rng: np.random.Generator
-    ) -> Iterator[tuple[Voice, int, int]]:
-        """Voice, utterance and first frame of `options.batch` pieces."""
+    def _choose(self, options: RefinerOptions, rng: np.random.Generator) -> Iterator[Piece]:
+        """Task and first frame of `options.batch` pieces."""
         found = 0
         while found < options.batch:
-            voice = self.voices[rng.integers(len(self.voices))]
-            index = int(rng.integers(len(voice.utterances)))
-            room = len(voice.utterances[index].f0) - options.frames
+            twin = self.twin_tasks and rng.random() < options.twin_share
+            tasks = self.twin_tasks if twin else self.tasks
+            task = tasks[rng.integers(len(tasks))]
+            room = len(task.truth) - options.frames
             if room > 0:
                 found += 1
-                yield voice, index, int(rng.integers(room))
+                yield task, int(rng.integers(room))
 
     def _example(
         self,
-        piece: tuple[Voice, int, int],
+        piece: Piece,
         source: Tensor,
         frames: int,
         rng: np.random.Generator,
-        recast: bool,
+        options: RefinerOptions | None,
     ) -> Example:
-        voice, index, start = piece
+        task, start = piece
+        voice = task.voice
         width = self.space.mels * self.space.substeps
+        if options and rng.random() < options.known_share:
+            states = torch.from_numpy(task.source.states[start : start + frames])
+            source[:, width + 2 :] = assure(source[:, width + 2 :], states)
         synth, match = source[:, : width + 2], source[:, width:]
         own = self.space.statistics(synth, match)
-        pool = _reference(voice, index, rng)
-        first = voice.starts[index] + start
-        frames_of = self._other_speaker(rng, width) if recast else _same_speaker
+        pool = _reference(voice, task.without, rng)
+        frames_of = self._other_speaker(rng, width) if options else _same_speaker
         built, truth = (
-            frames_of(part) for part in (voice.synth[pool], voice.synth[first : first + frames])
+            frames_of(part) for part in (voice.synth[pool], task.truth[start : start + frames])
         )
         target = self.space.statistics(built, voice.match[pool])
-        query = functional.normalize(self.space.vectors(synth, match, own), dim=1)
+        query, among = self.space.vectors(synth, match, own), voice.vectors[pool]
+        if options:
+            envelope = slice(-2 - self.space.options.bands, -2)
+            factor = float(rng.choice(ENVELOPE_FACTORS))
+            query[:, envelope] *= factor
+            among[:, envelope] *= factor
         k = min(int(rng.choice(NEIGHBOURS)), len(pool))
         # Normalised by the speaker's statistics, the vectors hardly change when it is recast.
-        cosines, rows = torch.topk(query @ voice.vectors[pool].T, k, dim=1)
+        query, among = functional.normalize(query, dim=1), functional.normalize(among, dim=1)
+        cosines, rows = torch.topk(query @ among.T, k, dim=1)
         selected = select(built, rows, weigh(1 - cosines, "mean"))
         selected = self.space.follow_level(selected, synth, own, target)
         # The pitch is given: the source's contour in the target's range, here the true one.
         selected[:, width:] = truth[:, width:]
         guide, manner = self.space.guide(synth, match, own), self.space.manner(target)
+        if options and rng.random() < options.hidden_share:
+            self.space.hide_envelope(guide)
         return selected, guide, manner, truth[:, :width]
 
     def _other_speaker(self, rng: np.random.Generator, width: int) -> Callable[[Tensor], Tensor]:
@@ -228,8 +295,8 @@ def _same_speaker(synth: Tensor) -> Tensor:
     return synth
 
 
-def _reference(voice: Voice, index: int, rng: np.random.Generator) -> Tensor:
-    """Rows of some other utterances of the speaker: little speech as often as much."""
+def _reference(voice: Voice, index: int | None, rng: np.random.Generator) -> Tensor:
+    """Rows of some utterances other than `index` of the speaker: little as often as much."""
     others = [i for i in range(len(voice.utterances)) if i != index]
     count = round(np.exp(rng.uniform(0, np.log(min(len(others), MOST_REFERENCES)))))
     kept = sorted(rng.choice(others, size=count, replace=False))
@@ -285,10 +352,13 @@ def train_refiner(
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
     training, held_out = split(load_corpus(corpus, network))
-    pieces = Pieces(training, network, space, options.bf16)
-    validation = _validation(held_out, network, space, options)
+    twins = load_twins(corpus, network)
+    pieces = Pieces(training, network, space, options.bf16, twins)
+    validation = _validation(held_out, network, space, options, twins)
     print(
-        f"{len(pieces.voices)} voices to train on, {len(validation)} batches held out", flush=True
+        f"{len(pieces.voices)} voices to train on, {len(pieces.twin_tasks)} conversions with a "
+        f"known result, {len(validation)} batches held out",
+        flush=True,
     )
     while run.step < options.steps:
         rate = cosine_rate(run.step, options.steps, 1.0, floor=0.05)
@@ -337,23 +407,27 @@ def prematch_refined(
     training, _ = split(load_corpus(corpus, encoder.network))
     pieces = Pieces(training, encoder.network, space, bf16)
     tensors: dict[str, npt.NDArray[np.float16]] = {}
-    for number, voice in enumerate(pieces.voices, 1):
-        for index, utterance in enumerate(voice.utterances):
-            whole = [(voice, index, 0)]
-            selected, guide, manner, _ = pieces.examples(whole, len(utterance.f0), False, rng)[0]
-            tensors[utterance.file] = refiner.refine(selected, guide, manner).half().numpy()
-        print(f"refined {number} of {len(pieces.voices)} voices", flush=True)
+    for number, task in enumerate(pieces.tasks, 1):
+        whole = pieces.examples([(task, 0)], len(task.truth), False, rng)[0]
+        selected, guide, manner, _ = whole
+        tensors[task.source.file] = refiner.refine(selected, guide, manner).half().numpy()
+        if number % 100 == 0 or number == len(pieces.tasks):
+            print(f"refined {number} of {len(pieces.tasks)} utterances", flush=True)
     temporary = out.with_suffix(".tmp")
     save_file(tensors, temporary)
     temporary.replace(out)
 
 
 def _validation(
-    utterances: list[Utterance], network: MelWavLM, space: AcousticSpace, options: RefinerOptions
+    utterances: list[Utterance],
+    network: MelWavLM,
+    space: AcousticSpace,
+    options: RefinerOptions,
+    twins: Mapping[str, Utterance],
 ) -> list[Example]:
     """A few fixed batches of speakers that are held out; none if there are too few utterances."""
     try:
-        pieces = Pieces(utterances, network, space, options.bf16)
+        pieces = Pieces(utterances, network, space, options.bf16, twins)
     except KnnvcError:
         return []
     rng = np.random.default_rng(1)

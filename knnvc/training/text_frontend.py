@@ -20,6 +20,7 @@ from knnvc.audio import load_audio
 from knnvc.encoder import Encoder
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
+from knnvc.phones import LENGTHENING, PHONES, PUNCTUATION, STRESS
 from knnvc.text_frontend import (
     END,
     FRAME,
@@ -29,7 +30,6 @@ from knnvc.text_frontend import (
     TextFrontend,
     TextFrontendConfig,
 )
-from knnvc.training.data import LENGTHENING, PHONES, PUNCTUATION, STRESS
 from knnvc.training.discriminators import contest
 from knnvc.training.kokoro import DURATION_UNIT, read_alignments
 from knnvc.training.options import TextFrontendOptions

@@ -1,0 +1,138 @@
+"""Twins: the utterances of a corpus again, frame by frame alike, in other voices.
+
+Kokoro's style vectors keep how a voice sounds apart from how it times and intones what it says
+(`knnvc.training.kokoro_engine`). So an utterance can be spoken once more with its own timing in
+the sound and the range of another speaker: what an ideal conversion of it would be. From such
+pairs the refiner learns what to take from a source and what not.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile as sf
+
+from knnvc.audio import HOP
+from knnvc.errors import KnnvcError
+from knnvc.pitch import f0_track
+from knnvc.training.kokoro import (
+    HELD_OUT,
+    SAMPLE_RATE,
+    Ingredients,
+    Narrator,
+    read_alignments,
+    read_table,
+)
+
+FOLDER = "twins"
+HEARD = 5  # utterances of a speaker that tell its pitch
+
+Record = dict[str, Any]
+
+
+def speak_twins(
+    ingredients: Ingredients, corpus: Path, workers: int = 2, seed: int = 7, bf16: bool = True
+) -> None:
+    """Speak every utterance of `corpus` in another of its voices.
+
+    Writes `corpus/twins/SPEAKER/*.flac` and `corpus/twins-*.jsonl`; what is there is kept. Speakers
+    held out get twins among themselves only.
+
+    Raises:
+        KnnvcError: the corpus tells too little to speak it again, has one voice only, or a worker
+            failed.
+    """
+    if not pairs(corpus, seed):
+        raise KnnvcError(
+            f"no utterance of {corpus} can be spoken again: its alignments lack speed and blend, "
+            "or it has one voice; make it with `knnvc train corpus` and several voices"
+        )
+    context = multiprocessing.get_context("spawn")
+    jobs = [
+        context.Process(target=_work, args=(ingredients, corpus, n, workers, seed, bf16))
+        for n in range(workers)
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    if any(job.exitcode for job in jobs):
+        raise KnnvcError("a worker failed; its error stands above. Run the command again")
+    print(f"{len(read_twins(corpus))} utterances have a twin", flush=True)
+
+
+def read_twins(corpus: Path) -> list[Record]:
+    """The records of all twins whose audio exists; `original` is the file of what they repeat."""
+    return read_table(corpus, "twins-*.jsonl")
+
+
+def pairs(corpus: Path, seed: int) -> list[tuple[Record, Record]]:
+    """Every utterance that can be repeated, with one of the speaker that is to repeat it."""
+    groups: dict[bool, dict[str, Record]] = defaultdict(dict)
+    records = [record for record in read_alignments(corpus) if "speed" in record]
+    for record in records:
+        groups[record["speaker"] in HELD_OUT].setdefault(record["speaker"], record)
+    rng = np.random.default_rng(seed)
+    found = []
+    for record in records:
+        group = groups[record["speaker"] in HELD_OUT]
+        others = [name for name in sorted(group) if name != record["speaker"]]
+        if others:
+            found.append((record, group[others[int(rng.integers(len(others)))]]))
+    return found
+
+
+def speaker_pitch(corpus: Path) -> dict[str, float]:
+    """Mean natural logarithm of f0 in Hz of each speaker, over a few utterances."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for record in read_alignments(corpus):
+        files[record["speaker"]].append(record["file"])
+    heard = {}
+    for speaker, names in files.items():
+        tracks = []
+        for name in names[:HEARD]:
+            wave, _ = sf.read(corpus / name, dtype="float32")
+            tracks.append(f0_track(wave, len(wave) // HOP))
+        f0 = np.concatenate(tracks)
+        if (f0 > 0).any():
+            heard[speaker] = float(np.log(f0[f0 > 0]).mean())
+    return heard
+
+
+def _work(
+    ingredients: Ingredients, corpus: Path, worker: int, workers: int, seed: int, bf16: bool
+) -> None:
+    narrator = Narrator(ingredients, bf16)
+    pitch = speaker_pitch(corpus)
+    table = corpus / f"twins-{worker}.jsonl"
+    done = {record["original"] for record in read_twins(corpus)}
+    mine = pairs(corpus, seed)[worker::workers]
+    with table.open("a", encoding="utf-8") as log:
+        for number, (record, other) in enumerate(mine, 1):
+            speaker = other["speaker"]
+            if record["file"] in done or not {speaker, record["speaker"]} <= set(pitch):
+                continue
+            wave, durations = narrator.repeat(
+                record, other, float(np.exp(pitch[speaker] - pitch[record["speaker"]]))
+            )
+            if durations != record["durations"]:
+                raise KnnvcError(f"{record['file']} was spoken by another model: durations differ")
+            name = f"{FOLDER}/{speaker}/{Path(record['file']).stem}_as_{speaker}.flac"
+            (corpus / name).parent.mkdir(parents=True, exist_ok=True)
+            sf.write(corpus / name, wave, SAMPLE_RATE, subtype="PCM_16")
+            kept = {key: record[key] for key in ("text", "phones", "durations")}
+            twin = kept | {
+                "file": name,
+                "speaker": speaker,
+                "seconds": len(wave) / SAMPLE_RATE,
+                "original": record["file"],
+            }
+            log.write(json.dumps(twin, ensure_ascii=False) + "\n")
+            log.flush()
+            if number % 50 == 0:
+                print(f"worker {worker}: {number} of {len(mine)} twins", flush=True)
