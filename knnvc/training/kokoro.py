@@ -15,7 +15,7 @@ import random
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,20 +205,30 @@ def synthesize_corpus(
     cast_of([path.stem for path in ingredients.voices.glob("*.bin")], voice)
     out.mkdir(parents=True, exist_ok=True)
     prepare(ingredients.model)  # before the workers would do it all at once
+    run_workers(
+        _work,
+        [
+            (ingredients, out, hours / workers, number, workers, seed, bf16, voice)
+            for number in range(workers)
+        ],
+    )
+    write_card(out, seed)
+
+
+def run_workers(work: Callable[..., None], given: Sequence[tuple[Any, ...]]) -> None:
+    """Call `work` once with each of `given`, each in a process of its own.
+
+    Raises:
+        KnnvcError: one failed.
+    """
     context = multiprocessing.get_context("spawn")
-    jobs = [
-        context.Process(
-            target=_work, args=(ingredients, out, hours / workers, w, workers, seed, bf16, voice)
-        )
-        for w in range(workers)
-    ]
+    jobs = [context.Process(target=work, args=arguments) for arguments in given]
     for job in jobs:
         job.start()
     for job in jobs:
         job.join()
     if any(job.exitcode for job in jobs):
-        raise KnnvcError("a corpus worker failed; its error stands above. Run the command again")
-    write_card(out, seed)
+        raise KnnvcError("a worker failed; its error stands above. Run the command again")
 
 
 def write_card(corpus: Path, seed: int) -> None:

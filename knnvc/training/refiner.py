@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.numpy import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from knnvc.acoustic_space import AcousticSpace
@@ -37,11 +37,11 @@ from knnvc.phones import assure
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.training.augmentation import channel_curve, degrade, log_mel, recast, stretch
 from knnvc.training.data import MINI_REFINER, Utterance, load_corpus, load_twins, split
-from knnvc.training.discriminators import contest
 from knnvc.training.options import RefinerOptions
-from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
+from knnvc.training.runs import begin_with, seed_everything
+from knnvc.training.spectrograms import SpectrogramTraining
 
-NEIGHBOURS = (1, 2, 4, 4, 4, 8)  # drawn for each piece, so that any k works
+NEIGHBOURS = (1, 1, 1, 2, 4)  # drawn for each piece, so that any k works; one blurs least
 TEMPO = 0.2  # natural logarithm of the largest change of pitch and tempo
 FORMANTS = 0.22  # and of the vocal tract on top of it
 MOST_REFERENCES = 60  # utterances, some five minutes
@@ -49,29 +49,6 @@ RECAST_SHARE = 0.7  # of the pieces are of a speaker with another vocal tract an
 RECAST_FORMANTS = 0.1  # natural logarithm of the largest change
 ENVELOPE_FACTORS = (0.5, 1.0, 1.0, 2.0)  # on its weight in the distance
 RECAST_COLOUR = 0.4  # standard deviation, in natural logarithms of the magnitude
-
-
-class SpectrogramCritic(nn.Module):
-    """Tells real from refined log-mel spectrograms, patch by patch (Isola et al. 2017)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        norm = nn.utils.parametrizations.weight_norm
-        widths = (1, channels, 2 * channels, 2 * channels, 2 * channels)
-        strides = ((2, 2), (2, 2), (1, 2), (1, 1))
-        self.layers = nn.ModuleList(
-            norm(nn.Conv2d(a, b, 5, stride, padding=2))
-            for a, b, stride in zip(widths[:-1], widths[1:], strides, strict=True)
-        )
-        self.last = norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
-
-    def forward(self, mel: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """`mel` [B, spectra, mels] -> score maps and inner activations, one list each."""
-        hidden, inner = mel[:, None], []
-        for layer in self.layers:
-            hidden = functional.leaky_relu(layer(hidden), 0.1)
-            inner.append(hidden)
-        return [self.last(hidden)], [inner]
 
 
 @dataclass(frozen=True)
@@ -334,54 +311,30 @@ def train_refiner(
     rng = seed_everything(options.seed)
     refiner = Refiner(config)
     begin_with(refiner, start)
-    averaged = copy.deepcopy(refiner).eval()
-    critic = SpectrogramCritic(options.channels)
-    makers = torch.optim.AdamW(refiner.parameters(), options.rate, betas=(0.8, 0.99))
-    judges = torch.optim.AdamW(critic.parameters(), options.rate / 2, betas=(0.8, 0.99))
-    run = Run(
-        folder,
-        {
-            "network": refiner,
-            "averaged": averaged,
-            "critic": critic,
-            "makers": makers,
-            "judges": judges,
-        },
-        options,
-    )
+    training = SpectrogramTraining(refiner, folder, options, config.mels, given=1)
+    run = training.run
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
-    training, held_out = split(load_corpus(corpus, network))
+    utterances, held_out = split(load_corpus(corpus, network))
     twins = load_twins(corpus, network)
-    pieces = Pieces(training, network, space, options.bf16, twins)
+    pieces = Pieces(utterances, network, space, options.bf16, twins)
     validation = _validation(held_out, network, space, options, twins)
     print(
         f"{len(pieces.voices)} voices to train on, {len(pieces.twin_tasks)} conversions with a "
         f"known result, {len(validation)} batches held out",
         flush=True,
     )
-    while run.step < options.steps:
-        rate = cosine_rate(run.step, options.steps, 1.0, floor=0.05)
-        makers.param_groups[0]["lr"] = rate * options.rate
-        judges.param_groups[0]["lr"] = rate * options.rate / 2
+    while training.begin_step():
         selected, guide, manner, mel = pieces.batch(options, rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
             made = refiner(selected, guide, manner)[..., : config.width].float()
         losses = {"spectral": (made - mel).abs().mean()}
         total = options.spectral_weight * losses["spectral"]
-        if run.step >= options.adversarial_from:
-            shape = (len(mel), -1, config.mels)
-            losses |= contest(critic, judges, made.reshape(shape), mel.reshape(shape), options.bf16)
-            total = total + losses["adversarial"] + options.matching_weight * losses["matching"]
-        makers.zero_grad()
-        torch.autograd.backward(total)
-        nn.utils.clip_grad_norm_(refiner.parameters(), 5.0)
-        makers.step()
-        average(averaged, refiner, options.average, run.step)
-        run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
-        if run.step % options.report_every == 0:
-            run.report(held_out=_evaluate(averaged, validation))
-    return run.publish(averaged, "refiner")
+        # The critic sees the target's own frames, too: so what is made must have their voice.
+        losses |= training.judge(made, mel, selected[..., : config.width])
+        if training.finish_step(total, losses):
+            run.report(held_out=_evaluate(training.averaged, validation))
+    return run.publish(training.averaged, "refiner")
 
 
 @torch.inference_mode()

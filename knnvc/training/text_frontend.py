@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import zlib
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from knnvc.audio import load_audio
@@ -30,11 +29,10 @@ from knnvc.text_frontend import (
     TextFrontend,
     TextFrontendConfig,
 )
-from knnvc.training.discriminators import contest
 from knnvc.training.kokoro import DURATION_UNIT, read_alignments
 from knnvc.training.options import TextFrontendOptions
-from knnvc.training.refiner import SpectrogramCritic
-from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
+from knnvc.training.runs import begin_with, seed_everything
+from knnvc.training.spectrograms import SpectrogramTraining
 
 # In a fixed order, so that a longer corpus never renumbers the tokens of a trained front end.
 SYMBOLS = " " + "".join([*sorted(PUNCTUATION), *sorted(STRESS | LENGTHENING), *PHONES])
@@ -260,21 +258,8 @@ def train_text_frontend(
     begin_with(network, start)
     usual = usual_durations(training, config.tokens)
     network.usual.copy_(usual)
-    averaged = copy.deepcopy(network).eval()
-    critic = SpectrogramCritic(options.channels)
-    makers = torch.optim.AdamW(network.parameters(), options.rate, betas=(0.8, 0.99))
-    judges = torch.optim.AdamW(critic.parameters(), options.rate / 2, betas=(0.8, 0.99))
-    run = Run(
-        folder,
-        {
-            "network": network,
-            "averaged": averaged,
-            "critic": critic,
-            "makers": makers,
-            "judges": judges,
-        },
-        options,
-    )
+    trained = SpectrogramTraining(network, folder, options, config.mels)
+    run, averaged = trained.run, trained.averaged
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
         torch.manual_seed(options.seed + run.step)
@@ -287,30 +272,16 @@ def train_text_frontend(
         flush=True,
     )
     reader = Reader(training, usual, options)
-    while run.step < options.steps:
-        rate = cosine_rate(run.step, options.steps, 1.0, floor=0.05)
-        makers.param_groups[0]["lr"] = rate * options.rate
-        judges.param_groups[0]["lr"] = rate * options.rate / 2
+    while trained.begin_step():
         batch = reader.batch(rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
             losses, made = losses_of(network, batch)
         total = options.spectral_weight * losses["spectral"]
         for name in ("duration", "pitch", "voicing", "flow"):
             total = total + options.prosody_weight * losses[name]
-        if run.step >= options.adversarial_from:
-            shape = (len(made), -1, config.mels)
-            mel = batch.features[..., : config.width]
-            shown = torch.where(batch.inside[..., None] > 0, made, mel)
-            judged = contest(critic, judges, shown.reshape(shape), mel.reshape(shape), options.bf16)
-            losses |= judged
-            total = total + judged["adversarial"] + options.matching_weight * judged["matching"]
-        makers.zero_grad()
-        torch.autograd.backward(total)
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        makers.step()
-        average(averaged, network, options.average, run.step)
-        run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
-        if run.step % options.report_every == 0:
+        mel = batch.features[..., : config.width]
+        losses |= trained.judge(torch.where(batch.inside[..., None] > 0, made, mel), mel)
+        if trained.finish_step(total, losses):
             run.report(**evaluate(averaged, held_out))
     return run.publish(averaged, "text_frontend")
 

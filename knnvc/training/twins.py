@@ -9,7 +9,6 @@ pairs the refiner learns what to take from a source and what not.
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,9 @@ from knnvc.training.kokoro import (
     Narrator,
     read_alignments,
     read_table,
+    run_workers,
 )
+from knnvc.training.kokoro_engine import prepare
 
 FOLDER = "twins"
 HEARD = 5  # utterances of a speaker that tell its pitch
@@ -52,17 +53,9 @@ def speak_twins(
             f"no utterance of {corpus} can be spoken again: its alignments lack speed and blend, "
             "or it has one voice; make it with `knnvc train corpus` and several voices"
         )
-    context = multiprocessing.get_context("spawn")
-    jobs = [
-        context.Process(target=_work, args=(ingredients, corpus, n, workers, seed, bf16))
-        for n in range(workers)
-    ]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
-    if any(job.exitcode for job in jobs):
-        raise KnnvcError("a worker failed; its error stands above. Run the command again")
+    prepare(ingredients.model)
+    given = [(ingredients, corpus, number, workers, seed, bf16) for number in range(workers)]
+    run_workers(_work, given)
     print(f"{len(read_twins(corpus))} utterances have a twin", flush=True)
 
 
