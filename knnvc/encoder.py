@@ -205,6 +205,7 @@ class MelWavLMConfig:
     feed_forward: int = 1024
     pitch_layer: int = 2
     states: int = 130  # phone states: 3 for each phone, 1 for silence
+    content: int = 0  # columns that say more closely what is spoken, whoever speaks
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MelWavLMConfig:
@@ -220,13 +221,15 @@ class MelWavLMConfig:
 
 
 class MelWavLM(nn.Module):
-    """`mini`'s encoder: [log-mel | log2 f0, voicing | √phone posteriors] for every 20 ms.
+    """`mini`'s encoder: [log-mel | log2 f0, voicing | √phone posteriors | content], every 20 ms.
 
     A WavLM-architecture transformer reads log-mel spectra instead of the raw waveform, because on
     two CPU cores the convolutions spend most of the training on learning a filter bank. Matching is
     done on the square roots of the phone-state posteriors (so that a dot product is the
-    Bhattacharyya coefficient); synthesis on the log-mel input itself, which no training of the
-    encoder can move, so that encoder and vocoder improve independently of each other.
+    Bhattacharyya coefficient), and on `content`, unit vectors that are alike where two speakers say
+    the same, at the same place in the same phone, as training by contrast makes them. Synthesis is
+    done on the log-mel input itself, which no training of the encoder can move, so that encoder and
+    vocoder improve independently of each other.
     """
 
     filter_bank: Tensor
@@ -254,7 +257,7 @@ class MelWavLM(nn.Module):
             nn.GELU(),
             nn.Conv1d(config.hidden, config.hidden, 3, padding=1),
         )
-        self.phones = nn.Linear(config.hidden, config.states)
+        self.phones = nn.Linear(config.hidden, config.states + config.content)
         self.pitch = nn.Linear(config.hidden, 2)
         with torch.device("cpu"):  # real even where the rest is built without memory
             bank = torchaudio.functional.melscale_fbanks(
@@ -266,7 +269,7 @@ class MelWavLM(nn.Module):
         self.register_buffer("window", window, persistent=False)
         self.columns = Columns(
             synth=slice(0, width + 2),
-            match=slice(width, width + 2 + config.states),
+            match=slice(width, width + 2 + config.states + config.content),
             pitch=width,
         )
 
@@ -292,7 +295,7 @@ class MelWavLM(nn.Module):
         return (mel.reshape(len(mel), frames, -1) - MEL_SHIFT) / MEL_SCALE
 
     def predict(self, mel: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Phone-state logits [B, T, states] and [log2(f0/150), voicing logit] [B, T, 2].
+        """What is said, for `said`, and [log2(f0/150), voicing logit] [B, T, 2].
 
         `mel` is [B, T, mels · substeps], `masked` [B, T] marks frames to hide in training.
         """
@@ -302,16 +305,22 @@ class MelWavLM(nn.Module):
         last, low = self.encoder(hidden, (-1, self.config.pitch_layer))
         return self.phones(last), self.pitch(low)
 
+    def said(self, outputs: Tensor) -> Tensor:
+        """√phone posteriors and content [B, T, states + content], of what `predict` gives."""
+        states = self.config.states
+        posteriors = torch.softmax(outputs[..., :states].float(), dim=-1).sqrt()
+        content = functional.normalize(outputs[..., states:].float(), dim=-1)
+        return torch.cat([posteriors, content], dim=-1)
+
     def forward(self, waveform: Tensor) -> Tensor:
-        """`waveform` [B, S] -> features [B, T, mels · substeps + 2 + states]."""
+        """`waveform` [B, S] -> features [B, T, mels · substeps + 2 + states + content]."""
         mel = self.log_mel(waveform)
         # As many frames as the published encoders make of the same audio.
         frames = (waveform.shape[1] - WINDOW) // HOP + 1
-        logits, pitch = self.predict(mel)
-        match = torch.softmax(logits.float(), dim=-1).sqrt()
+        outputs, pitch = self.predict(mel)
         log_f0 = pitch[..., :1].float() + PITCH_CENTRE
         voicing = torch.sigmoid(pitch[..., 1:].float())
-        return torch.cat([mel, log_f0, voicing, match], dim=-1)[:, :frames]
+        return torch.cat([mel, log_f0, voicing, self.said(outputs)], dim=-1)[:, :frames]
 
 
 MEL_SHIFT, MEL_SCALE = 0.5, 2.5  # bring log magnitudes of speech to about unit scale

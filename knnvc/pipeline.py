@@ -498,8 +498,10 @@ class VoiceConverter:
             return predicted
         features = features_of_spectra(self.encoder, predicted)
         if states is not None:
-            heard, posteriors = features[:, :-STATES], features[:, -STATES:]
-            features = torch.cat([heard, assure(posteriors, states)], dim=1)
+            # After the synthesis columns come the posteriors.
+            posteriors = features[:, given : given + STATES]
+            before, after = features[:, :given], features[:, given + STATES :]
+            features = torch.cat([before, assure(posteriors, states), after], dim=1)
         return features
 
     @cached_property
@@ -845,8 +847,8 @@ def features_of_spectra(encoder: Encoder, synth: Tensor) -> Tensor:
     size = encoder.chunk + 2 * encoder.context
     match = []
     for piece in torch.split(synth[:, :-2], size):
-        logits, _ = network.predict(piece[None].to(encoder.device))
-        match.append(torch.softmax(logits[0].float(), dim=-1).sqrt().cpu())
+        outputs, _ = network.predict(piece[None].to(encoder.device))
+        match.append(network.said(outputs)[0].cpu())
     return torch.cat([synth.float(), torch.cat(match)], dim=-1)
 
 
@@ -1005,7 +1007,8 @@ def _acoustic_space(preset: Preset, encoder: Encoder) -> AcousticSpace | None:
             'remove "space" from its matching settings'
         )
     config = encoder.network.config
-    return AcousticSpace(AcousticSpaceOptions.from_dict(settings), config.mels, config.substeps)
+    options = AcousticSpaceOptions.from_dict(settings)
+    return AcousticSpace(options, config.mels, config.substeps, config.content)
 
 
 def _load_encoder(preset: Preset) -> nn.Module:

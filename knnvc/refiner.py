@@ -29,7 +29,10 @@ CHUNK = 3000  # frames (one minute) refined at once, which bounds the memory
 
 @dataclass(frozen=True)
 class RefinerConfig:
-    """Dimensions of a `Refiner`; `mels`, `substeps`, `states`, `bands` as of the encoder's."""
+    """Dimensions of a `Refiner`; `mels`, `substeps`, `bands` as of the acoustic space.
+
+    `states` are the columns that tell what is said: the encoder's phone states and its content.
+    """
 
     mels: int = 80
     substeps: int = 2

@@ -29,6 +29,7 @@ from knnvc.checkpoints import (
     cache_dir,
     download,
     fold_weight_norm,
+    pack,
     parse_conv_layers,
     read_json,
     read_pickle,
@@ -399,6 +400,36 @@ def test_tensors_round_trip_even_when_they_share_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
+def test_packed_weights_come_back_nearly_the_same(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        "matrix": torch.randn(64, 80, generator=generator) * torch.logspace(-3, 1, 64)[:, None],
+        "kernel": torch.randn(32, 16, 9, generator=generator),
+        "empty": torch.zeros(64, 80),
+        "bias": torch.randn(80, generator=generator),
+        "small": torch.randn(4, 4, generator=generator),
+    }
+    path = tmp_path / "w.safetensors"
+    write_tensors(path, pack(weights), {"steps": "1"})
+    found, metadata = read_tensors(path)
+    assert metadata == {"steps": "1"}
+    assert found.keys() == weights.keys()
+    for name in ("matrix", "kernel", "empty"):
+        largest = weights[name].flatten(1).abs().amax(1)
+        off = (found[name] - weights[name]).flatten(1).abs().amax(1)
+        assert (off <= largest / 253).all()
+    for name in ("bias", "small"):
+        assert torch.equal(found[name], weights[name].half())
+    assert path.stat().st_size < 1.2 * sum(w.numel() for w in weights.values()) + 2000
+
+
+def test_a_scale_without_its_tensor_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    write_tensors(path, {"lost:scale": torch.ones(1)})
+    with pytest.raises(KnnvcError, match="safetensors"):
+        read_tensors(path)
+
+
 def test_written_tensors_are_as_readable_as_other_files(tmp_path: Path) -> None:
     write_tensors(tmp_path / "x.safetensors", {"x": torch.zeros(1)})
     (tmp_path / "other").touch()

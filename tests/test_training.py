@@ -30,7 +30,7 @@ from knnvc.source_filter import SourceFilterConfig
 from knnvc.training import kokoro, twins
 from knnvc.training.data import MINI_ENCODER, frame_states, load_corpus, load_twins, split
 from knnvc.training.discriminators import PublishedDiscriminators
-from knnvc.training.encoder import train_encoder
+from knnvc.training.encoder import contrast, draw_pairs, train_encoder, twin_accuracy
 from knnvc.training.options import EncoderOptions, HifiGanOptions, RefinerOptions, VocoderOptions
 from knnvc.training.package import package_mini
 from knnvc.training.prematch import from_others, prematch, prematch_folder, read_prematched
@@ -41,10 +41,16 @@ from knnvc.training.vocoder import train_vocoder
 
 RATE = 16_000
 ENCODER = MelWavLMConfig(
-    hidden=32, layers=2, heads=2, feed_forward=64, pitch_layer=1, states=MINI_ENCODER.states
+    hidden=32,
+    layers=2,
+    heads=2,
+    feed_forward=64,
+    pitch_layer=1,
+    states=MINI_ENCODER.states,
+    content=8,
 )
 VOCODER = SourceFilterConfig(channels=16, layers=1)
-REFINER = RefinerConfig(states=ENCODER.states, channels=16, layers=1)
+REFINER = RefinerConfig(states=ENCODER.states + ENCODER.content, channels=16, layers=1)
 SPEAKERS = {"high": 220.0, "low": 110.0, "af_nova": 180.0}  # the last is one of those held out
 
 
@@ -175,7 +181,57 @@ def test_training_the_encoder_writes_a_log_and_weights(trained_encoder: Path) ->
     _, metadata = read_tensors(trained_encoder)
     assert metadata["steps"] == "2"
     features = load_encoder(trained_encoder).encode(torch.zeros(RATE))
-    assert features.shape == (49, 2 * ENCODER.mels + 2 + ENCODER.states)
+    assert features.shape == (49, 2 * ENCODER.mels + 2 + ENCODER.states + ENCODER.content)
+
+
+class TestContrast:
+    STATES = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8]]).repeat(4, 1)
+
+    def content(self) -> Tensor:
+        """Two pairs, 8 frames, 16 columns; every moment of a pair has a direction of its own."""
+        return torch.eye(16).reshape(2, 8, 16).repeat(2, 1, 1)
+
+    def test_equal_twins_cost_nothing_and_exchanged_ones_much(self) -> None:
+        content = self.content()
+        good = contrast(content, self.STATES)
+        assert float(good) < 0.01
+        # Row 2 says the same as row 0, and 3 the same as 1; the other way round it is all wrong.
+        bad = contrast(content[[0, 1, 3, 2]], self.STATES)
+        assert float(bad) > 5
+
+    def test_what_is_around_a_moment_is_no_mistake(self) -> None:
+        content = self.content()[:, ::2].repeat_interleave(2, dim=1)  # every other frame is equal
+        assert float(contrast(content, self.STATES)) < 0.01
+
+    def test_the_speaker_is_a_mistake(self) -> None:
+        """A direction of the voice's own makes its other frames too similar."""
+        voice = torch.zeros(4, 8, 16)
+        voice[:2] = torch.randn(16, generator=torch.Generator().manual_seed(0))
+        assert contrast(self.content() + voice, self.STATES) > 3 * contrast(
+            self.content(), self.STATES
+        )
+
+    def test_silence_asks_for_nothing(self) -> None:
+        content = self.content().requires_grad_()
+        loss = contrast(content, torch.zeros(4, 8, dtype=torch.int64))
+        torch.autograd.backward(loss)
+        assert content.grad is not None
+        assert float(loss.detach()) == float(content.grad.abs().sum()) == 0
+
+    def test_pairs_are_drawn_at_the_same_moment(self, corpus: Path) -> None:
+        """The same utterance as its own twin: all but the disguise is equal."""
+        utterances = [u for u in load_corpus(corpus, MelWavLM(ENCODER)) if u.speaker == "low"]
+        rng = np.random.default_rng(0)
+        mel, states, f0 = draw_pairs([(u, u) for u in utterances], 3, 50, rng)
+        assert mel.shape == (6, 50, 2 * ENCODER.mels)
+        assert torch.equal(states[:3], states[3:])
+        assert torch.equal(f0[:3], f0[3:])
+        assert not torch.allclose(mel[:3], mel[3:], atol=0.1)
+
+    def test_twins_are_found(self, corpus: Path) -> None:
+        network = MelWavLM(ENCODER).eval()
+        utterances = [u for u in load_corpus(corpus, network) if u.speaker == "low"]
+        assert twin_accuracy(network, [(u, u) for u in utterances]) == 1.0
 
 
 def test_training_resumes_from_the_checkpoint(corpus: Path, tmp_path: Path) -> None:
@@ -249,7 +305,7 @@ def test_the_recipe_from_prematching_to_a_converted_voice(
 ) -> None:
     encoder = load_encoder(trained_encoder)
     matched = tmp_path / "matched.safetensors"
-    space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps)
+    space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps, ENCODER.content)
     prematch(corpus, encoder, matched, space=space)
     found = read_prematched(matched)
     assert sorted(found) == [f"{who}/{who}_00{n}.flac" for who in ("high", "low") for n in range(3)]
@@ -284,7 +340,9 @@ def test_the_recipe_from_prematching_to_a_converted_voice(
     assert np.abs(waveform).max() > 0.01
 
 
-def test_the_refiner_learns_from_twins(corpus: Path, trained_encoder: Path, tmp_path: Path) -> None:
+def test_encoder_and_refiner_learn_from_twins(
+    corpus: Path, trained_encoder: Path, tmp_path: Path
+) -> None:
     """One utterance of either voice is the other's twin, as they all say the same."""
     both = tmp_path / "corpus"
     shutil.copytree(corpus, both)
@@ -296,7 +354,7 @@ def test_the_refiner_learns_from_twins(corpus: Path, trained_encoder: Path, tmp_
     (both / "twins-0.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
     encoder = load_encoder(trained_encoder)
     assert isinstance(encoder.network, MelWavLM)
-    space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps)
+    space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps, ENCODER.content)
     training, _ = split(load_corpus(both, encoder.network))
     pieces = Pieces(training, encoder.network, space, False, load_twins(both, encoder.network))
     found = {(task.source.file, task.without) for task in pieces.twin_tasks}
@@ -305,6 +363,13 @@ def test_the_refiner_learns_from_twins(corpus: Path, trained_encoder: Path, tmp_
     for task in pieces.twin_tasks:
         assert task.source.speaker != task.voice.utterances[0].speaker
         assert len(task.truth) == len(task.source.f0)
+
+    learning = EncoderOptions(
+        steps=2, batch=4, frames=40, report_every=1, masked_share=0, twin_share=1
+    )
+    path = train_encoder(both, tmp_path / "encoder", learning, ENCODER)
+    rows = [json.loads(x) for x in (path.parent / "log.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(row["contrast"]) for row in rows)
 
     options = RefinerOptions(steps=1, batch=2, frames=40, channels=2, bf16=True, twin_share=1.0)
     weights = train_refiner(both, encoder, space, tmp_path / "refiner", options, REFINER)
@@ -315,7 +380,7 @@ def test_the_refiner_learns_from_disguised_speech_and_the_preset_uses_it(
     corpus: Path, trained_encoder: Path, tmp_path: Path
 ) -> None:
     encoder = load_encoder(trained_encoder)
-    space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps)
+    space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps, ENCODER.content)
     options = RefinerOptions(
         steps=2, adversarial_from=1, batch=2, frames=40, channels=2, report_every=1
     )

@@ -62,16 +62,32 @@ def _warp(magnitudes: Floats, ratio: float) -> Floats:
     return warped
 
 
-def recast(spectra: Tensor, mels: int, formants: float, colour: Tensor) -> Tensor:
-    """Log-mel frames [N, substeps · mels] as of another vocal tract and another microphone.
+def recast(
+    spectra: Tensor, mels: int, formants: float, colour: Tensor, floor: Tensor | None = None
+) -> Tensor:
+    """Log-mel frames [N, substeps · mels] as of another vocal tract, microphone and room.
 
-    Formants move by the factor `formants`, `colour` [mels] is added to the log magnitudes. Applied
-    to all frames of a speaker alike, it makes a speaker who was never recorded.
+    Formants move by the factor `formants`, `colour` [mels] is added to the log magnitudes, and
+    noise of the magnitudes `floor` [mels] to the signal. Applied to all frames of a speaker alike,
+    it makes a speaker who was never recorded.
     """
     flat = spectra.reshape(-1, mels).numpy()
     magnitudes = np.maximum(np.exp(flat * MEL_SCALE + MEL_SHIFT) - FLOOR, 0.0)
     moved = torch.from_numpy(_warp(magnitudes, formants)) * torch.exp(colour)
+    if floor is not None:
+        # A mel band sums several bins of noise, whose power is exponentially distributed.
+        grain = torch.empty_like(moved).exponential_() * 0.5 + 0.5
+        moved = (moved.square() + floor.square() * grain).sqrt()
     return log_mel(moved).reshape(spectra.shape)
+
+
+def noise_floor(mels: int, rng: np.random.Generator) -> Tensor | None:
+    """Magnitudes [mels] of a recording's steady noise; None for half of the recordings."""
+    if rng.random() < 0.5:
+        return None
+    level = np.exp(rng.uniform(np.log(0.003), np.log(0.3)))  # speech peaks at about 30
+    curve: Tensor = level * torch.exp(channel_curve(mels, 0.7, rng))
+    return curve
 
 
 def channel_curve(mels: int, spread: float, rng: np.random.Generator) -> Tensor:

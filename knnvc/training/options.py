@@ -38,6 +38,7 @@ class EncoderOptions:
     frames: int = 200
     rate: float = 1e-3
     masked_share: float = 0.3  # of the batches
+    twin_share: float = 0.7  # of the batches, where the corpus has twins
     average: float = 0.998  # decay of the weight average that is published
     seed: int = 0
     report_every: int = 100

@@ -40,7 +40,8 @@ def mini_encoder(weights: Path) -> Encoder:
 def mini_space() -> AcousticSpace:
     """The space that `mini` searches in."""
     options = AcousticSpaceOptions.from_dict(MINI_MATCHING["space"])
-    return AcousticSpace(options, MINI_ENCODER.mels, MINI_ENCODER.substeps)
+    config = MINI_ENCODER
+    return AcousticSpace(options, config.mels, config.substeps, config.content)
 
 
 def mini_refiner(weights: Path) -> Refiner:

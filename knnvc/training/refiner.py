@@ -33,9 +33,16 @@ from knnvc.encoder import PITCH_CENTRE, Encoder, MelWavLM
 from knnvc.errors import KnnvcError
 from knnvc.kernels import accelerate
 from knnvc.matching import select, weigh
-from knnvc.phones import assure
+from knnvc.phones import STATES, assure
 from knnvc.refiner import Refiner, RefinerConfig
-from knnvc.training.augmentation import channel_curve, degrade, log_mel, recast, stretch
+from knnvc.training.augmentation import (
+    channel_curve,
+    degrade,
+    log_mel,
+    noise_floor,
+    recast,
+    stretch,
+)
 from knnvc.training.data import MINI_REFINER, Utterance, load_corpus, load_twins, split
 from knnvc.training.options import RefinerOptions
 from knnvc.training.runs import begin_with, seed_everything
@@ -45,10 +52,10 @@ NEIGHBOURS = (1, 1, 1, 2, 4)  # drawn for each piece, so that any k works; one b
 TEMPO = 0.2  # natural logarithm of the largest change of pitch and tempo
 FORMANTS = 0.22  # and of the vocal tract on top of it
 MOST_REFERENCES = 60  # utterances, some five minutes
-RECAST_SHARE = 0.7  # of the pieces are of a speaker with another vocal tract and microphone
-RECAST_FORMANTS = 0.1  # natural logarithm of the largest change
+RECAST_SHARE = 0.8  # of the pieces are of a speaker with another vocal tract and microphone
+RECAST_FORMANTS = 0.12  # natural logarithm of the largest change
 ENVELOPE_FACTORS = (0.5, 1.0, 1.0, 2.0)  # on its weight in the distance
-RECAST_COLOUR = 0.4  # standard deviation, in natural logarithms of the magnitude
+RECAST_COLOUR = 0.6  # standard deviation, in natural logarithms of the magnitude
 
 
 @dataclass(frozen=True)
@@ -129,19 +136,22 @@ class Pieces:
 
     @torch.inference_mode()
     def encode(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """√posteriors [B, T, states], log2 f0, voicing [B, T] of log-mel frames [B, T, width]."""
-        logits, pitch = self.network.predict(mel)
+        """What is said [B, T, states + content], log2 f0 and voicing [B, T] of log-mel frames."""
+        outputs, pitch = self.network.predict(mel)
         pitch = pitch.float()
-        posteriors = torch.softmax(logits.float(), -1).sqrt()
-        return posteriors, pitch[..., 0] + PITCH_CENTRE, torch.sigmoid(pitch[..., 1])
+        return (
+            self.network.said(outputs),
+            pitch[..., 0] + PITCH_CENTRE,
+            torch.sigmoid(pitch[..., 1]),
+        )
 
     def _frames(self, utterance: Utterance) -> tuple[Tensor, Tensor]:
         """Synthesis columns [T, Ds] and match columns [T, Dm]."""
         mel = torch.from_numpy(utterance.mel.astype(np.float32))
         mel = mel.reshape(1, len(utterance.f0), -1)
-        posteriors, pitch, voicing = self.encode(mel)
+        said, pitch, voicing = self.encode(mel)
         heard = torch.stack([pitch[0], voicing[0]], 1)
-        return torch.cat([mel[0], heard], 1), torch.cat([heard, posteriors[0]], 1)
+        return torch.cat([mel[0], heard], 1), torch.cat([heard, said[0]], 1)
 
     def _voice(self, utterances: list[Utterance]) -> Voice:
         synths, matches, starts = [], [], [0]
@@ -193,9 +203,9 @@ class Pieces:
         if degraded:
             energy = degrade(energy, rng).float()
         mel = log_mel(energy).reshape(len(chosen), length, -1)
-        posteriors, pitch, voicing = self.encode(mel)
+        said, pitch, voicing = self.encode(mel)
         heard = torch.stack([pitch - np.log2(ratio), voicing], -1)
-        sources = _resample(torch.cat([mel, heard, posteriors], -1), frames, ratio)
+        sources = _resample(torch.cat([mel, heard, said], -1), frames, ratio)
         return [
             self._example(piece, source, frames, rng, options)
             for piece, source in zip(chosen, sources, strict=True)
@@ -226,7 +236,8 @@ class Pieces:
         width = self.space.mels * self.space.substeps
         if options and rng.random() < options.known_share:
             states = torch.from_numpy(task.source.states[start : start + frames])
-            source[:, width + 2 :] = assure(source[:, width + 2 :], states)
+            posteriors = slice(width + 2, width + 2 + STATES)
+            source[:, posteriors] = assure(source[:, posteriors], states)
         synth, match = source[:, : width + 2], source[:, width:]
         own = self.space.statistics(synth, match)
         pool = _reference(voice, task.without, rng)
@@ -260,9 +271,10 @@ class Pieces:
             return _same_speaker
         formants = float(np.exp(rng.uniform(-RECAST_FORMANTS, RECAST_FORMANTS)))
         colour = channel_curve(self.space.mels, RECAST_COLOUR, rng)
+        floor = noise_floor(self.space.mels, rng)
 
         def apply(synth: Tensor) -> Tensor:
-            spectra = recast(synth[:, :width], self.space.mels, formants, colour)
+            spectra = recast(synth[:, :width], self.space.mels, formants, colour, floor)
             return torch.cat([spectra, synth[:, width:]], dim=1)
 
         return apply
