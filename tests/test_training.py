@@ -35,8 +35,9 @@ from knnvc.training.options import EncoderOptions, HifiGanOptions, RefinerOption
 from knnvc.training.package import package_mini
 from knnvc.training.prematch import from_others, prematch, prematch_folder, read_prematched
 from knnvc.training.published import find_examples, train_hifigan
-from knnvc.training.refiner import Pieces, prematch_refined, train_refiner
-from knnvc.training.runs import begin_with, cosine_rate
+from knnvc.training.refiner import Pieces, prematch_refined, train_refiner, train_verifier
+from knnvc.training.runs import begin_with, cosine_rate, seed_everything
+from knnvc.training.verifier import Verifier, verification_loss
 from knnvc.training.vocoder import train_vocoder
 
 RATE = 16_000
@@ -182,6 +183,29 @@ def test_training_the_encoder_writes_a_log_and_weights(trained_encoder: Path) ->
     assert metadata["steps"] == "2"
     features = load_encoder(trained_encoder).encode(torch.zeros(RATE))
     assert features.shape == (49, 2 * ENCODER.mels + 2 + ENCODER.states + ENCODER.content)
+
+
+def test_the_verifier_learns_to_tell_two_voices_apart(corpus: Path, trained_encoder: Path) -> None:
+    network = load_encoder(trained_encoder).network
+    assert isinstance(network, MelWavLM)
+    space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps, ENCODER.content)
+    utterances, _ = split(load_corpus(corpus, network))
+    pieces = Pieces(utterances, network, space, False)
+    rng = seed_everything(0)
+    verifier = Verifier(ENCODER.mels, channels=16, size=8)
+
+    def loss() -> float:
+        with torch.inference_mode():
+            pairs = [pieces.same_voices(2, 40, np.random.default_rng(n)) for n in range(8)]
+            made = [
+                [verifier(side.reshape(2, -1, ENCODER.mels)) for side in pair] for pair in pairs
+            ]
+            return float(np.mean([float(verification_loss(*pair)) for pair in made]))
+
+    before = loss()
+    options = RefinerOptions(verifier_steps=40, batch=1, frames=40, rate=3e-3)
+    train_verifier(verifier, pieces, options, rng)
+    assert loss() < 0.7 * before
 
 
 class TestContrast:
@@ -371,7 +395,7 @@ def test_encoder_and_refiner_learn_from_twins(
     rows = [json.loads(x) for x in (path.parent / "log.jsonl").read_text().splitlines()]
     assert all(np.isfinite(row["contrast"]) for row in rows)
 
-    options = RefinerOptions(steps=1, batch=2, frames=40, channels=2, bf16=True, twin_share=1.0)
+    options = RefinerOptions(steps=1, batch=2, frames=40, channels=2, bf16=True, verifier_steps=0)
     weights = train_refiner(both, encoder, space, tmp_path / "refiner", options, REFINER)
     assert read_tensors(weights)[1]["steps"] == "1"
 
@@ -382,7 +406,13 @@ def test_the_refiner_learns_from_disguised_speech_and_the_preset_uses_it(
     encoder = load_encoder(trained_encoder)
     space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps, ENCODER.content)
     options = RefinerOptions(
-        steps=2, adversarial_from=1, batch=2, frames=40, channels=2, report_every=1
+        steps=2,
+        adversarial_from=1,
+        batch=2,
+        frames=40,
+        channels=2,
+        verifier_steps=2,
+        report_every=1,
     )
     weights = train_refiner(corpus, encoder, space, tmp_path / "refiner", options, REFINER)
     rows = [json.loads(x) for x in (tmp_path / "refiner/log.jsonl").read_text().splitlines()]

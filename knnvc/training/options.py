@@ -81,6 +81,8 @@ class RefinerOptions:
     twin_share: float = 0.7  # of the pieces, where the corpus has twins
     hidden_share: float = 0.4  # of the pieces: the source's envelope is hidden
     known_share: float = 0.2  # of the pieces: the phones are known, as in speech from text
+    verifier_steps: int = 600  # that a speaker verifier learns before; 0 does without
+    voice_weight: float = 10.0  # of what it says
     channels: int = 32  # of the discriminator
     average: float = 0.998
     seed: int = 0

@@ -45,8 +45,9 @@ from knnvc.training.augmentation import (
 )
 from knnvc.training.data import MINI_REFINER, Utterance, load_corpus, load_twins, split
 from knnvc.training.options import RefinerOptions
-from knnvc.training.runs import begin_with, seed_everything
+from knnvc.training.runs import begin_with, cosine_rate, seed_everything
 from knnvc.training.spectrograms import SpectrogramTraining
+from knnvc.training.verifier import Verifier, verification_loss
 
 NEIGHBOURS = (1, 1, 1, 2, 4)  # drawn for each piece, so that any k works; one blurs least
 TEMPO = 0.2  # natural logarithm of the largest change of pitch and tempo
@@ -279,6 +280,31 @@ class Pieces:
 
         return apply
 
+    def with_two_utterances(self, frames: int) -> list[Voice]:
+        """The voices that have two utterances longer than so many frames."""
+        return [v for v in self.voices if sum(len(u.f0) > frames for u in v.utterances) > 1]
+
+    def same_voices(
+        self, count: int, frames: int, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Twice `count` pieces [count, frames, width]: row i of either is of the same voice.
+
+        No two rows are of one speaker, as far as there are enough; most speakers are recast.
+        """
+        width = self.space.mels * self.space.substeps
+        able = self.with_two_utterances(frames)
+        rows: list[tuple[Tensor, Tensor]] = []
+        for number in rng.permutation(len(able))[:count]:
+            voice, frames_of = able[number], self._other_speaker(rng, width)
+            long = [i for i, u in enumerate(voice.utterances) if len(u.f0) > frames]
+            starts = [
+                voice.starts[i] + int(rng.integers(len(voice.utterances[i].f0) - frames))
+                for i in rng.choice(long, 2, replace=False)
+            ]
+            one, other = (frames_of(voice.synth[s : s + frames])[:, :width] for s in starts)
+            rows.append((one, other))
+        return torch.stack([one for one, _ in rows]), torch.stack([other for _, other in rows])
+
 
 def _same_speaker(synth: Tensor) -> Tensor:
     return synth
@@ -298,6 +324,27 @@ def _resample(features: Tensor, frames: int, ratio: float) -> Tensor:
     low = at.long().clamp(max=features.shape[1] - 2)
     share = (at - low)[:, None]
     return features[:, low] * (1 - share) + features[:, low + 1] * share
+
+
+def train_verifier(
+    verifier: Verifier, pieces: Pieces, options: RefinerOptions, rng: np.random.Generator
+) -> None:
+    """Teach `verifier` the voices of the corpus, recast ones among them."""
+    learner = torch.optim.AdamW(verifier.parameters(), options.rate)
+    losses: list[float] = []
+    for step in range(options.verifier_steps):
+        learner.param_groups[0]["lr"] = cosine_rate(step, options.verifier_steps, options.rate, 50)
+        both = torch.cat(pieces.same_voices(2 * options.batch, options.frames, rng))
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+            vectors = verifier(both.reshape(len(both), -1, pieces.space.mels))
+        loss = verification_loss(*vectors.chunk(2))
+        learner.zero_grad()
+        torch.autograd.backward(loss)
+        learner.step()
+        losses.append(float(loss.detach()))
+        if (step + 1) % options.report_every == 0:
+            print(f"verifier: step {step + 1}, loss {np.mean(losses):.3f}", flush=True)
+            losses.clear()
 
 
 def train_refiner(
@@ -325,7 +372,9 @@ def train_refiner(
     begin_with(refiner, start)
     training = SpectrogramTraining(refiner, folder, options, config.mels, given=1)
     run = training.run
-    if run.resume():
+    verifier = run.parts["verifier"] = Verifier(config.mels)
+    resumed = run.resume()
+    if resumed:
         rng = np.random.default_rng(options.seed + run.step)
     utterances, held_out = split(load_corpus(corpus, network))
     twins = load_twins(corpus, network)
@@ -336,12 +385,24 @@ def train_refiner(
         f"known result, {len(validation)} batches held out",
         flush=True,
     )
+    # It takes two voices to tell one from another.
+    verified = options.verifier_steps > 0 and len(pieces.with_two_utterances(options.frames)) > 1
+    if verified and not resumed:
+        train_verifier(verifier, pieces, options, rng)
+        run.save()
+    verifier.requires_grad_(False)
     while training.begin_step():
         selected, guide, manner, mel = pieces.batch(options, rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
             made = refiner(selected, guide, manner)[..., : config.width].float()
         losses = {"spectral": (made - mel).abs().mean()}
         total = options.spectral_weight * losses["spectral"]
+        if verified:
+            with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+                both = torch.cat([made, mel]).reshape(2 * len(mel), -1, config.mels)
+                one, other = verifier(both).chunk(2)
+            losses["voice"] = 1 - (one * other).sum(1).mean()
+            total = total + options.voice_weight * losses["voice"]
         # The critic sees the target's own frames, too: so what is made must have their voice.
         losses |= training.judge(made, mel, selected[..., : config.width])
         if training.finish_step(total, losses):
