@@ -127,6 +127,45 @@ def search(query: Tensor, match: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return Index(match).search(query, k)
 
 
+def follow(distances: Tensor, rows: Tensor, joins: Tensor, weight: float, seams: Tensor) -> Tensor:
+    """Of each frame's candidates the one on the smoothest path: unit selection (Hunt and Black,
+    "Unit selection in a concatenative speech synthesis system using a large speech database",
+    ICASSP 1996), with frames for units.
+
+    A path costs the distances along it, and for every two frames on it `weight` times how far the
+    second is from what came after the first in its recording; frames that followed each other there
+    cost nothing. The cheapest path is found by dynamic programming.
+
+    Args:
+        distances: [M, K] of the candidates.
+        rows: int64 [M, K], their rows in the matching set.
+        joins: [N, J], what must not jump, of every frame of the matching set.
+        weight: of a jump.
+        seams: bool [N], True for the first frame of each recording.
+
+    Returns:
+        int64 [M], a row for every frame.
+    """
+    count = len(rows)
+    if count == 0 or rows.shape[1] == 1:
+        return rows[:, 0]
+    after = (rows + 1).clamp(max=len(joins) - 1)
+    after = torch.where(seams[after], rows, after)
+    # [M - 1, K, K]: from each candidate of a frame to each of the next one's.
+    jumps = weight * torch.cdist(joins[after[:-1]], joins[rows[1:]])
+    jumps[after[:-1, :, None] == rows[1:, None, :]] = 0.0
+    cost, came = distances[0], torch.empty(count, rows.shape[1], dtype=torch.int64)
+    for step in range(1, count):
+        cost, came[step] = (cost[:, None] + jumps[step - 1]).min(dim=0)
+        cost = cost + distances[step]
+    path = torch.empty(count, dtype=torch.int64)
+    best = int(cost.argmin())
+    for step in range(count - 1, -1, -1):
+        path[step] = rows[step, best]
+        best = int(came[step, best])
+    return path
+
+
 def weigh(distances: Tensor, weighting: str = "mean") -> Tensor:
     """Turn cosine `distances` [M, k] into weights [M, k], non-negative, each row summing to 1.
 

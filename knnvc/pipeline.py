@@ -64,6 +64,7 @@ from knnvc.matching import (
     check_k,
     check_lam,
     check_weighting,
+    follow,
     select,
     weigh,
 )
@@ -746,7 +747,7 @@ class VoiceConverter:
                 part = query[start:stop]
                 if self.space and own:
                     part = self.space.vectors(source, query, own, span=(start, stop))
-                distances, indices = target.searcher.search(part, k)
+                distances, indices = self._neighbours(target, part, k)
                 chosen = select(one.synth, indices, weigh(distances, weighting))
                 if self.space and own and target.statistics:
                     chosen = self.space.finish(chosen, source[start:stop], own, target.statistics)
@@ -755,8 +756,7 @@ class VoiceConverter:
                     tell(number * len(features) + stop, total)
             if self.refiner and self.space and own and target.statistics:
                 guide = self.space.guide(source, query, own)
-                manner = self.space.manner(target.statistics)
-                frames = self.refiner.refine(frames, guide, manner)
+                frames = self.refiner.refine(frames, guide, target.statistics.spectrum)
             if weight != 1:
                 frames *= weight
             selected = frames if selected is None else selected.add_(frames)
@@ -768,6 +768,19 @@ class VoiceConverter:
                 part = selected[start : start + MATCH_BLOCK]
                 part.copy_(blend(part, source[start : start + MATCH_BLOCK], lam))
         return selected
+
+    def _neighbours(self, target: _Target, vectors: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Distances and rows [M, k]; in a preset that minds the joins the first one joins well."""
+        space, joins, seams = self.space, target.joins, target.seams
+        if space is None or joins is None or seams is None:
+            return target.searcher.search(vectors, k)
+        most = min(max(k, space.options.candidates), target.searcher.frames)
+        distances, rows = target.searcher.search(vectors, most)
+        path = follow(distances, rows, joins, space.options.join_weight, seams)
+        chosen = rows == path[:, None]
+        others = torch.where(chosen, torch.inf, distances).argsort(dim=1)[:, : k - 1]
+        order = torch.cat([chosen.int().argmax(1, keepdim=True), others], dim=1)
+        return distances.gather(1, order), rows.gather(1, order)
 
     def prepare(
         self, one: MatchingSet, index: str = "auto", progress: Progress | None = None
@@ -811,7 +824,12 @@ class VoiceConverter:
                 progress=_stage(progress, "indexing", len(one.match)),
                 refused=_warn_unsaved,
             )
-        kept[kind] = _Target(searcher, statistics)
+        joins = seams = None
+        if space and statistics and space.options.candidates > 1:
+            joins = space.joins(one.synth, statistics)
+            seams = torch.zeros(len(one.synth), dtype=torch.bool)
+            seams[one.frame_start] = True
+        kept[kind] = _Target(searcher, statistics, joins, seams)
         return kept[kind]
 
     def vocode(self, features: Tensor, progress: Progress | None = None) -> Tensor:
@@ -980,10 +998,14 @@ def choose_device(device: str) -> torch.device:
 
 @dataclass(frozen=True)
 class _Target:
-    """An index, and the statistics of the speaker if the preset has an acoustic space."""
+    """An index; if the preset has an acoustic space, the statistics of the speaker and, if it minds
+    the joins, what `follow` needs.
+    """
 
     searcher: Searcher
     statistics: Statistics | None
+    joins: Tensor | None = None
+    seams: Tensor | None = None
 
 
 def _warn_unsaved(reason: KnnvcError) -> None:

@@ -4,8 +4,9 @@ Frames that were selected one by one jump from each to the next, in timbre and i
 the phone, which listeners and MOS predictors hear as roughness and recognisers as other words.
 Published kNN-VC leaves that to a vocoder trained for days on prematched features. Here a network
 that works on 50 frames a second learns it instead, for a hundredth of the cost: it reads the
-selected frames together with what the source says (phone posteriors, normalised envelope, level,
-pitch) and the target's statistics, and predicts the spectra that the target would have spoken.
+selected frames together with what the source says (phone posteriors, content, normalised envelope,
+level, pitch), and predicts the spectra that the target would have spoken. All spectra are in units
+of the target's own mean and spread, so that a voice which training never met looks to it like any.
 
 It never sees the source's spectra, only what the matching sees: values normalised by the source
 speaker's own statistics, so that no more of the source's voice gets through.
@@ -65,11 +66,6 @@ class RefinerConfig:
         """Columns of what the source says: √posteriors, envelope, level."""
         return self.states + self.bands + 1
 
-    @property
-    def manner(self) -> int:
-        """Columns of the target's statistics: envelope mean and spread, level mean and spread."""
-        return 2 * self.bands + 2
-
 
 class Refiner(nn.Module):
     """Selected frames and the source's content -> smooth frames of the target.
@@ -81,7 +77,7 @@ class Refiner(nn.Module):
         super().__init__()
         self.config = config
         self.context_frames = (config.layers + 1) * (config.kernel // 2)
-        columns = config.width + config.guide + config.manner + 2
+        columns = config.width + config.guide + 2
         self.read = nn.Conv1d(columns, config.channels, config.kernel, padding=config.kernel // 2)
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(config.channels, config.kernel, config.expansion)
@@ -92,28 +88,33 @@ class Refiner(nn.Module):
         nn.init.zeros_(self.write.weight)  # starts as the identity
         nn.init.zeros_(self.write.bias)
 
-    def forward(self, selected: Tensor, guide: Tensor, manner: Tensor) -> Tensor:
+    def normed(self, spectra: Tensor, usual: Tensor) -> Tensor:
+        """`spectra` [B, T, width] in units of the speaker's spread, around the speaker's mean."""
+        mean, spread = usual.repeat(1, 1, self.config.substeps)[:, :, None].unbind(1)
+        return (spectra - mean) / spread
+
+    def forward(self, selected: Tensor, guide: Tensor, usual: Tensor) -> Tensor:
         """Refined frames [B, T, width + 2]; pitch and voicing are left as they are.
 
         Args:
             selected: [B, T, width + 2] log-mel, then log2 f0 and voicing of the output.
             guide: [B, T, guide] what the source says, see `AcousticSpace.guide`.
-            manner: [B, manner] the target's statistics, see `AcousticSpace.manner`.
+            usual: [B, 2, mels] mean and spread of the target's bands, see `Statistics.spectrum`.
         """
         width = self.config.width
         spectra, pitch = selected[..., :width], selected[..., width:]
         # Unvoiced frames carry no meaningful pitch: hide it.
         shown = torch.stack([(pitch[..., 0] - PITCH_CENTRE) * pitch[..., 1], pitch[..., 1]], dim=-1)
-        constant = manner[:, None].expand(-1, selected.shape[1], -1)
-        columns = torch.cat([spectra, guide, constant, shown], dim=-1)
+        columns = torch.cat([self.normed(spectra, usual), guide, shown], dim=-1)
         hidden = self.read(columns.transpose(1, 2)).transpose(1, 2)
         for block in self.blocks:
             hidden = block(hidden)
-        refined = spectra + self.write(self.norm(hidden)).to(spectra.dtype)
+        spread = usual[:, 1].repeat(1, self.config.substeps)[:, None]
+        refined = spectra + spread * self.write(self.norm(hidden)).to(spectra.dtype)
         return torch.cat([refined, pitch], dim=-1)
 
     @torch.no_grad()  # not inference mode: what comes out is blended in place
-    def refine(self, selected: Tensor, guide: Tensor, manner: Tensor) -> Tensor:
+    def refine(self, selected: Tensor, guide: Tensor, usual: Tensor) -> Tensor:
         """Refine a whole recording on the CPU tensors of the matching: [T, ...] -> [T, width + 2].
 
         It is done in chunks with context, so the result does not depend on them.
@@ -124,6 +125,6 @@ class Refiner(nn.Module):
             first = max(0, start - self.context_frames)
             last = start + CHUNK + self.context_frames
             frames, says = (part[first:last][None].to(place) for part in (selected, guide))
-            piece = self(frames, says, manner[None].to(place))[0]
+            piece = self(frames, says, usual[None].to(place))[0]
             made.append(piece[start - first :][:CHUNK].to(selected))
         return torch.cat(made) if made else selected

@@ -18,7 +18,7 @@ def inputs(frames: int) -> tuple[Tensor, Tensor, Tensor]:
     return (
         torch.randn(frames, CONFIG.width + 2),
         torch.randn(frames, CONFIG.guide),
-        torch.randn(CONFIG.manner),
+        torch.stack([torch.randn(CONFIG.mels), torch.rand(CONFIG.mels) + 0.5]),
     )
 
 
@@ -31,51 +31,64 @@ def busy() -> Refiner:
 
 
 def test_it_starts_as_the_identity() -> None:
-    selected, guide, manner = inputs(20)
-    assert torch.equal(Refiner(CONFIG).refine(selected, guide, manner), selected)
+    selected, guide, usual = inputs(20)
+    assert torch.equal(Refiner(CONFIG).refine(selected, guide, usual), selected)
 
 
 def test_it_changes_spectra_but_neither_pitch_nor_voicing() -> None:
-    selected, guide, manner = inputs(20)
-    refined = busy().refine(selected, guide, manner)
+    selected, guide, usual = inputs(20)
+    refined = busy().refine(selected, guide, usual)
     assert not torch.allclose(refined[:, : CONFIG.width], selected[:, : CONFIG.width])
     assert torch.equal(refined[:, CONFIG.width :], selected[:, CONFIG.width :])
 
 
 def test_the_pitch_of_unvoiced_frames_is_not_looked_at() -> None:
-    selected, guide, manner = inputs(20)
+    selected, guide, usual = inputs(20)
     selected[:, -1] = 0.0
     other = selected.clone()
     other[:, -2] += 1.0
     network = busy()
     width = CONFIG.width
-    first, second = (network.refine(x, guide, manner)[:, :width] for x in (selected, other))
+    first, second = (network.refine(x, guide, usual)[:, :width] for x in (selected, other))
     assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("frames", [1, 29, 64])
 def test_chunks_do_not_change_the_result(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    selected, guide, manner = inputs(frames)
+    selected, guide, usual = inputs(frames)
     network = busy()
-    whole = network.refine(selected, guide, manner)
+    whole = network.refine(selected, guide, usual)
     monkeypatch.setattr(module, "CHUNK", 10)
-    assert torch.allclose(network.refine(selected, guide, manner), whole, atol=1e-5)
+    assert torch.allclose(network.refine(selected, guide, usual), whole, atol=1e-5)
 
 
 def test_nothing_in_nothing_out() -> None:
-    selected, guide, manner = inputs(0)
-    assert busy().refine(selected, guide, manner).shape == (0, CONFIG.width + 2)
+    selected, guide, usual = inputs(0)
+    assert busy().refine(selected, guide, usual).shape == (0, CONFIG.width + 2)
 
 
 def test_context_is_as_wide_as_it_says() -> None:
-    selected, guide, manner = inputs(40)
+    selected, guide, usual = inputs(40)
     network = busy()
     other = selected.clone()
     other[20, : CONFIG.width] += 1.0
-    changed = (network.refine(other, guide, manner) - network.refine(selected, guide, manner)).abs()
+    changed = (network.refine(other, guide, usual) - network.refine(selected, guide, usual)).abs()
     touched = torch.nonzero(changed.sum(1) > 1e-6)[:, 0]
     assert touched.min() >= 20 - network.context_frames
     assert touched.max() <= 20 + network.context_frames
+
+
+def test_another_microphone_only_moves_the_result() -> None:
+    """Bands amplified and widened in the target's frames and statistics alike."""
+    selected, guide, usual = inputs(20)
+    network, width = busy(), CONFIG.width
+    gain, offset = torch.rand(CONFIG.mels) + 0.5, torch.randn(CONFIG.mels)
+    other = selected.clone()
+    other[:, :width] = selected[:, :width] * gain.repeat(2) + offset.repeat(2)
+    moved = torch.stack([usual[0] * gain + offset, usual[1] * gain])
+    plain = network.refine(selected, guide, usual)[:, :width]
+    again = network.refine(other, guide, moved)[:, :width]
+    assert torch.allclose(again, plain * gain.repeat(2) + offset.repeat(2), atol=1e-5)
 
 
 def test_unknown_settings_are_named() -> None:

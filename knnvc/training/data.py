@@ -5,6 +5,7 @@ B batch, T frames of 20 ms, `mel` spectra of 10 ms.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def _utterance(corpus: Path, record: dict[str, Any], network: MelWavLM) -> Utter
             mel = network.log_mel(torch.from_numpy(wave)[None])[0]
         frames = len(wave) // HOP
         substeps = network.config.substeps
-        temporary = cache.with_suffix(".tmp.npz")
+        temporary = cache.with_suffix(f".{os.getpid()}.tmp.npz")
         np.savez(
             temporary,
             mel=mel.reshape(frames * substeps, -1).half().numpy(),

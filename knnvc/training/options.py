@@ -80,6 +80,7 @@ class RefinerOptions:
     degraded_share: float = 0.5  # of the batches: the source is noisy, reverberant or coloured
     twin_share: float = 0.7  # of the pieces, where the corpus has twins
     hidden_share: float = 0.4  # of the pieces: the source's envelope is hidden
+    smooth_share: float = 0.6  # of the pieces: frames are selected to join well
     known_share: float = 0.2  # of the pieces: the phones are known, as in speech from text
     verifier_steps: int = 600  # that a speaker verifier learns before; 0 does without
     voice_weight: float = 10.0  # of what it says

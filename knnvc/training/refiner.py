@@ -32,7 +32,7 @@ from knnvc.acoustic_space import AcousticSpace
 from knnvc.encoder import PITCH_CENTRE, Encoder, MelWavLM
 from knnvc.errors import KnnvcError
 from knnvc.kernels import accelerate
-from knnvc.matching import select, weigh
+from knnvc.matching import follow, select, weigh
 from knnvc.phones import STATES, assure
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.training.augmentation import (
@@ -49,21 +49,22 @@ from knnvc.training.runs import begin_with, cosine_rate, seed_everything
 from knnvc.training.spectrograms import SpectrogramTraining
 from knnvc.training.verifier import Verifier, verification_loss
 
+CANDIDATES = 16  # of which the smoothest path is taken
 NEIGHBOURS = (1, 1, 1, 2, 4)  # drawn for each piece, so that any k works; one blurs least
 TEMPO = 0.2  # natural logarithm of the largest change of pitch and tempo
 FORMANTS = 0.22  # and of the vocal tract on top of it
 MOST_REFERENCES = 60  # utterances, some five minutes
-RECAST_SHARE = 0.8  # of the pieces are of a speaker with another vocal tract and microphone
-RECAST_FORMANTS = 0.12  # natural logarithm of the largest change
+RECAST_SHARE = 0.85  # of the pieces are of a speaker with another vocal tract and microphone
+RECAST_FORMANTS = 0.15  # natural logarithm of the largest change
 ENVELOPE_FACTORS = (0.5, 1.0, 1.0, 2.0)  # on its weight in the distance
 RECAST_COLOUR = 0.6  # standard deviation, in natural logarithms of the magnitude
 
 
 @dataclass(frozen=True)
 class Voice:
-    """All frames of a speaker: `vectors` to compare [N, Dv], `synth` [N, Ds], `match` [N, Dm].
+    """All frames of a speaker: `synth` [N, Ds], `match` [N, Dm], `vectors` to compare [N, Dv].
 
-    Utterance i spans the frames `starts[i]` to `starts[i + 1]`.
+    `joins` [N, J] are for `follow`. Utterance i spans the frames `starts[i]` to `starts[i + 1]`.
     """
 
     utterances: list[Utterance]
@@ -71,6 +72,7 @@ class Voice:
     synth: Tensor
     match: Tensor
     vectors: Tensor
+    joins: Tensor
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Task:
 
 
 Piece = tuple[Task, int]  # and its first frame
-Example = tuple[Tensor, Tensor, Tensor, Tensor]  # selected, guide, manner, true spectra
+Example = tuple[Tensor, Tensor, Tensor, Tensor]  # selected, guide, usual, true spectra
 
 
 class Pieces:
@@ -164,10 +166,11 @@ class Pieces:
         synth, match = torch.cat(synths), torch.cat(matches)
         statistics = self.space.statistics(synth, match)
         vectors = self.space.vectors(synth, match, statistics, torch.tensor(starts[:-1]))
-        return Voice(utterances, starts, synth, match, vectors)
+        joins = self.space.joins(synth, statistics)
+        return Voice(utterances, starts, synth, match, vectors, joins)
 
     def batch(self, options: RefinerOptions, rng: np.random.Generator) -> Example:
-        """What `Refiner` takes (selected, guide, manner), and the true spectra [B, T, width]."""
+        """What `Refiner` takes (selected, guide, usual), and the true spectra [B, T, width]."""
         chosen = list(self._choose(options, rng))
         degraded = rng.random() < options.degraded_share
         made = self.examples(chosen, options.frames, degraded, rng, options)
@@ -256,15 +259,24 @@ class Pieces:
         k = min(int(rng.choice(NEIGHBOURS)), len(pool))
         # Normalised by the speaker's statistics, the vectors hardly change when it is recast.
         query, among = functional.normalize(query, dim=1), functional.normalize(among, dim=1)
-        cosines, rows = torch.topk(query @ among.T, k, dim=1)
+        smooth = options is not None and rng.random() < options.smooth_share
+        most = min(CANDIDATES, len(pool)) if smooth else k
+        cosines, rows = torch.topk(query @ among.T, most, dim=1)
+        if smooth:
+            seams = torch.ones(len(pool), dtype=torch.bool)
+            seams[1:] = pool[1:] != pool[:-1] + 1
+            seams |= torch.isin(pool, torch.tensor(voice.starts))
+            weight = self.space.options.join_weight
+            rows = follow(1 - cosines, rows, voice.joins[pool], weight, seams)[:, None]
+            cosines = cosines[:, :1]
         selected = select(built, rows, weigh(1 - cosines, "mean"))
         selected = self.space.follow_level(selected, synth, own, target)
         # The pitch is given: the source's contour in the target's range, here the true one.
         selected[:, width:] = truth[:, width:]
-        guide, manner = self.space.guide(synth, match, own), self.space.manner(target)
+        guide, usual = self.space.guide(synth, match, own), target.spectrum
         if options and rng.random() < options.hidden_share:
             self.space.hide_envelope(guide)
-        return selected, guide, manner, truth[:, :width]
+        return selected, guide, usual, truth[:, :width]
 
     def _other_speaker(self, rng: np.random.Generator, width: int) -> Callable[[Tensor], Tensor]:
         """What makes another speaker of all frames [N, Ds] of one; sometimes nothing is done."""
@@ -392,9 +404,9 @@ def train_refiner(
         run.save()
     verifier.requires_grad_(False)
     while training.begin_step():
-        selected, guide, manner, mel = pieces.batch(options, rng)
+        selected, guide, usual, mel = pieces.batch(options, rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            made = refiner(selected, guide, manner)[..., : config.width].float()
+            made = refiner(selected, guide, usual)[..., : config.width].float()
         losses = {"spectral": (made - mel).abs().mean()}
         total = options.spectral_weight * losses["spectral"]
         if verified:
@@ -404,7 +416,8 @@ def train_refiner(
             losses["voice"] = 1 - (one * other).sum(1).mean()
             total = total + options.voice_weight * losses["voice"]
         # The critic sees the target's own frames, too: so what is made must have their voice.
-        losses |= training.judge(made, mel, selected[..., : config.width])
+        shown = [refiner.normed(x, usual) for x in (made, mel, selected[..., : config.width])]
+        losses |= training.judge(*shown)
         if training.finish_step(total, losses):
             run.report(held_out=_evaluate(training.averaged, validation))
     return run.publish(training.averaged, "refiner")
@@ -435,8 +448,8 @@ def prematch_refined(
     tensors: dict[str, npt.NDArray[np.float16]] = {}
     for number, task in enumerate(pieces.tasks, 1):
         whole = pieces.examples([(task, 0)], len(task.truth), False, rng)[0]
-        selected, guide, manner, _ = whole
-        tensors[task.source.file] = refiner.refine(selected, guide, manner).half().numpy()
+        selected, guide, usual, _ = whole
+        tensors[task.source.file] = refiner.refine(selected, guide, usual).half().numpy()
         if number % 100 == 0 or number == len(pieces.tasks):
             print(f"refined {number} of {len(pieces.tasks)} utterances", flush=True)
     temporary = out.with_suffix(".tmp")
@@ -465,7 +478,7 @@ def _evaluate(refiner: Refiner, batches: list[Example]) -> float:
     """Mean L1 of log-mel values on held-out speakers."""
     width = refiner.config.width
     losses = [
-        float((refiner(selected, guide, manner)[..., :width] - mel).abs().mean())
-        for selected, guide, manner, mel in batches
+        float((refiner(selected, guide, usual)[..., :width] - mel).abs().mean())
+        for selected, guide, usual, mel in batches
     ]
     return float(np.mean(losses)) if losses else float("nan")
