@@ -52,6 +52,7 @@ class AcousticSpaceOptions:
         energy_transfer: the same for the level.
         envelope_shown: how much of the source's normalised envelope the refiner is shown, 0 to 1.
         bands: of the envelope.
+        refined: how far selected frames move to what the refiner makes of them, 0 to 1.
         candidates: neighbours among which each frame's is chosen so that they join well; 1 takes
             the nearest.
         join_weight: of a bad join, against distance.
@@ -66,6 +67,7 @@ class AcousticSpaceOptions:
     energy_transfer: float = 1.0
     envelope_shown: float = 1.0
     bands: int = 20
+    refined: float = 1.0
     candidates: int = 1
     join_weight: float = 0.1
 

@@ -756,7 +756,8 @@ class VoiceConverter:
                     tell(number * len(features) + stop, total)
             if self.refiner and self.space and own and target.statistics:
                 guide = self.space.guide(source, query, own)
-                frames = self.refiner.refine(frames, guide, target.statistics.spectrum)
+                refined = self.refiner.refine(frames, guide, target.statistics.spectrum)
+                frames.lerp_(refined, self.space.options.refined)
             if weight != 1:
                 frames *= weight
             selected = frames if selected is None else selected.add_(frames)

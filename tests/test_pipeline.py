@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 import knnvc
+from knnvc.acoustic_space import AcousticSpace
 from knnvc.audio import HOP, SAMPLE_RATE, find_audio, load_audio
 from knnvc.cli import cli
 from knnvc.errors import KnnvcError, UsageError
@@ -111,6 +113,34 @@ def test_mini_blends_what_its_refiner_made(
     assert torch.allclose(half, 0.5 * one + 0.5 * own, atol=1e-5)
     both = mini.match(features, [(voices[0], 0.25), (voices[1], 0.75)])
     assert torch.allclose(both, 0.25 * one + 0.75 * other, atol=1e-5)
+
+
+def test_mini_selects_frames_that_join_well(mini: VoiceConverter) -> None:
+    """More of the frames follow each other in the reference; k > 1 adds the nearest others."""
+    space = mini.space
+    assert space is not None
+    voice = mini.matching_set(EXAMPLES / "target")
+    features = mini.encode(EXAMPLES / "source.wav")
+    columns = mini.encoder.columns
+    own = space.statistics(features[:, columns.synth], features[:, columns.match])
+    vectors = space.vectors(features[:, columns.synth], features[:, columns.match], own)
+
+    def rows(candidates: int, k: int) -> Tensor:
+        options = replace(space.options, candidates=candidates, join_weight=0.5)
+        other = AcousticSpace(options, space.mels, space.substeps, space.content)
+        converter = VoiceConverter(mini.preset, mini.encoder, mini.vocoder)
+        converter.space = other
+        distances, found = converter._neighbours(converter._target(voice, "flat", None), vectors, k)
+        assert distances.shape == found.shape == (len(features), k)
+        assert (found.sort(dim=1).values.diff(dim=1) > 0).all()  # no frame twice
+        return found
+
+    def continued(found: Tensor) -> float:
+        return float((found[1:, 0] == found[:-1, 0] + 1).float().mean())
+
+    assert continued(rows(16, 1)) > continued(rows(1, 1))
+    assert torch.equal(rows(16, 3)[:, 0], rows(16, 1)[:, 0])
+    assert torch.equal(rows(3, 3).sort(dim=1).values, rows(1, 3).sort(dim=1).values)
 
 
 @pytest.mark.parametrize("name", ["tiny", "mini"])

@@ -204,7 +204,7 @@ def refiner(
 @click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
 @click.option("--refiner", type=FILE, help="What `refiner` wrote: match as a preset with it does.")
 @click.option("--preset", help="Instead of --encoder: this preset's, for --recipe hifigan.")
-@click.option("--k", default=4, show_default=True, help="With --preset: neighbours averaged.")
+@click.option("--k", default=4, show_default=True, help="Neighbours averaged; not with --refiner.")
 @DEVICE
 @click.option(
     "--out", type=FILE, help="[default: runs/matched.safetensors; with --preset runs/prematched]"
@@ -240,13 +240,13 @@ def prematch(
         say_path(out)  # it was finished before: the file appears only then
         return
     check_free(out, force)
-    from knnvc.training.package import MINI_MATCHING, mini_encoder, mini_refiner, mini_space
+    from knnvc.training.package import mini_encoder, mini_refiner, mini_space
 
     out.parent.mkdir(parents=True, exist_ok=True)
     if refiner is None:
         from knnvc.training.prematch import prematch
 
-        prematch(corpus, mini_encoder(encoder), out, MINI_MATCHING["k"], mini_space())
+        prematch(corpus, mini_encoder(encoder), out, k, mini_space())
     else:
         from knnvc.training.refiner import prematch_refined
 
