@@ -105,6 +105,11 @@ class Statistics:
     level: Tensor
     spectrum: Tensor
 
+    @property
+    def manner(self) -> Tensor:
+        """Mean and spread of the envelope, then of the level: [2 · bands + 2]."""
+        return torch.cat([self.mean, self.spread, self.level])
+
 
 class AcousticSpace:
     """Turns features into vectors to compare, and selected frames into frames to synthesise.
@@ -249,16 +254,17 @@ class AcousticSpace:
         done[:, :width] += self.options.energy_transfer * level[:, None]
         return done
 
-    def guide(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:
+    def guide(self, synth: Tensor, match: Tensor, own: Statistics, content: bool = True) -> Tensor:
         """What the source says, without its voice, for a `Refiner`: [M, states + bands + 1].
 
         √posteriors and content (`states`), then envelope and level, each normalised by the
-        speaker's `own` statistics.
+        speaker's `own` statistics. `content` can be left out.
         """
         envelope = ((self._envelope(synth) - own.mean) / own.spread).clamp(-4, 4)
         level = (self._level(synth) - own.level[0]) / own.level[1]
         shown = self.options.envelope_shown * envelope
-        return torch.cat([match[:, 2:].float(), shown, level[:, None]], dim=1)
+        said = match[:, 2:].float() if content else self._posteriors(match)
+        return torch.cat([said, shown, level[:, None]], dim=1)
 
     def hide_envelope(self, guide: Tensor) -> None:
         """Set the envelope in `guide` [M, states + bands + 1] to the speaker's mean, in place."""

@@ -297,11 +297,7 @@ class VoiceConverter:
                 f"{HOP / SAMPLE_RATE * 1000:g} ms, but its vocoder reads {wanted} every "
                 f"{vocoder.hop / vocoder.sample_rate * 1000:g} ms: use parts that belong together"
             )
-        refiner = _load_refiner(preset)
-        if refiner is not None:
-            refiner = refiner.to(where).eval()
-            if where.type == "cpu":
-                accelerate(refiner)
+        refiner = _load_refiner(preset, where)
         # Of the larger network fewer frames at a time: beyond some megabytes each, the memory that
         # activations are written to takes longer than computing them.
         chunk = {} if vocoder.dim < WIDE else {"chunk_frames": WIDE_CHUNK_FRAMES}
@@ -439,20 +435,21 @@ class VoiceConverter:
         if isinstance(lexicon, str | Path):
             lexicon = Lexicon.load(lexicon)
         lines = list(read(text, options.language or front_end.language, lexicon))
-        lam = self.lam if options.lam is None else options.lam
+        speaking = self._speaking
+        lam = speaking.lam if options.lam is None else options.lam
         if refs is None and lam != 0:
             raise UsageError("there are no references; name some, or speak with lam 0")
         voices = (
             None
             if refs is None
-            else self.voices(refs, trim=options.trim, k=options.k or self.k, progress=progress)
+            else self.voices(refs, trim=options.trim, k=options.k or speaking.k, progress=progress)
         )
         generator = torch.Generator().manual_seed(options.seed)
         tell = _stage(progress, "speaking", len(lines))
         for number, line in enumerate(_fitted(lines, front_end)):
             features = self._utter(line.phonemes, generator, options.speed, options.noise)
             if voices is not None:
-                features = self.match(
+                features = speaking.match(
                     features, voices, options.k, lam, options.weighting, own=self._own_voice
                 )
             spool.append(trim_edges(self.vocode(features), self.sample_rate))
@@ -504,6 +501,17 @@ class VoiceConverter:
             before, after = features[:, :given], features[:, given + STATES :]
             features = torch.cat([before, assure(posteriors, states), after], dim=1)
         return features
+
+    @cached_property
+    def _speaking(self) -> VoiceConverter:
+        """What text is matched by: this converter, unless its preset matches text differently."""
+        if self.preset.speech is None:
+            return self
+        preset = self.preset.for_speech
+        refiner = _load_refiner(preset, self.encoder.device)
+        made = VoiceConverter(preset, self.encoder, self.vocoder, refiner, self.front_end)
+        made.fingerprint = self.fingerprint
+        return made
 
     @cached_property
     def _own_voice(self) -> Statistics | None:
@@ -755,8 +763,10 @@ class VoiceConverter:
                 if tell:
                     tell(number * len(features) + stop, total)
             if self.refiner and self.space and own and target.statistics:
-                guide = self.space.guide(source, query, own)
-                refined = self.refiner.refine(frames, guide, target.statistics.spectrum)
+                content = self.refiner.config.states > query.shape[1] - 2 - self.space.content
+                guide = self.space.guide(source, query, own, content)
+                statistics = target.statistics
+                refined = self.refiner.refine(frames, guide, statistics.spectrum, statistics.manner)
                 frames.lerp_(refined, self.space.options.refined)
             if weight != 1:
                 frames *= weight
@@ -1080,7 +1090,7 @@ def _load_vocoder(preset: Preset) -> HifiGan | SourceFilterVocoder:
     )
 
 
-def _load_refiner(preset: Preset) -> Refiner | None:
+def _load_refiner(preset: Preset, device: torch.device) -> Refiner | None:
     if preset.refiner is None or preset.refiner_weights is None:
         return None
     state, _ = read_tensors(preset.refiner_weights)
@@ -1088,7 +1098,10 @@ def _load_refiner(preset: Preset) -> Refiner | None:
         with torch.device("meta"):
             network = Refiner(RefinerConfig.from_dict(preset.refiner["config"]))
         network.load_state_dict(_single(state), assign=True)
-        return network
+    network = network.to(device).eval()
+    if device.type == "cpu":
+        accelerate(network)
+    return network
 
 
 def _load_front_end(preset: Preset, encoder: Encoder) -> FrontEnd:

@@ -15,7 +15,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ _SPACE = "space"  # optional: options of knnvc.acoustic_space
 _VOCODER_KEYS = frozenset({"type", "weights", "config"})
 _REFINER = "refiner"  # optional: what a knnvc.refiner.Refiner is built from
 _REFINER_KEYS = frozenset({"weights", "config"})
+_SPEECH = "speech"  # optional: how text is matched, where that differs
 _FRONTEND_KEYS = frozenset({"type", "weights", "config", "language"})
 
 
@@ -66,6 +67,8 @@ class Preset:
         text_frontend: type, weights (file name), config and language (an espeak-ng voice) of the
             text front end, or None.
         refiner: weights and config of the network that smooths selected frames, or None.
+        speech: matching, and maybe refiner, that serve for text, whose phones are known, instead
+            of those above; or None.
         licence: Of the preset as a whole.
         licences: Of its parts, by name.
         provenance: Where the weights come from.
@@ -83,6 +86,15 @@ class Preset:
     licences: dict[str, str]
     provenance: dict[str, Any]
     refiner: dict[str, Any] | None = None
+    speech: dict[str, Any] | None = None
+
+    @property
+    def for_speech(self) -> Preset:
+        """This preset with what serves for text in place of what serves for recordings."""
+        if self.speech is None:
+            return self
+        refiner = self.speech.get(_REFINER, self.refiner)
+        return replace(self, matching=self.speech["matching"], refiner=refiner, speech=None)
 
     @property
     def encoder_weights(self) -> Path | None:
@@ -272,6 +284,7 @@ def load_preset(folder: Path) -> Preset:
         preset.encoder_weights,
         preset.vocoder_weights,
         preset.refiner_weights,
+        preset.for_speech.refiner_weights,
         preset.text_frontend_weights,
     ):
         if weights is not None and not weights.is_file():
@@ -294,8 +307,9 @@ def _check(values: dict[str, Any]) -> None:
     version = values.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(f"format_version is {version!r}, this knnvc reads {FORMAT_VERSION}")
-    keys = {entry.name for entry in fields(Preset)} - {"folder", _REFINER} | {"format_version"}
-    _check_keys("preset", values, keys, {_REFINER})
+    optional = {_REFINER, _SPEECH}
+    keys = {entry.name for entry in fields(Preset)} - {"folder"} - optional | {"format_version"}
+    _check_keys("preset", values, keys, optional)
     for key in ("name", "description", "licence"):
         _check_that(isinstance(values[key], str) and values[key], f"{key} must be text")
     _check_that(_is_whole(values["sample_rate"]), "sample_rate must be a whole number of Hz")
@@ -322,6 +336,16 @@ def _check(values: dict[str, Any]) -> None:
         _check_that(isinstance(refiner, dict), "refiner must be an object")
         _check_that(_SPACE in matching, f"a refiner needs {_SPACE} in the matching settings")
         _check_keys(_REFINER, refiner, _REFINER_KEYS)
+    if values.get(_SPEECH) is not None:
+        speech = values[_SPEECH]
+        _check_that(isinstance(speech, dict), "speech must be an object")
+        _check_keys(_SPEECH, speech, {"matching"}, {_REFINER})
+        _check_that(isinstance(speech["matching"], dict), "speech matching must be an object")
+        _check_keys("speech matching", speech["matching"], _MATCHING_KEYS, {_SPACE})
+        if _REFINER in speech:
+            refiner = parts["speech refiner"] = speech[_REFINER]
+            _check_that(isinstance(refiner, dict), "speech refiner must be an object")
+            _check_keys("speech refiner", refiner, _REFINER_KEYS)
     if frontend is not None:
         _check_keys("text_frontend", frontend, _FRONTEND_KEYS)
         _check_that(

@@ -32,7 +32,10 @@ CHUNK = 3000  # frames (one minute) refined at once, which bounds the memory
 class RefinerConfig:
     """Dimensions of a `Refiner`; `mels`, `substeps`, `bands` as of the acoustic space.
 
-    `states` are the columns that tell what is said: the encoder's phone states and its content.
+    `states` are the columns that tell what is said: the encoder's phone states and its content, or,
+    if there are no more than of the former, the states alone. `normed` reads spectra in units of
+    the target's mean and spread; without, it reads them as they are, and the target's statistics
+    beside them (it keeps words better, and voices that training did not meet worse).
     """
 
     mels: int = 80
@@ -43,6 +46,7 @@ class RefinerConfig:
     layers: int = 8
     kernel: int = 7
     expansion: int = 3
+    normed: bool = True
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RefinerConfig:
@@ -66,6 +70,11 @@ class RefinerConfig:
         """Columns of what the source says: √posteriors, envelope, level."""
         return self.states + self.bands + 1
 
+    @property
+    def manner(self) -> int:
+        """Columns of the target's statistics: envelope mean and spread, level mean and spread."""
+        return 0 if self.normed else 2 * self.bands + 2
+
 
 class Refiner(nn.Module):
     """Selected frames and the source's content -> smooth frames of the target.
@@ -77,7 +86,7 @@ class Refiner(nn.Module):
         super().__init__()
         self.config = config
         self.context_frames = (config.layers + 1) * (config.kernel // 2)
-        columns = config.width + config.guide + 2
+        columns = config.width + config.guide + config.manner + 2
         self.read = nn.Conv1d(columns, config.channels, config.kernel, padding=config.kernel // 2)
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(config.channels, config.kernel, config.expansion)
@@ -88,43 +97,56 @@ class Refiner(nn.Module):
         nn.init.zeros_(self.write.weight)  # starts as the identity
         nn.init.zeros_(self.write.bias)
 
-    def normed(self, spectra: Tensor, usual: Tensor) -> Tensor:
+    def in_units(self, spectra: Tensor, usual: Tensor) -> Tensor:
         """`spectra` [B, T, width] in units of the speaker's spread, around the speaker's mean."""
         mean, spread = usual.repeat(1, 1, self.config.substeps)[:, :, None].unbind(1)
         return (spectra - mean) / spread
 
-    def forward(self, selected: Tensor, guide: Tensor, usual: Tensor) -> Tensor:
+    def forward(
+        self, selected: Tensor, guide: Tensor, usual: Tensor, manner: Tensor | None = None
+    ) -> Tensor:
         """Refined frames [B, T, width + 2]; pitch and voicing are left as they are.
 
         Args:
             selected: [B, T, width + 2] log-mel, then log2 f0 and voicing of the output.
             guide: [B, T, guide] what the source says, see `AcousticSpace.guide`.
             usual: [B, 2, mels] mean and spread of the target's bands, see `Statistics.spectrum`.
+            manner: [B, manner] further statistics, for one that is not `normed`, see
+                `Statistics.manner`.
         """
         width = self.config.width
         spectra, pitch = selected[..., :width], selected[..., width:]
         # Unvoiced frames carry no meaningful pitch: hide it.
         shown = torch.stack([(pitch[..., 0] - PITCH_CENTRE) * pitch[..., 1], pitch[..., 1]], dim=-1)
-        columns = torch.cat([self.normed(spectra, usual), guide, shown], dim=-1)
+        if self.config.normed:
+            spread = usual[:, 1].repeat(1, self.config.substeps)[:, None]
+            read = [self.in_units(spectra, usual), guide]
+        else:
+            assert manner is not None
+            spread = torch.ones((), device=spectra.device)
+            read = [spectra, guide, manner[:, None].expand(-1, selected.shape[1], -1)]
+        columns = torch.cat([*read, shown], dim=-1)
         hidden = self.read(columns.transpose(1, 2)).transpose(1, 2)
         for block in self.blocks:
             hidden = block(hidden)
-        spread = usual[:, 1].repeat(1, self.config.substeps)[:, None]
         refined = spectra + spread * self.write(self.norm(hidden)).to(spectra.dtype)
         return torch.cat([refined, pitch], dim=-1)
 
     @torch.no_grad()  # not inference mode: what comes out is blended in place
-    def refine(self, selected: Tensor, guide: Tensor, usual: Tensor) -> Tensor:
+    def refine(
+        self, selected: Tensor, guide: Tensor, usual: Tensor, manner: Tensor | None = None
+    ) -> Tensor:
         """Refine a whole recording on the CPU tensors of the matching: [T, ...] -> [T, width + 2].
 
         It is done in chunks with context, so the result does not depend on them.
         """
         place = next(self.parameters()).device
+        told = None if manner is None else manner[None].to(place)
         made = []
         for start in range(0, len(selected), CHUNK):
             first = max(0, start - self.context_frames)
             last = start + CHUNK + self.context_frames
             frames, says = (part[first:last][None].to(place) for part in (selected, guide))
-            piece = self(frames, says, usual[None].to(place))[0]
+            piece = self(frames, says, usual[None].to(place), told)[0]
             made.append(piece[start - first :][:CHUNK].to(selected))
         return torch.cat(made) if made else selected

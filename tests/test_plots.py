@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ from knnvc.evaluation.plots import MOST_BINS, matching, project
 from knnvc.evaluation.probe import SILENCE, UNKNOWN, Spoken, layer_outputs, probe
 from knnvc.evaluation.vectors import of_features, of_set, principal_components
 from knnvc.matching import Index
+from knnvc.phones import STATES
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "audio"
 SOURCE = EXAMPLES / "source.wav"
@@ -114,6 +116,7 @@ def test_the_vectors_drawn_are_those_compared(mini: VoiceConverter, preset: Path
             expected = voice.synth[nearest[:, 0]]
             assert torch.allclose(plain.match(features, voice, k=1, lam=1.0), expected)
         else:
+            plain.space.options = replace(plain.space.options, candidates=1)
             plain.space.finish = lambda selected, *_: selected  # type: ignore[method-assign]
             assert torch.equal(
                 plain.match(features, voice, k=1, lam=1.0), voice.synth[nearest[:, 0]]
@@ -183,7 +186,8 @@ def spoken(mini: VoiceConverter) -> list[Spoken]:
     found = []
     for speaker, wave in waves.items():
         for number, piece in enumerate(wave.tensor_split(3)):
-            states = mini.encode(piece)[:, mini.encoder.columns.match][:, 2:].argmax(1).numpy()
+            said = mini.encode(piece)[:, mini.encoder.columns.match][:, 2 : 2 + STATES]
+            states = said.argmax(1).numpy()
             phones = np.where(states > 0, 1 + (states - 1) // 3, SILENCE)
             found.append(Spoken(f"{number}", speaker, piece.numpy(), phones))
     return found
@@ -194,7 +198,8 @@ def test_probe_finds_what_is_there(mini: VoiceConverter, spoken: list[Spoken]) -
     stages: list[str] = []
     found = probe(spoken, mini.encoder, mini, progress=lambda stage, *_: stages.append(stage))
     scores = {one.layer: one for one in found.layers}
-    assert list(scores) == [*(f"layer {n}" for n in range(7)), "log-mel", "posteriors", "compared"]
+    others = ["log-mel", "posteriors", "content", "compared"]
+    assert list(scores) == [*(f"layer {n}" for n in range(7)), *others]
     assert set(stages) == {"encoding", "probing"}
     assert (found.speakers, found.utterances) == (["allison", "reader"], 6)
     for one in found.layers:
@@ -208,7 +213,7 @@ def test_probe_finds_what_is_there(mini: VoiceConverter, spoken: list[Spoken]) -
     assert scores["log-mel"].energy > 0.8
     assert scores["layer 2"].pitch is not None
     assert scores["layer 2"].pitch > 0.4
-    assert (scores["log-mel"].dim, scores["posteriors"].dim) == (160, 130)
+    assert (scores["log-mel"].dim, scores["posteriors"].dim) == (160, STATES)
 
 
 def test_probe_of_labels_that_mean_nothing(mini: VoiceConverter, spoken: list[Spoken]) -> None:

@@ -435,6 +435,8 @@ def test_the_refiner_learns_from_disguised_speech_and_the_preset_uses_it(
         trained_encoder, vocoder, tmp_path / "preset", "tiny", ENCODER, VOCODER, weights, REFINER
     )
     assert preset.matching["space"]["envelope_transfer"] == 0
+    assert preset.for_speech.matching["k"] == 4
+    assert preset.for_speech.refiner == preset.refiner
     converter = VoiceConverter.from_preset(tmp_path / "preset", device="cpu")
     assert converter.refiner is not None
     waveform, _ = converter.convert(corpus / "low/low_002.flac", corpus / "high")
@@ -691,7 +693,9 @@ def test_the_commands_lead_from_a_corpus_to_a_preset(corpus: Path, tmp_path: Pat
     parts = ("--encoder", encoder, "--refiner", refiner)
     run("prematch", "--corpus", corpus, *parts, "--out", matched)
     run("vocoder", *given, "--prematched", matched, "--channels", 2, "--out", vocoder.parent)
+    parts = (*parts, "--speech-refiner", refiner)
     run("package", *parts, "--vocoder", vocoder, "--out", tmp_path / "preset")
+    assert (tmp_path / "preset/speech_refiner.safetensors").exists()
     assert "encoder_steps | 2" in (tmp_path / "preset/MODEL_CARD.md").read_text()
     out = tmp_path / "converted.wav"
     source, target = corpus / "low/low_002.flac", corpus / "high"

@@ -366,6 +366,7 @@ def text_frontend(
     "--vocoder", type=FILE, default=Path("runs/vocoder/vocoder.safetensors"), show_default=True
 )
 @click.option("--refiner", type=FILE, help="What `refiner` wrote, if the vocoder was trained so.")
+@click.option("--speech-refiner", type=FILE, help="Another `refiner`, that serves for text.")
 @click.option("--text-frontend", type=FILE, help="What `text-frontend` wrote.")
 @click.option("--add-to", type=FILE, help="Add only the text front end, to this preset's folder.")
 @click.option("--out", type=FILE, default=Path("runs/mini"), show_default=True)
@@ -373,6 +374,7 @@ def package(
     encoder: Path,
     vocoder: Path,
     refiner: Path | None,
+    speech_refiner: Path | None,
     text_frontend: Path | None,
     add_to: Path | None,
     out: Path,
@@ -390,11 +392,21 @@ def package(
         return
     need(encoder, "encoder")
     need(vocoder, "vocoder")
-    if refiner is not None:
-        need(refiner, "refiner")
+    for weights in (refiner, speech_refiner):
+        if weights is not None:
+            need(weights, "refiner")
+    if speech_refiner is not None and refiner is None:
+        raise UsageError("--speech-refiner needs --refiner: name what serves for recordings, too")
     from knnvc.training.package import package_mini
 
-    made = package_mini(encoder, vocoder, out, refiner=refiner, text_frontend=text_frontend)
+    made = package_mini(
+        encoder,
+        vocoder,
+        out,
+        refiner=refiner,
+        text_frontend=text_frontend,
+        speech_refiner=speech_refiner,
+    )
     say_path(made.folder)
 
 

@@ -416,7 +416,7 @@ def train_refiner(
             losses["voice"] = 1 - (one * other).sum(1).mean()
             total = total + options.voice_weight * losses["voice"]
         # The critic sees the target's own frames, too: so what is made must have their voice.
-        shown = [refiner.normed(x, usual) for x in (made, mel, selected[..., : config.width])]
+        shown = [refiner.in_units(x, usual) for x in (made, mel, selected[..., : config.width])]
         losses |= training.judge(*shown)
         if training.finish_step(total, losses):
             run.report(held_out=_evaluate(training.averaged, validation))
