@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -89,6 +91,19 @@ def test_another_microphone_only_moves_the_result() -> None:
     plain = network.refine(selected, guide, usual)[:, :width]
     again = network.refine(other, guide, moved)[:, :width]
     assert torch.allclose(again, plain * gain.repeat(2) + offset.repeat(2), atol=1e-5)
+
+
+def test_without_units_it_reads_the_targets_statistics() -> None:
+    config = replace(CONFIG, normed=False)
+    torch.manual_seed(0)
+    network = Refiner(config).eval()
+    selected, guide, usual = inputs(20)
+    manner = torch.randn(config.manner)
+    assert torch.equal(network.refine(selected, guide, usual, manner), selected)
+    torch.nn.init.normal_(network.write.weight, std=0.5)
+    one = network.refine(selected, guide, usual, manner)
+    assert not torch.allclose(one, network.refine(selected, guide, usual, manner + 1))
+    assert torch.equal(one, network.refine(selected, guide, usual + 1, manner))
 
 
 def test_unknown_settings_are_named() -> None:
