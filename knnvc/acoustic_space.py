@@ -50,7 +50,6 @@ class AcousticSpaceOptions:
         context: (offset in frames, weight) of the neighbouring frames' phones.
         envelope_transfer: 0 keeps the selected envelope, 1 takes the source's, normalised.
         energy_transfer: the same for the level.
-        envelope_shown: how much of the source's normalised envelope the refiner is shown, 0 to 1.
         bands: of the envelope.
         refined: how far selected frames move to what the refiner makes of them, 0 to 1.
         candidates: neighbours among which each frame's is chosen so that they join well; 1 takes
@@ -65,7 +64,6 @@ class AcousticSpaceOptions:
     context: tuple[tuple[int, float], ...] = ((-4, 0.5), (-2, 0.7), (2, 0.7), (4, 0.5))
     envelope_transfer: float = 0.35
     energy_transfer: float = 1.0
-    envelope_shown: float = 1.0
     bands: int = 20
     refined: float = 1.0
     candidates: int = 1
@@ -203,7 +201,8 @@ class AcousticSpace:
             at = torch.where(inside, at, frames)
             parts.append(weight * phones[at])
         options = self.options
-        parts.append(options.content_weight * self._content(match[start:stop]))
+        if options.content_weight:  # columns of zeros would only slow the search down
+            parts.append(options.content_weight * self._content(match[start:stop]))
         envelope = (self._envelope(synth[start:stop]) - statistics.mean) / statistics.spread
         parts.append(envelope.clamp(-4, 4) * (options.envelope_weight / options.bands**0.5))
         pitch = pitch_space(
@@ -254,17 +253,18 @@ class AcousticSpace:
         done[:, :width] += self.options.energy_transfer * level[:, None]
         return done
 
-    def guide(self, synth: Tensor, match: Tensor, own: Statistics, content: bool = True) -> Tensor:
+    def guide(
+        self, synth: Tensor, match: Tensor, own: Statistics, states: int | None = None
+    ) -> Tensor:
         """What the source says, without its voice, for a `Refiner`: [M, states + bands + 1].
 
-        √posteriors and content (`states`), then envelope and level, each normalised by the
-        speaker's `own` statistics. `content` can be left out.
+        √posteriors and content, of which only the first `states` columns if so many are asked for,
+        then envelope and level, each normalised by the speaker's `own` statistics.
         """
-        envelope = ((self._envelope(synth) - own.mean) / own.spread).clamp(-4, 4)
+        said = match[:, 2:][:, :states].float()
+        envelope = (self._envelope(synth) - own.mean) / own.spread
         level = (self._level(synth) - own.level[0]) / own.level[1]
-        shown = self.options.envelope_shown * envelope
-        said = match[:, 2:].float() if content else self._posteriors(match)
-        return torch.cat([said, shown, level[:, None]], dim=1)
+        return torch.cat([said, envelope.clamp(-4, 4), level[:, None]], dim=1)
 
     def hide_envelope(self, guide: Tensor) -> None:
         """Set the envelope in `guide` [M, states + bands + 1] to the speaker's mean, in place."""

@@ -507,8 +507,9 @@ class VoiceConverter:
         """What text is matched by: this converter, unless its preset matches text differently."""
         if self.preset.speech is None:
             return self
-        preset = self.preset.for_speech
-        refiner = _load_refiner(preset, self.encoder.device)
+        preset, refiner = self.preset.for_speech, self.refiner
+        if preset.refiner != self.preset.refiner:
+            refiner = _load_refiner(preset, self.encoder.device)
         made = VoiceConverter(preset, self.encoder, self.vocoder, refiner, self.front_end)
         made.fingerprint = self.fingerprint
         return made
@@ -763,8 +764,7 @@ class VoiceConverter:
                 if tell:
                     tell(number * len(features) + stop, total)
             if self.refiner and self.space and own and target.statistics:
-                content = self.refiner.config.states > query.shape[1] - 2 - self.space.content
-                guide = self.space.guide(source, query, own, content)
+                guide = self.space.guide(source, query, own, self.refiner.config.states)
                 statistics = target.statistics
                 refined = self.refiner.refine(frames, guide, statistics.spectrum, statistics.manner)
                 frames.lerp_(refined, self.space.options.refined)

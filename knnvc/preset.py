@@ -332,10 +332,7 @@ def _check(values: dict[str, Any]) -> None:
     )
     parts = {"encoder": encoder, "vocoder": vocoder}
     if values.get(_REFINER) is not None:
-        refiner = parts[_REFINER] = values[_REFINER]
-        _check_that(isinstance(refiner, dict), "refiner must be an object")
-        _check_that(_SPACE in matching, f"a refiner needs {_SPACE} in the matching settings")
-        _check_keys(_REFINER, refiner, _REFINER_KEYS)
+        parts[_REFINER] = _check_refiner(_REFINER, values[_REFINER], matching)
     if values.get(_SPEECH) is not None:
         speech = values[_SPEECH]
         _check_that(isinstance(speech, dict), "speech must be an object")
@@ -343,9 +340,9 @@ def _check(values: dict[str, Any]) -> None:
         _check_that(isinstance(speech["matching"], dict), "speech matching must be an object")
         _check_keys("speech matching", speech["matching"], _MATCHING_KEYS, {_SPACE})
         if _REFINER in speech:
-            refiner = parts["speech refiner"] = speech[_REFINER]
-            _check_that(isinstance(refiner, dict), "speech refiner must be an object")
-            _check_keys("speech refiner", refiner, _REFINER_KEYS)
+            name = "speech refiner"
+            parts[name] = _check_refiner(name, speech[_REFINER], speech["matching"])
+        _check_matching(speech["matching"])
     if frontend is not None:
         _check_keys("text_frontend", frontend, _FRONTEND_KEYS)
         _check_that(
@@ -369,6 +366,20 @@ def _check(values: dict[str, Any]) -> None:
         _check_that(_is_number(encoder[key], 3600.0), f"{key} must be a number of seconds")
     for key in ("match_layer", "synth_layer"):
         _check_that(_is_whole(encoder[key], least=0), f"{key} must be a whole number from 0")
+    _check_matching(matching)
+
+
+def _check_refiner(where: str, refiner: Any, matching: Mapping[str, Any]) -> dict[str, Any]:
+    """`refiner`, an object that fits the `matching` settings beside it."""
+    _check_that(isinstance(refiner, dict), f"{where} must be an object")
+    _check_that(_SPACE in matching, f"a {where} needs {_SPACE} in the matching settings")
+    _check_keys(where, refiner, _REFINER_KEYS)
+    checked: dict[str, Any] = refiner
+    return checked
+
+
+def _check_matching(matching: Mapping[str, Any]) -> None:
+    """The values of matching settings whose keys are checked."""
     _check_that(_is_whole(matching["k"]), "k must be a whole number of at least 1")
     _check_that(
         matching["weighting"] in WEIGHTINGS, f"weighting must be one of {', '.join(WEIGHTINGS)}"

@@ -5,8 +5,9 @@ the phone, which listeners and MOS predictors hear as roughness and recognisers 
 Published kNN-VC leaves that to a vocoder trained for days on prematched features. Here a network
 that works on 50 frames a second learns it instead, for a hundredth of the cost: it reads the
 selected frames together with what the source says (phone posteriors, content, normalised envelope,
-level, pitch), and predicts the spectra that the target would have spoken. All spectra are in units
-of the target's own mean and spread, so that a voice which training never met looks to it like any.
+level, pitch), and predicts the spectra that the target would have spoken. It reads spectra in units
+of the target's own mean and spread, so that a voice which training never met looks to it like any;
+or as they are, with the target's statistics beside them (`RefinerConfig.normed`).
 
 It never sees the source's spectra, only what the matching sees: values normalised by the source
 speaker's own statistics, so that no more of the source's voice gets through.
@@ -32,8 +33,8 @@ CHUNK = 3000  # frames (one minute) refined at once, which bounds the memory
 class RefinerConfig:
     """Dimensions of a `Refiner`; `mels`, `substeps`, `bands` as of the acoustic space.
 
-    `states` are the columns that tell what is said: the encoder's phone states and its content, or,
-    if there are no more than of the former, the states alone. `normed` reads spectra in units of
+    `states` are the columns that tell what is said, of the encoder's phone states and then its
+    content the first so many. `normed` reads spectra in units of
     the target's mean and spread; without, it reads them as they are, and the target's statistics
     beside them (it keeps words better, and voices that training did not meet worse).
     """

@@ -5,7 +5,6 @@ B batch, T frames of 20 ms, `mel` spectra of 10 ms.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from knnvc.audio import HOP
 from knnvc.encoder import MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
+from knnvc.files import atomic_path
 from knnvc.phones import STATES, states_of_frames
 from knnvc.pitch import f0_track
 from knnvc.refiner import RefinerConfig
@@ -73,13 +73,9 @@ def _utterance(corpus: Path, record: dict[str, Any], network: MelWavLM) -> Utter
             mel = network.log_mel(torch.from_numpy(wave)[None])[0]
         frames = len(wave) // HOP
         substeps = network.config.substeps
-        temporary = cache.with_suffix(f".{os.getpid()}.tmp.npz")
-        np.savez(
-            temporary,
-            mel=mel.reshape(frames * substeps, -1).half().numpy(),
-            f0=f0_track(wave, frames),
-        )
-        temporary.replace(cache)
+        rows = mel.reshape(frames * substeps, -1).half().numpy()
+        with atomic_path(cache) as temporary:
+            np.savez(temporary, mel=rows, f0=f0_track(wave, frames))
     with np.load(cache) as saved:
         mel16, f0 = saved["mel"], saved["f0"]
     return Utterance(record["file"], record["speaker"], mel16, frame_states(record, len(f0)), f0)

@@ -34,10 +34,7 @@ SPEECH_MATCHING: dict[str, Any] = {
     "envelope_transfer": 0.7,
 }
 LICENCE = "Apache-2.0"
-PACKED = (
-    "refiner",
-    "speech_refiner",
-)  # and the text front end: stored in 8 bits, where that costs nothing
+PACKED = ("refiner", "speech_refiner")  # in 8 bits, as the text front end is
 
 
 def mini_encoder(weights: Path) -> Encoder:

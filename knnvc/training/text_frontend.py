@@ -118,9 +118,8 @@ def cached_features(audio: Path, encoder: Encoder, fingerprint: str) -> Path:
     cache = audio.with_suffix(f".{fingerprint[:8]}.npy")
     if not cache.exists():
         features = encoder.encode(load_audio(audio))[:, encoder.columns.synth]
-        temporary = cache.with_suffix(".tmp.npy")
-        np.save(temporary, features.half().numpy())
-        temporary.replace(cache)
+        with atomic_path(cache) as temporary:
+            np.save(temporary, features.half().numpy())
     return cache
 
 
