@@ -12,8 +12,7 @@ that, each normalised by the statistics of either speaker, so that the voice its
 Published kNN-VC does none of this; WavLM's features carry their context themselves.
 
 N or M frames. Synthesis columns: `substeps · mels` log-mel values, log2 f0, voicing. Match columns:
-log2 f0, voicing, √posterior of silence, √posteriors of three states for each phone, then the
-encoder's content, if it has one.
+log2 f0, voicing, √posterior of silence, √posteriors of three states for each phone.
 """
 
 from __future__ import annotations
@@ -45,8 +44,6 @@ class AcousticSpaceOptions:
         pitch_weight: of the normalised pitch of voiced frames.
         voicing_weight: of the probability of voicing.
         envelope_weight: of the normalised envelope; the posteriors weigh 1.
-        content_weight: of the encoder's content. What lies nearest in it says other words (WER 96
-            instead of 66 % on development clips, unrefined): it serves the refiner only.
         context: (offset in frames, weight) of the neighbouring frames' phones.
         envelope_transfer: 0 keeps the selected envelope, 1 takes the source's, normalised.
         energy_transfer: the same for the level.
@@ -60,7 +57,6 @@ class AcousticSpaceOptions:
     pitch_weight: float = 0.15
     voicing_weight: float = 0.3
     envelope_weight: float = 4.0
-    content_weight: float = 0.0
     context: tuple[tuple[int, float], ...] = ((-4, 0.5), (-2, 0.7), (2, 0.7), (4, 0.5))
     envelope_transfer: float = 0.35
     energy_transfer: float = 1.0
@@ -116,18 +112,14 @@ class AcousticSpace:
         options: weights.
         mels: log-mel bands of one spectrum, a multiple of `options.bands`.
         substeps: spectra in one frame.
-        content: columns of the encoder's content.
     """
 
-    def __init__(
-        self, options: AcousticSpaceOptions, mels: int, substeps: int, content: int = 0
-    ) -> None:
+    def __init__(self, options: AcousticSpaceOptions, mels: int, substeps: int) -> None:
         if mels % options.bands:
             raise KnnvcError(f"{options.bands} envelope bands do not divide {mels} mel bands")
         self.options = options
         self.mels = mels
         self.substeps = substeps
-        self.content = content
 
     def statistics(self, synth: Tensor, match: Tensor) -> Statistics:
         """Statistics of one speaker, from `synth` [N, Ds] and `match` [N, Dm]."""
@@ -191,18 +183,16 @@ class AcousticSpace:
         """Vectors of the frames from `start` to before `stop`; `recording` [N] numbers theirs."""
         reach = max((abs(offset) for offset, _ in self.options.context), default=0)
         low, high = max(0, start - reach), min(len(match), stop + reach)
-        phones = _phones(self._posteriors(match[low:high]))
+        phones = _phones(_posteriors(match[low:high]))
         recording = recording[low:high]
         frames = torch.arange(start - low, stop - low)
-        parts = [self._posteriors(match[start:stop])]
+        parts = [_posteriors(match[start:stop])]
         for offset, weight in self.options.context:
             at = (frames + offset).clamp(0, high - low - 1)
             inside = (at == frames + offset) & (recording[at] == recording[frames])
             at = torch.where(inside, at, frames)
             parts.append(weight * phones[at])
         options = self.options
-        if options.content_weight:  # columns of zeros would only slow the search down
-            parts.append(options.content_weight * self._content(match[start:stop]))
         envelope = (self._envelope(synth[start:stop]) - statistics.mean) / statistics.spread
         parts.append(envelope.clamp(-4, 4) * (options.envelope_weight / options.bands**0.5))
         pitch = pitch_space(
@@ -253,15 +243,12 @@ class AcousticSpace:
         done[:, :width] += self.options.energy_transfer * level[:, None]
         return done
 
-    def guide(
-        self, synth: Tensor, match: Tensor, own: Statistics, states: int | None = None
-    ) -> Tensor:
+    def guide(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:
         """What the source says, without its voice, for a `Refiner`: [M, states + bands + 1].
 
-        √posteriors and content, of which only the first `states` columns if so many are asked for,
-        then envelope and level, each normalised by the speaker's `own` statistics.
+        √posteriors, then envelope and level, each normalised by the speaker's `own` statistics.
         """
-        said = match[:, 2:][:, :states].float()
+        said = _posteriors(match)
         envelope = (self._envelope(synth) - own.mean) / own.spread
         level = (self._level(synth) - own.level[0]) / own.level[1]
         return torch.cat([said, envelope.clamp(-4, 4), level[:, None]], dim=1)
@@ -282,14 +269,6 @@ class AcousticSpace:
         spread = (squares / max(1, count) - mean.square()).clamp(min=0).sqrt()
         return torch.stack([mean, spread.clamp(min=LEAST_SPREAD)]).float()
 
-    def _posteriors(self, match: Tensor) -> Tensor:
-        """√posteriors [N, states]."""
-        return match[:, 2 : match.shape[1] - self.content].float()
-
-    def _content(self, match: Tensor) -> Tensor:
-        """The encoder's content [N, content]."""
-        return match[:, match.shape[1] - self.content :].float()
-
     def _envelope(self, synth: Tensor) -> Tensor:
         """Coarse log-mel envelope [N, bands], mean over the frame."""
         spectra = synth[:, : self.mels * self.substeps].float()
@@ -299,6 +278,11 @@ class AcousticSpace:
     def _level(self, synth: Tensor) -> Tensor:
         """Mean log-mel [N]."""
         return synth[:, : self.mels * self.substeps].float().mean(1)
+
+
+def _posteriors(match: Tensor) -> Tensor:
+    """√posteriors [N, states]."""
+    return match[:, 2:].float()
 
 
 def _phones(posteriors: Tensor) -> Tensor:

@@ -205,7 +205,6 @@ class MelWavLMConfig:
     feed_forward: int = 1024
     pitch_layer: int = 2
     states: int = 130  # phone states: 3 for each phone, 1 for silence
-    content: int = 0  # columns that say more closely what is spoken, whoever speaks
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MelWavLMConfig:
@@ -221,13 +220,12 @@ class MelWavLMConfig:
 
 
 class MelWavLM(nn.Module):
-    """`mini`'s encoder: [log-mel | log2 f0, voicing | √phone posteriors | content], every 20 ms.
+    """`mini`'s encoder: [log-mel | log2 f0, voicing | √phone posteriors], every 20 ms.
 
     A WavLM-architecture transformer reads log-mel spectra instead of the raw waveform, because on
     two CPU cores the convolutions spend most of the training on learning a filter bank. Matching is
-    done on the square roots of the phone-state posteriors (so that a dot product is the
-    Bhattacharyya coefficient), and on `content`, unit vectors that are alike where two speakers say
-    the same, at the same place in the same phone, as training by contrast makes them. Synthesis is
+    done on the square roots of the phone-state posteriors, so that a dot product is the
+    Bhattacharyya coefficient. Synthesis is
     done on the log-mel input itself, which no training of the encoder can move, so that encoder and
     vocoder improve independently of each other.
     """
@@ -257,7 +255,7 @@ class MelWavLM(nn.Module):
             nn.GELU(),
             nn.Conv1d(config.hidden, config.hidden, 3, padding=1),
         )
-        self.phones = nn.Linear(config.hidden, config.states + config.content)
+        self.phones = nn.Linear(config.hidden, config.states)
         self.pitch = nn.Linear(config.hidden, 2)
         with torch.device("cpu"):  # real even where the rest is built without memory
             bank = torchaudio.functional.melscale_fbanks(
@@ -269,7 +267,7 @@ class MelWavLM(nn.Module):
         self.register_buffer("window", window, persistent=False)
         self.columns = Columns(
             synth=slice(0, width + 2),
-            match=slice(width, width + 2 + config.states + config.content),
+            match=slice(width, width + 2 + config.states),
             pitch=width,
         )
 
@@ -306,14 +304,11 @@ class MelWavLM(nn.Module):
         return self.phones(last), self.pitch(low)
 
     def said(self, outputs: Tensor) -> Tensor:
-        """√phone posteriors and content [B, T, states + content], of what `predict` gives."""
-        states = self.config.states
-        posteriors = torch.softmax(outputs[..., :states].float(), dim=-1).sqrt()
-        content = functional.normalize(outputs[..., states:].float(), dim=-1)
-        return torch.cat([posteriors, content], dim=-1)
+        """√phone posteriors [B, T, states], of what `predict` gives."""
+        return torch.softmax(outputs.float(), dim=-1).sqrt()
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """`waveform` [B, S] -> features [B, T, mels · substeps + 2 + states + content]."""
+        """`waveform` [B, S] -> features [B, T, mels · substeps + 2 + states]."""
         mel = self.log_mel(waveform)
         # As many frames as the published encoders make of the same audio.
         frames = (waveform.shape[1] - WINDOW) // HOP + 1

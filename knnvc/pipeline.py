@@ -764,7 +764,7 @@ class VoiceConverter:
                 if tell:
                     tell(number * len(features) + stop, total)
             if self.refiner and self.space and own and target.statistics:
-                guide = self.space.guide(source, query, own, self.refiner.config.states)
+                guide = self.space.guide(source, query, own)
                 statistics = target.statistics
                 refined = self.refiner.refine(frames, guide, statistics.spectrum, statistics.manner)
                 frames.lerp_(refined, self.space.options.refined)
@@ -1041,7 +1041,7 @@ def _acoustic_space(preset: Preset, encoder: Encoder) -> AcousticSpace | None:
         )
     config = encoder.network.config
     options = AcousticSpaceOptions.from_dict(settings)
-    return AcousticSpace(options, config.mels, config.substeps, config.content)
+    return AcousticSpace(options, config.mels, config.substeps)
 
 
 def _load_encoder(preset: Preset) -> nn.Module:

@@ -4,7 +4,7 @@ Frames that were selected one by one jump from each to the next, in timbre and i
 the phone, which listeners and MOS predictors hear as roughness and recognisers as other words.
 Published kNN-VC leaves that to a vocoder trained for days on prematched features. Here a network
 that works on 50 frames a second learns it instead, for a hundredth of the cost: it reads the
-selected frames together with what the source says (phone posteriors, content, normalised envelope,
+selected frames together with what the source says (phone posteriors, normalised envelope,
 level, pitch), and predicts the spectra that the target would have spoken. It reads spectra in units
 of the target's own mean and spread, so that a voice which training never met looks to it like any;
 or as they are, with the target's statistics beside them (`RefinerConfig.normed`).
@@ -78,7 +78,7 @@ class RefinerConfig:
 
 
 class Refiner(nn.Module):
-    """Selected frames and the source's content -> smooth frames of the target.
+    """Selected frames and the source's words -> smooth frames of the target.
 
     B batch, T frames; its output at a frame depends on `context_frames` on either side.
     """

@@ -127,7 +127,7 @@ def test_mini_selects_frames_that_join_well(mini: VoiceConverter) -> None:
 
     def rows(candidates: int, k: int) -> Tensor:
         options = replace(space.options, candidates=candidates, join_weight=0.5)
-        other = AcousticSpace(options, space.mels, space.substeps, space.content)
+        other = AcousticSpace(options, space.mels, space.substeps)
         converter = VoiceConverter(mini.preset, mini.encoder, mini.vocoder)
         converter.space = other
         distances, found = converter._neighbours(converter._target(voice, "flat", None), vectors, k)

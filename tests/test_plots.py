@@ -198,7 +198,7 @@ def test_probe_finds_what_is_there(mini: VoiceConverter, spoken: list[Spoken]) -
     stages: list[str] = []
     found = probe(spoken, mini.encoder, mini, progress=lambda stage, *_: stages.append(stage))
     scores = {one.layer: one for one in found.layers}
-    others = ["log-mel", "posteriors", "content", "compared"]
+    others = ["log-mel", "posteriors", "compared"]
     assert list(scores) == [*(f"layer {n}" for n in range(7)), *others]
     assert set(stages) == {"encoding", "probing"}
     assert (found.speakers, found.utterances) == (["allison", "reader"], 6)

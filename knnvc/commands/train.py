@@ -162,7 +162,7 @@ def twins(corpus: Path, parts: Path | None, config: Path | None, **given: Any) -
     from knnvc.training.twins import speak_twins
 
     ingredients = kokoro.fetch(parts or corpus / "parts")
-    speak_twins(ingredients, corpus, options.workers, options.seed, options.bf16)
+    speak_twins(ingredients, corpus, **dataclasses.asdict(options))
     say_path(corpus)
 
 

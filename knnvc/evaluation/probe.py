@@ -156,7 +156,7 @@ def layer_outputs(encoder: Encoder, wave: Tensor) -> dict[str, Tensor]:
     """Outputs [T, D] of all of an encoder's transformer layers for `wave` [S], by name.
 
     Layer 0 is the input of the first one. An encoder of log-mel spectra also gives these, square
-    roots of its phone posteriors, its content. "features" are what `Encoder.encode` returns.
+    roots of its phone posteriors. "features" are what `Encoder.encode` returns.
     """
     network = encoder.network
     inside: Any = network if isinstance(network, MelWavLM) else network.model
@@ -168,10 +168,7 @@ def layer_outputs(encoder: Encoder, wave: Tensor) -> dict[str, Tensor]:
     if isinstance(network, MelWavLM):
         width = network.config.mels * network.config.substeps
         found["log-mel"] = features[:, :width]
-        said = features[:, encoder.columns.match][:, 2:]
-        found["posteriors"] = said[:, : network.config.states]
-        if network.config.content:
-            found["content"] = said[:, network.config.states :]
+        found["posteriors"] = features[:, encoder.columns.match][:, 2:]
     return found | {"features": features}
 
 

@@ -141,3 +141,28 @@ def degrade(energy: Tensor, rng: np.random.Generator) -> Tensor:
     limited = torch.from_numpy(rng.random((batch, 1, 1)) < 0.15)
     slope = torch.exp(-(torch.arange(mels) - cut).clamp(min=0) * 1.5)
     return torch.where(limited, energy * slope, energy)
+
+
+def roughen(mel: Tensor, rng: np.random.Generator) -> Tensor:
+    """Grain, contrast, blur and missing bands of log-mel spectra [B, L, mels].
+
+    Synthetic speech is smoother than any recording: what is trained on it alone should not rely on
+    its texture. Missing bands are SpecAugment's (Park et al. 2019,
+    https://arxiv.org/abs/1904.08779), filled with their mean.
+    """
+    batch, _, mels = mel.shape
+    grainy = rng.random((batch, 1, 1)) < 0.6
+    grain = torch.from_numpy(grainy * rng.uniform(0, 0.14, (batch, 1, 1))).float()
+    mel = mel + grain * torch.randn_like(mel)
+    contrast = torch.from_numpy(np.exp(rng.uniform(-0.2, 0.2, (batch, 1, 1)))).float()
+    mean = mel.mean((1, 2), keepdim=True)
+    mel = mean + contrast * (mel - mean)
+    for row in np.flatnonzero(rng.random(batch) < 0.3):
+        width = int(rng.integers(4, 13))
+        first = int(rng.integers(0, mels - width + 1)) if mels > width else 0
+        band = mel[row, :, first : first + width]
+        mel[row, :, first : first + width] = band.mean()
+    for row in np.flatnonzero(rng.random(batch) < 0.2):
+        blurred = functional.avg_pool1d(mel[row].T[None], 3, 1, 1, count_include_pad=False)
+        mel[row] = blurred[0].T
+    return mel

@@ -26,9 +26,9 @@ from knnvc.training.kokoro import DURATION_UNIT, HELD_OUT, read_alignments
 from knnvc.training.twins import read_twins
 
 # The dimensions of `mini`.
-MINI_ENCODER = MelWavLMConfig(states=STATES, content=64)
+MINI_ENCODER = MelWavLMConfig(states=STATES)
 MINI_VOCODER = SourceFilterConfig()
-MINI_REFINER = RefinerConfig(states=MINI_ENCODER.states + MINI_ENCODER.content)
+MINI_REFINER = RefinerConfig(states=STATES)
 
 
 @dataclass(frozen=True)

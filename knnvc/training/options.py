@@ -26,6 +26,7 @@ class TwinsOptions:
 
     workers: int = 2  # one single-threaded process each
     seed: int = 7  # of the choice of voices
+    new_voices: int = 0  # that never were, each to speak five utterances
     bf16: bool = True  # as of the corpus
 
 
@@ -38,7 +39,6 @@ class EncoderOptions:
     frames: int = 200
     rate: float = 1e-3
     masked_share: float = 0.3  # of the batches
-    twin_share: float = 0.7  # of the batches, where the corpus has twins
     average: float = 0.998  # decay of the weight average that is published
     seed: int = 0
     report_every: int = 100
@@ -84,6 +84,8 @@ class RefinerOptions:
     known_share: float = 0.2  # of the pieces: the phones are known, as in speech from text
     verifier_steps: int = 600  # that a speaker verifier learns before; 0 does without
     voice_weight: float = 10.0  # of what it says
+    words_weight: float = 3.0  # of what the encoder hears; 0 does without
+    listened_share: float = 0.5  # of the pieces, that the encoder hears
     channels: int = 32  # of the discriminator
     average: float = 0.998
     seed: int = 0

@@ -49,7 +49,7 @@ def mini_space() -> AcousticSpace:
     """The space that `mini` searches in."""
     options = AcousticSpaceOptions.from_dict(MINI_MATCHING["space"])
     config = MINI_ENCODER
-    return AcousticSpace(options, config.mels, config.substeps, config.content)
+    return AcousticSpace(options, config.mels, config.substeps)
 
 
 def mini_refiner(weights: Path) -> Refiner:

@@ -90,7 +90,7 @@ class Task:
 
 
 Piece = tuple[Task, int]  # and its first frame
-Example = tuple[Tensor, Tensor, Tensor, Tensor]  # selected, guide, usual, true spectra
+Example = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # what `Refiner` takes, true spectra
 
 
 class Pieces:
@@ -139,7 +139,7 @@ class Pieces:
 
     @torch.inference_mode()
     def encode(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What is said [B, T, states + content], log2 f0 and voicing [B, T] of log-mel frames."""
+        """What is said [B, T, states], log2 f0 and voicing [B, T] of log-mel frames."""
         outputs, pitch = self.network.predict(mel)
         pitch = pitch.float()
         return (
@@ -170,12 +170,14 @@ class Pieces:
         return Voice(utterances, starts, synth, match, vectors, joins)
 
     def batch(self, options: RefinerOptions, rng: np.random.Generator) -> Example:
-        """What `Refiner` takes (selected, guide, usual), and the true spectra [B, T, width]."""
+        """What `Refiner` takes (selected to manner), and the true spectra [B, T, width]."""
         chosen = list(self._choose(options, rng))
         degraded = rng.random() < options.degraded_share
         made = self.examples(chosen, options.frames, degraded, rng, options)
-        columns = [torch.stack(column) for column in zip(*made, strict=True)]
-        return columns[0], columns[1], columns[2], columns[3]
+        selected, guide, usual, manner, truth = (
+            torch.stack(column) for column in zip(*made, strict=True)
+        )
+        return selected, guide, usual, manner, truth
 
     def examples(
         self,
@@ -273,10 +275,10 @@ class Pieces:
         selected = self.space.follow_level(selected, synth, own, target)
         # The pitch is given: the source's contour in the target's range, here the true one.
         selected[:, width:] = truth[:, width:]
-        guide, usual = self.space.guide(synth, match, own), target.spectrum
+        guide = self.space.guide(synth, match, own)
         if options and rng.random() < options.hidden_share:
             self.space.hide_envelope(guide)
-        return selected, guide, usual, truth[:, :width]
+        return selected, guide, target.spectrum, target.manner, truth[:, :width]
 
     def _other_speaker(self, rng: np.random.Generator, width: int) -> Callable[[Tensor], Tensor]:
         """What makes another speaker of all frames [N, Ds] of one; sometimes nothing is done."""
@@ -338,6 +340,25 @@ def _resample(features: Tensor, frames: int, ratio: float) -> Tensor:
     return features[:, low] * (1 - share) + features[:, low + 1] * share
 
 
+class Listener:
+    """Whether the encoder hears the same phones in two spectra, which the refiner learns from.
+
+    A loss that a recogniser gives, as in voice conversion by phonetic posteriorgrams. Blurred
+    spectra may be near the true ones and still lack what tells one phone from another.
+    """
+
+    def __init__(self, network: MelWavLM) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+
+    def __call__(self, made: Tensor, true: Tensor) -> Tensor:
+        """Mean Kullback-Leibler divergence of the states heard, of spectra [B, T, width]."""
+        with torch.no_grad():
+            wanted = self.network.predict(true)[0].float().log_softmax(-1)
+        heard = self.network.predict(made)[0].float().log_softmax(-1)
+        apart = functional.kl_div(heard, wanted, reduction="none", log_target=True)
+        return apart.sum(-1).mean()
+
+
 def train_verifier(
     verifier: Verifier, pieces: Pieces, options: RefinerOptions, rng: np.random.Generator
 ) -> None:
@@ -392,6 +413,7 @@ def train_refiner(
     twins = load_twins(corpus, network)
     pieces = Pieces(utterances, network, space, options.bf16, twins)
     validation = _validation(held_out, network, space, options, twins)
+    listener = Listener(network) if options.words_weight > 0 else None
     print(
         f"{len(pieces.voices)} voices to train on, {len(pieces.twin_tasks)} conversions with a "
         f"known result, {len(validation)} batches held out",
@@ -404,11 +426,16 @@ def train_refiner(
         run.save()
     verifier.requires_grad_(False)
     while training.begin_step():
-        selected, guide, usual, mel = pieces.batch(options, rng)
+        selected, guide, usual, manner, mel = pieces.batch(options, rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            made = refiner(selected, guide, usual)[..., : config.width].float()
+            made = refiner(selected, guide, usual, manner)[..., : config.width].float()
         losses = {"spectral": (made - mel).abs().mean()}
         total = options.spectral_weight * losses["spectral"]
+        if listener:
+            some = slice(0, max(1, round(options.listened_share * len(mel))))
+            with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+                losses["words"] = listener(made[some], mel[some])
+            total = total + options.words_weight * losses["words"]
         if verified:
             with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
                 both = torch.cat([made, mel]).reshape(2 * len(mel), -1, config.mels)
@@ -448,8 +475,8 @@ def prematch_refined(
     tensors: dict[str, npt.NDArray[np.float16]] = {}
     for number, task in enumerate(pieces.tasks, 1):
         whole = pieces.examples([(task, 0)], len(task.truth), False, rng)[0]
-        selected, guide, usual, _ = whole
-        tensors[task.source.file] = refiner.refine(selected, guide, usual).half().numpy()
+        selected, guide, usual, manner, _ = whole
+        tensors[task.source.file] = refiner.refine(selected, guide, usual, manner).half().numpy()
         if number % 100 == 0 or number == len(pieces.tasks):
             print(f"refined {number} of {len(pieces.tasks)} utterances", flush=True)
     temporary = out.with_suffix(".tmp")
@@ -478,7 +505,7 @@ def _evaluate(refiner: Refiner, batches: list[Example]) -> float:
     """Mean L1 of log-mel values on held-out speakers."""
     width = refiner.config.width
     losses = [
-        float((refiner(selected, guide, usual)[..., :width] - mel).abs().mean())
-        for selected, guide, usual, mel in batches
+        float((refiner(selected, guide, usual, manner)[..., :width] - mel).abs().mean())
+        for selected, guide, usual, manner, mel in batches
     ]
     return float(np.mean(losses)) if losses else float("nan")

@@ -4,12 +4,16 @@ Kokoro's style vectors keep how a voice sounds apart from how it times and inton
 (`knnvc.training.kokoro_engine`). So an utterance can be spoken once more with its own timing in
 the sound and the range of another speaker: what an ideal conversion of it would be. From such
 pairs the refiner learns what to take from a source and what not.
+
+Voices that never were can speak, too: blends of Kokoro's that go beyond what is between them, so
+that encoder and refiner meet more voices than Kokoro has.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +36,28 @@ from knnvc.training.kokoro_engine import prepare
 
 FOLDER = "twins"
 HEARD = 5  # utterances of a speaker that tell its pitch
+NEW_FOLDER = "new"
+TAKES = 5  # utterances of a new voice
+REACH = (0.9, 1.45)  # how far from the mean voice a new one lies, as a multiple of its blend
+PITCH_SPREAD = 0.08  # standard deviation of a new voice's mean log f0, around its blend's
 
 Record = dict[str, Any]
+Blend = Sequence[tuple[str, float]]  # voices of Kokoro and their weights
 
 
 def speak_twins(
-    ingredients: Ingredients, corpus: Path, workers: int = 2, seed: int = 7, bf16: bool = True
+    ingredients: Ingredients,
+    corpus: Path,
+    workers: int = 2,
+    seed: int = 7,
+    bf16: bool = True,
+    new_voices: int = 0,
 ) -> None:
     """Speak every utterance of `corpus` in another of its voices.
 
     Writes `corpus/twins/SPEAKER/*.flac` and `corpus/twins-*.jsonl`; what is there is kept. Speakers
-    held out get twins among themselves only.
+    held out get twins among themselves only. `new_voices` repeat a few utterances each, and become
+    speakers of the corpus.
 
     Raises:
         KnnvcError: the corpus tells too little to speak it again, has one voice only, or a worker
@@ -56,6 +71,9 @@ def speak_twins(
     prepare(ingredients.model)
     given = [(ingredients, corpus, number, workers, seed, bf16) for number in range(workers)]
     run_workers(_work, given)
+    if new_voices:
+        given_new = [(*one, new_voices) for one in given]
+        run_workers(_speak_new, given_new)
     print(f"{len(read_twins(corpus))} utterances have a twin", flush=True)
 
 
@@ -95,6 +113,75 @@ def speaker_pitch(corpus: Path) -> dict[str, float]:
         if (f0 > 0).any():
             heard[speaker] = float(np.log(f0[f0 > 0]).mean())
     return heard
+
+
+def new_voice(
+    number: int, blends: Mapping[str, Blend], pitch: Mapping[str, float], seed: int
+) -> tuple[Record, float]:
+    """The blend of a voice that never was, as in a record, and its mean natural log of f0.
+
+    `blends` are speakers to make it from, `pitch` is theirs. Its distance from their mean is that
+    of a blend of a few, stretched or shortened by `REACH`, so that weights may be negative; they
+    sum to 1.
+    """
+    names = sorted(blends)
+    rng = np.random.default_rng([seed, number])
+    count = min(len(names), int(rng.choice([1, 2, 2, 3])))
+    chosen = [str(name) for name in rng.choice(names, size=count, replace=False)]
+    parts = rng.dirichlet([2.0] * count)
+    reach = float(rng.uniform(*REACH))
+    shares = dict.fromkeys(names, (1 - reach) / len(names))
+    for name, part in zip(chosen, parts, strict=True):
+        shares[name] += reach * float(part)
+    weights: dict[str, float] = defaultdict(float)
+    for name, share in shares.items():
+        for voice, weight in blends[name]:
+            weights[voice] += share * weight
+    usual = sum(pitch[name] * float(part) for name, part in zip(chosen, parts, strict=True))
+    record = {"speaker": f"new{number:03d}", "blend": list(weights.items())}
+    return record, usual + float(rng.normal(0, PITCH_SPREAD))
+
+
+def _speak_new(
+    ingredients: Ingredients,
+    corpus: Path,
+    worker: int,
+    workers: int,
+    seed: int,
+    bf16: bool,
+    voices: int,
+) -> None:
+    narrator = Narrator(ingredients, bf16)
+    pitch = speaker_pitch(corpus)
+    records = [
+        record
+        for record in read_alignments(corpus)
+        if "speed" in record and record["speaker"] in pitch and record["speaker"] not in HELD_OUT
+    ]
+    blends = {record["speaker"]: record["blend"] for record in records}
+    done = {record["file"] for record in read_alignments(corpus)}
+    order = np.random.default_rng(seed).permutation(len(records))
+    tables = [corpus / f"{table}-new-{worker}.jsonl" for table in ("alignments", "twins")]
+    with tables[0].open("a", encoding="utf-8") as spoken, tables[1].open("a") as twins:
+        for number in range(worker, voices * TAKES, workers):
+            voice, usual = new_voice(number // TAKES, blends, pitch, seed)
+            record = records[order[number % len(records)]]
+            name = f"{NEW_FOLDER}/{voice['speaker']}/{number:05d}.flac"
+            if name in done:
+                continue
+            wave, _ = narrator.repeat(
+                record, voice, float(np.exp(usual - pitch[record["speaker"]]))
+            )
+            (corpus / name).parent.mkdir(parents=True, exist_ok=True)
+            sf.write(corpus / name, wave, SAMPLE_RATE, subtype="PCM_16")
+            kept = {key: record[key] for key in ("text", "phones", "durations")}
+            new = {"file": name, "speaker": voice["speaker"], "seconds": len(wave) / SAMPLE_RATE}
+            old = {key: record[key] for key in ("file", "speaker")} | {"original": name}
+            for log, one in ((spoken, new), (twins, old)):
+                log.write(json.dumps(kept | one, ensure_ascii=False) + "\n")
+                log.flush()
+            if number % (50 * workers) < workers:
+                print(f"worker {worker}: {number} of {voices * TAKES} by new voices", flush=True)
 
 
 def _work(
