@@ -746,28 +746,36 @@ class VoiceConverter:
             own = self.space.statistics(source, query)
         total = len(voices) * len(features)
         tell = _stage(progress, "matching", total)
+        # How many neighbours are averaged: for the refiner to read, and to keep beside its result.
+        counts = [k]
+        if self.refiner and self.space and 0 < self.space.options.kept < k:
+            counts.append(self.space.options.kept)
         selected: Tensor | None = None
         for number, (one, weight) in enumerate(voices):
             one.check_encoder(self.fingerprint, self.preset.name)
             target = self._target(one, index, progress)
-            frames = torch.empty(len(features), one.synth.shape[1])
+            averaged = [torch.empty(len(features), one.synth.shape[1]) for _ in counts]
             for start in range(0, len(features), MATCH_BLOCK):
                 stop = min(len(features), start + MATCH_BLOCK)
                 part = query[start:stop]
                 if self.space and own:
                     part = self.space.vectors(source, query, own, span=(start, stop))
                 distances, indices = self._neighbours(target, part, k)
-                chosen = select(one.synth, indices, weigh(distances, weighting))
-                if self.space and own and target.statistics:
-                    chosen = self.space.finish(chosen, source[start:stop], own, target.statistics)
-                frames[start:stop] = chosen
+                for count, frames in zip(counts, averaged, strict=True):
+                    weights = weigh(distances[:, :count], weighting)
+                    chosen = select(one.synth, indices[:, :count], weights)
+                    if self.space and own and target.statistics:
+                        leader = source[start:stop]
+                        chosen = self.space.finish(chosen, leader, own, target.statistics)
+                    frames[start:stop] = chosen
                 if tell:
                     tell(number * len(features) + stop, total)
+            frames = averaged[-1]
             if self.refiner and self.space and own and target.statistics:
                 guide = self.space.guide(source, query, own)
-                statistics = target.statistics
-                refined = self.refiner.refine(frames, guide, statistics.spectrum, statistics.manner)
-                frames.lerp_(refined, self.space.options.refined)
+                known = target.statistics
+                refined = self.refiner.refine(averaged[0], guide, known.spectrum, known.manner)
+                frames.lerp_(self.space.sharpen(refined), self.space.options.refined)
             if weight != 1:
                 frames *= weight
             selected = frames if selected is None else selected.add_(frames)

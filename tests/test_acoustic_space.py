@@ -66,6 +66,24 @@ def test_full_envelope_transfer_gives_the_normalised_envelope_of_the_source() ->
     torch.testing.assert_close(after.spread, other.spread, atol=1e-3, rtol=0)
 
 
+def test_sharpening_raises_peaks_and_lowers_valleys_only() -> None:
+    options = AcousticSpaceOptions.from_dict({"bands": 20, "sharpened": 0.5})
+    space = AcousticSpace(options, 80, SUBSTEPS)
+    bands = torch.arange(80.0)
+    formants = torch.exp(-(((bands - 20) / 3) ** 2)) + torch.exp(-(((bands - 50) / 3) ** 2))
+    frame = torch.cat([formants - 1, 0.5 * formants, torch.tensor([7.0, 0.9])])
+    done = space.sharpen(frame[None])[0]
+    assert torch.equal(done[160:], frame[160:])  # pitch and voicing
+    for start, height in ((0, 1.0), (80, 0.5)):
+        before, after = frame[start : start + 80], done[start : start + 80]
+        assert float(after[20] - before[20]) > 0.2 * height
+        assert float(after[26] - before[26]) < 0  # beside a peak
+        assert float((after - before).mean().abs()) < 0.01  # the level stays
+    flat = torch.ones(3, 162)
+    torch.testing.assert_close(space.sharpen(flat), flat)
+    assert make_space().sharpen(flat) is flat  # not asked for
+
+
 def test_vectors_do_not_depend_on_level_and_range_of_the_speaker() -> None:
     space = make_space()
     synth, match = make_frames(100)

@@ -37,7 +37,6 @@ from knnvc.training.package import package_mini
 from knnvc.training.prematch import from_others, prematch, prematch_folder, read_prematched
 from knnvc.training.published import find_examples, train_hifigan
 from knnvc.training.refiner import (
-    Listener,
     Pieces,
     prematch_refined,
     train_refiner,
@@ -234,22 +233,6 @@ def test_roughening_keeps_the_level_and_can_be_repeated() -> None:
     assert torch.equal(one, roughen(mel.clone(), np.random.default_rng(2)))
     assert not torch.equal(one, mel)
     assert float((one.mean((1, 2)) - mel.mean((1, 2))).abs().max()) < 0.1
-
-
-def test_the_listener_hears_what_other_spectra_say(trained_encoder: Path) -> None:
-    network = load_encoder(trained_encoder).network
-    assert isinstance(network, MelWavLM)
-    listener = Listener(network)
-    generator = torch.Generator().manual_seed(0)
-    true = torch.randn(2, 30, 2 * ENCODER.mels, generator=generator)
-    other = torch.randn(2, 30, 2 * ENCODER.mels, generator=generator).requires_grad_()
-    assert float(listener(true, true)) < 1e-5
-    loss = listener(other, true)
-    torch.autograd.backward(loss)
-    assert float(loss.detach()) > 1e-3
-    assert other.grad is not None
-    assert float(other.grad.abs().max()) > 0
-    assert all(parameter.grad is None for parameter in listener.network.parameters())
 
 
 def test_training_resumes_from_the_checkpoint(corpus: Path, tmp_path: Path) -> None:

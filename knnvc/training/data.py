@@ -28,7 +28,7 @@ from knnvc.training.twins import read_twins
 # The dimensions of `mini`.
 MINI_ENCODER = MelWavLMConfig(states=STATES)
 MINI_VOCODER = SourceFilterConfig()
-MINI_REFINER = RefinerConfig(states=STATES)
+MINI_REFINER = RefinerConfig(states=STATES, normed=False)
 
 
 @dataclass(frozen=True)

@@ -84,8 +84,6 @@ class RefinerOptions:
     known_share: float = 0.2  # of the pieces: the phones are known, as in speech from text
     verifier_steps: int = 600  # that a speaker verifier learns before; 0 does without
     voice_weight: float = 10.0  # of what it says
-    words_weight: float = 3.0  # of what the encoder hears; 0 does without
-    listened_share: float = 0.5  # of the pieces, that the encoder hears
     channels: int = 32  # of the discriminator
     average: float = 0.998
     seed: int = 0

@@ -21,17 +21,28 @@ from knnvc.training.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
 from knnvc.training.runs import begin_with
 
 MINI_MATCHING: dict[str, Any] = {
-    "k": 2,  # one on the path that joins best, and the nearest; the mean of more blurs the voice
+    "k": 4,
     "weighting": "mean",
     "lam": 1.0,
-    "space": dataclasses.asdict(AcousticSpaceOptions(candidates=16)),
+    "space": dataclasses.asdict(AcousticSpaceOptions(candidates=16, join_weight=0.3)),
+}
+# The refiner knows the source's envelope; what it reads stays the target's own. Of what was
+# selected, the best joined path and its nearest rival, two fifths are kept: rougher than what the
+# refiner makes, and more like the target.
+REFINED_MATCHING: dict[str, Any] = {
+    "envelope_transfer": 0.0,
+    "refined": 0.6,
+    "kept": 2,
+    "sharpened": 0.9,
 }
 # Text has no voice of its own to get rid of: what follows its front end closely loses fewer words.
 SPEECH_MATCHING: dict[str, Any] = {
     "k": 4,
     "candidates": 1,
+    "kept": 0,
     "refined": 1.0,
-    "envelope_transfer": 0.7,
+    "sharpened": 0.6,
+    "envelope_transfer": 0.35,
 }
 LICENCE = "Apache-2.0"
 PACKED = ("refiner", "speech_refiner")  # in 8 bits, as the text front end is
@@ -121,9 +132,7 @@ def package_mini(
         "provenance": provenance,
     }
     if refiner is not None:
-        # The refiner knows the source's envelope; what it reads stays the target's own. A fifth of
-        # that is kept: it is rougher, and more like the target.
-        space = values["matching"]["space"] | {"envelope_transfer": 0.0, "refined": 0.8}
+        space = values["matching"]["space"] | REFINED_MATCHING
         values["matching"] = values["matching"] | {"space": space}
         values["refiner"] = {"weights": "refiner.safetensors", "config": refiner_config.to_dict()}
         values["licences"]["refiner"] = LICENCE

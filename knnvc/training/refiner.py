@@ -340,25 +340,6 @@ def _resample(features: Tensor, frames: int, ratio: float) -> Tensor:
     return features[:, low] * (1 - share) + features[:, low + 1] * share
 
 
-class Listener:
-    """Whether the encoder hears the same phones in two spectra, which the refiner learns from.
-
-    A loss that a recogniser gives, as in voice conversion by phonetic posteriorgrams. Blurred
-    spectra may be near the true ones and still lack what tells one phone from another.
-    """
-
-    def __init__(self, network: MelWavLM) -> None:
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
-
-    def __call__(self, made: Tensor, true: Tensor) -> Tensor:
-        """Mean Kullback-Leibler divergence of the states heard, of spectra [B, T, width]."""
-        with torch.no_grad():
-            wanted = self.network.predict(true)[0].float().log_softmax(-1)
-        heard = self.network.predict(made)[0].float().log_softmax(-1)
-        apart = functional.kl_div(heard, wanted, reduction="none", log_target=True)
-        return apart.sum(-1).mean()
-
-
 def train_verifier(
     verifier: Verifier, pieces: Pieces, options: RefinerOptions, rng: np.random.Generator
 ) -> None:
@@ -413,7 +394,6 @@ def train_refiner(
     twins = load_twins(corpus, network)
     pieces = Pieces(utterances, network, space, options.bf16, twins)
     validation = _validation(held_out, network, space, options, twins)
-    listener = Listener(network) if options.words_weight > 0 else None
     print(
         f"{len(pieces.voices)} voices to train on, {len(pieces.twin_tasks)} conversions with a "
         f"known result, {len(validation)} batches held out",
@@ -431,11 +411,6 @@ def train_refiner(
             made = refiner(selected, guide, usual, manner)[..., : config.width].float()
         losses = {"spectral": (made - mel).abs().mean()}
         total = options.spectral_weight * losses["spectral"]
-        if listener:
-            some = slice(0, max(1, round(options.listened_share * len(mel))))
-            with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-                losses["words"] = listener(made[some], mel[some])
-            total = total + options.words_weight * losses["words"]
         if verified:
             with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
                 both = torch.cat([made, mel]).reshape(2 * len(mel), -1, config.mels)
