@@ -234,7 +234,7 @@ def test_what_was_made_is_up_to_date(takes: Path, anna: Path) -> None:
     history = made(plan("takes"))
     assert all(line.up_to_date for line in plan("takes", history=history))
     # What the preset recommends and what is asked for are the same.
-    assert all(line.up_to_date for line in plan("takes", history=history, k=2, lam=1.0))
+    assert all(line.up_to_date for line in plan("takes", history=history, k=4, lam=1.0))
     Path("out/b.wav").unlink()
     assert [line.up_to_date for line in plan("takes", history=history)] == [False, True, True]
     with pytest.raises(UsageError, match="exists, and 1 more is in the way"):

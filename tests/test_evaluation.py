@@ -120,6 +120,12 @@ def test_bootstrap_weighs_by_the_denominator() -> None:
     assert bootstrap([0.0], [0.0], ["a"], 0) is None
 
 
+def test_numerals_are_words() -> None:
+    assert plain("10 of clubs, 4 queens.") == plain("Ten of clubs four queens")
+    assert plain("1,250 men") == plain("one thousand, two hundred and fifty men")
+    assert plain("9" * 400).split()[0] == "nine"
+
+
 def test_errors_count_edits_of_plain_words() -> None:
     said, heard = plain("Mister  Dashwood's house, now!"), plain("mr dashwoods house")
     assert said == "mr dashwood's house now"

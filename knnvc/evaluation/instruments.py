@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from num2words import num2words
 
 from knnvc.audio import SAMPLE_RATE
 from knnvc.evaluation.extras import need, require
@@ -29,6 +30,7 @@ MODULES = (
     *("sklearn", "speechmos", "matplotlib"),
 )
 LEAST_VOICED = 10  # frames voiced in both recordings, 0.2 s: with fewer, no correlation is given
+MOST_DIGITS = 12  # of a numeral that is spelt out
 SILENT = 1e-4  # full scale is 1
 
 Wave = npt.NDArray[np.float32]
@@ -147,8 +149,13 @@ class Instruments:
 
 
 def plain(text: str) -> str:
-    """Lower case, no punctuation, one space between words; titles as Whisper writes them."""
-    text = re.sub(r"[^\w' ]", " ", text.lower())
+    """Lower case, no punctuation, one space between words; titles as Whisper writes them.
+
+    Numerals become words: whether Whisper writes "10" or "ten" is no matter of what it heard.
+    """
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", text.lower())
+    text = re.sub(r"\d+", lambda found: f" {num2words(int(found[0][:MOST_DIGITS]))} ", text)
+    text = re.sub(r"[^\w' ]", " ", text)
     return " ".join(re.sub(r"\bmister\b", "mr", text).split())
 
 
