@@ -143,6 +143,25 @@ def test_mini_selects_frames_that_join_well(mini: VoiceConverter) -> None:
     assert torch.equal(rows(3, 3).sort(dim=1).values, rows(1, 3).sort(dim=1).values)
 
 
+def test_what_is_kept_is_not_what_the_refiner_reads(mini: VoiceConverter, anna: Path) -> None:
+    """Unrefined, only the neighbours that are kept count; refined, only those that are read."""
+    space = mini.space
+    assert space is not None
+    voice = mini.matching_set(anna)
+    features = mini.encode(EXAMPLES / "source.wav")
+
+    def matched(k: int, kept: int, refined: float) -> Tensor:
+        options = replace(space.options, kept=kept, refined=refined)
+        converter = VoiceConverter(mini.preset, mini.encoder, mini.vocoder, mini.refiner)
+        converter.space = AcousticSpace(options, space.mels, space.substeps)
+        return converter.match(features, voice, k=k)
+
+    assert torch.equal(matched(4, 1, 0.0), matched(1, 0, 0.0))
+    assert torch.equal(matched(4, 1, 1.0), matched(4, 0, 1.0))
+    assert not torch.allclose(matched(4, 1, 0.5), matched(4, 0, 0.5), atol=1e-3)
+    assert torch.equal(matched(2, 4, 0.5), matched(2, 0, 0.5))  # no more can be kept than there are
+
+
 @pytest.mark.parametrize("name", ["tiny", "mini"])
 def test_lam_0_rebuilds_the_source(
     request: pytest.FixtureRequest, name: str, source: Tensor, ben: Path
@@ -334,8 +353,8 @@ def test_command_line_and_function_agree_on_defaults(preset: Path) -> None:
 
 
 def test_the_presets_recommend_pure_knn_vc(tiny: VoiceConverter, mini: VoiceConverter) -> None:
-    for converter, k in ((tiny, 4), (mini, 2)):
-        assert (converter.k, converter.lam, converter.weighting) == (k, 1.0, "mean")
+    for converter in (tiny, mini):
+        assert (converter.k, converter.lam, converter.weighting) == (4, 1.0, "mean")
 
 
 @pytest.mark.parametrize(
