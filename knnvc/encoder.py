@@ -225,9 +225,8 @@ class MelWavLM(nn.Module):
     A WavLM-architecture transformer reads log-mel spectra instead of the raw waveform, because on
     two CPU cores the convolutions spend most of the training on learning a filter bank. Matching is
     done on the square roots of the phone-state posteriors, so that a dot product is the
-    Bhattacharyya coefficient. Synthesis is
-    done on the log-mel input itself, which no training of the encoder can move, so that encoder and
-    vocoder improve independently of each other.
+    Bhattacharyya coefficient. Synthesis is done on the log-mel input itself, which no training of
+    the encoder can move, so that encoder and vocoder improve independently of each other.
     """
 
     filter_bank: Tensor

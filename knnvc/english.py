@@ -245,7 +245,8 @@ _READ = frozenset(
 
 
 @lru_cache(maxsize=4096)
-def _num2words(number: str, kind: str) -> str:
+def number_in_words(number: str, kind: str) -> str:
+    """What num2words says of `number`; `kind` is one of its kinds, "cardinal" for one."""
     from num2words import num2words
 
     value: Any = float(number) if "." in number else int(number)
@@ -567,19 +568,19 @@ class English:
         return words.replace(" and ", " ") if self.american else words
 
     def _digits(self, digits: str) -> str:
-        return " ".join(_num2words(digit, "cardinal") for digit in digits if digit.isdigit())
+        return " ".join(number_in_words(digit, "cardinal") for digit in digits if digit.isdigit())
 
     def _cardinal(self, digits: str) -> str:
         digits = re.sub(r"\D", "", digits)
         if len(digits) > 15 or (len(digits) > 1 and digits[0] == "0"):
             return self._digits(digits)
-        return self._and(_num2words(digits, "cardinal")) if digits else ""
+        return self._and(number_in_words(digits, "cardinal")) if digits else ""
 
     def _ordinal(self, digits: str) -> str:
         digits = re.sub(r"\D", "", digits)
         if len(digits) > 15:
             return self._digits(digits)
-        return self._and(_num2words(str(int(digits)), "ordinal"))
+        return self._and(number_in_words(str(int(digits)), "ordinal"))
 
     def _number(self, number: str) -> str:
         """A whole or decimal number, with or without commas."""
@@ -590,7 +591,7 @@ class English:
     def _year(self, digits: str) -> str:
         year = int(digits)
         if 1100 <= year <= 2099 and not 2000 <= year <= 2009:
-            return _num2words(str(year), "year")
+            return number_in_words(str(year), "year")
         return self._cardinal(digits)
 
     def _two_digits(self, digits: str) -> str:

@@ -33,10 +33,9 @@ CHUNK = 3000  # frames (one minute) refined at once, which bounds the memory
 class RefinerConfig:
     """Dimensions of a `Refiner`; `mels`, `substeps`, `bands` as of the acoustic space.
 
-    `states` are the columns that tell what is said, of the encoder's phone states and then its
-    content the first so many. `normed` reads spectra in units of
-    the target's mean and spread; without, it reads them as they are, and the target's statistics
-    beside them (it keeps words better, and voices that training did not meet worse).
+    `states` are the encoder's phone states. `normed` reads spectra in units of the target's mean
+    and spread; without, it reads them as they are, and the target's statistics beside them (it
+    keeps words better, and voices that training did not meet worse).
     """
 
     mels: int = 80

@@ -36,12 +36,7 @@ from knnvc.training.options import EncoderOptions, HifiGanOptions, RefinerOption
 from knnvc.training.package import package_mini
 from knnvc.training.prematch import from_others, prematch, prematch_folder, read_prematched
 from knnvc.training.published import find_examples, train_hifigan
-from knnvc.training.refiner import (
-    Pieces,
-    prematch_refined,
-    train_refiner,
-    train_verifier,
-)
+from knnvc.training.refiner import Pieces, prematch_refined, train_refiner, train_verifier
 from knnvc.training.runs import begin_with, cosine_rate, seed_everything
 from knnvc.training.verifier import Verifier, verification_loss
 from knnvc.training.vocoder import train_vocoder

@@ -19,9 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from num2words import num2words
 
 from knnvc.audio import SAMPLE_RATE
+from knnvc.english import number_in_words
 from knnvc.evaluation.extras import need, require
 from knnvc.pitch import f0_track
 
@@ -154,7 +154,9 @@ def plain(text: str) -> str:
     Numerals become words: whether Whisper writes "10" or "ten" is no matter of what it heard.
     """
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text.lower())
-    text = re.sub(r"\d+", lambda found: f" {num2words(int(found[0][:MOST_DIGITS]))} ", text)
+    text = re.sub(
+        r"\d+", lambda found: f" {number_in_words(found[0][:MOST_DIGITS], 'cardinal')} ", text
+    )
     text = re.sub(r"[^\w' ]", " ", text)
     return " ".join(re.sub(r"\bmister\b", "mr", text).split())
 

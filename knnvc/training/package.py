@@ -37,7 +37,6 @@ REFINED_MATCHING: dict[str, Any] = {
 }
 # Text has no voice of its own to get rid of: what follows its front end closely loses fewer words.
 SPEECH_MATCHING: dict[str, Any] = {
-    "k": 4,
     "candidates": 1,
     "kept": 0,
     "refined": 1.0,
@@ -147,9 +146,7 @@ def package_mini(
 
 def _speech(values: dict[str, Any], own_refiner: bool) -> dict[str, Any]:
     """How text is matched in the preset that `values` describe."""
-    changes = dict(SPEECH_MATCHING)
-    matching = values["matching"] | {"k": changes.pop("k")}
-    matching["space"] = matching["space"] | changes
+    matching = values["matching"] | {"space": values["matching"]["space"] | SPEECH_MATCHING}
     speech: dict[str, Any] = {"matching": matching}
     if own_refiner:
         speech["refiner"] = values["refiner"] | {"weights": "speech_refiner.safetensors"}

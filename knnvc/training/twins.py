@@ -82,10 +82,15 @@ def read_twins(corpus: Path) -> list[Record]:
     return read_table(corpus, "twins-*.jsonl")
 
 
+def repeatable(corpus: Path) -> list[Record]:
+    """The utterances that can be spoken again: their records tell speed and blend."""
+    return [record for record in read_alignments(corpus) if "speed" in record]
+
+
 def pairs(corpus: Path, seed: int) -> list[tuple[Record, Record]]:
     """Every utterance that can be repeated, with one of the speaker that is to repeat it."""
     groups: dict[bool, dict[str, Record]] = defaultdict(dict)
-    records = [record for record in read_alignments(corpus) if "speed" in record]
+    records = repeatable(corpus)
     for record in records:
         groups[record["speaker"] in HELD_OUT].setdefault(record["speaker"], record)
     rng = np.random.default_rng(seed)
@@ -99,9 +104,9 @@ def pairs(corpus: Path, seed: int) -> list[tuple[Record, Record]]:
 
 
 def speaker_pitch(corpus: Path) -> dict[str, float]:
-    """Mean natural logarithm of f0 in Hz of each speaker, over a few utterances."""
+    """Mean natural logarithm of f0 in Hz of each speaker, over a few `repeatable` utterances."""
     files: dict[str, list[str]] = defaultdict(list)
-    for record in read_alignments(corpus):
+    for record in repeatable(corpus):
         files[record["speaker"]].append(record["file"])
     heard = {}
     for speaker, names in files.items():
@@ -153,35 +158,44 @@ def _speak_new(
 ) -> None:
     narrator = Narrator(ingredients, bf16)
     pitch = speaker_pitch(corpus)
-    records = [
-        record
-        for record in read_alignments(corpus)
-        if "speed" in record and record["speaker"] in pitch and record["speaker"] not in HELD_OUT
-    ]
+    records = [r for r in repeatable(corpus) if r["speaker"] in pitch.keys() - HELD_OUT]
     blends = {record["speaker"]: record["blend"] for record in records}
     done = {record["file"] for record in read_alignments(corpus)}
     order = np.random.default_rng(seed).permutation(len(records))
-    tables = [corpus / f"{table}-new-{worker}.jsonl" for table in ("alignments", "twins")]
-    with tables[0].open("a", encoding="utf-8") as spoken, tables[1].open("a") as twins:
-        for number in range(worker, voices * TAKES, workers):
-            voice, usual = new_voice(number // TAKES, blends, pitch, seed)
-            record = records[order[number % len(records)]]
-            name = f"{NEW_FOLDER}/{voice['speaker']}/{number:05d}.flac"
-            if name in done:
-                continue
-            wave, _ = narrator.repeat(
-                record, voice, float(np.exp(usual - pitch[record["speaker"]]))
-            )
-            (corpus / name).parent.mkdir(parents=True, exist_ok=True)
-            sf.write(corpus / name, wave, SAMPLE_RATE, subtype="PCM_16")
-            kept = {key: record[key] for key in ("text", "phones", "durations")}
-            new = {"file": name, "speaker": voice["speaker"], "seconds": len(wave) / SAMPLE_RATE}
-            old = {key: record[key] for key in ("file", "speaker")} | {"original": name}
-            for log, one in ((spoken, new), (twins, old)):
-                log.write(json.dumps(kept | one, ensure_ascii=False) + "\n")
-                log.flush()
-            if number % (50 * workers) < workers:
-                print(f"worker {worker}: {number} of {voices * TAKES} by new voices", flush=True)
+    spoken, twins = (corpus / f"{table}-new-{worker}.jsonl" for table in ("alignments", "twins"))
+    for number in range(worker, voices * TAKES, workers):
+        voice, usual = new_voice(number // TAKES, blends, pitch, seed)
+        record = records[order[number % len(records)]]
+        name = f"{NEW_FOLDER}/{voice['speaker']}/{number:05d}.flac"
+        if name in done:
+            continue
+        new = _repeat(narrator, corpus, name, record, voice, usual - pitch[record["speaker"]])
+        _append(spoken, new)
+        _append(twins, new | {key: record[key] for key in ("file", "speaker")} | {"original": name})
+        if number % (50 * workers) < workers:
+            print(f"worker {worker}: {number} of {voices * TAKES} by new voices", flush=True)
+
+
+def _repeat(
+    narrator: Narrator, corpus: Path, name: str, record: Record, voice: Record, higher: float
+) -> Record:
+    """Speak `record` again as `corpus / name` in another voice; returns the record of that.
+
+    `higher` is the natural logarithm of the factor of its pitch.
+    """
+    wave, durations = narrator.repeat(record, voice, float(np.exp(higher)))
+    if durations != record["durations"]:
+        raise KnnvcError(f"{record['file']} was spoken by another model: durations differ")
+    (corpus / name).parent.mkdir(parents=True, exist_ok=True)
+    sf.write(corpus / name, wave, SAMPLE_RATE, subtype="PCM_16")
+    kept = {key: record[key] for key in ("text", "phones", "durations")}
+    made = {"file": name, "speaker": voice["speaker"], "seconds": len(wave) / SAMPLE_RATE}
+    return kept | made
+
+
+def _append(table: Path, record: Record) -> None:
+    with table.open("a", encoding="utf-8") as log:
+        log.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def _work(
@@ -192,27 +206,13 @@ def _work(
     table = corpus / f"twins-{worker}.jsonl"
     done = {record["original"] for record in read_twins(corpus)}
     mine = pairs(corpus, seed)[worker::workers]
-    with table.open("a", encoding="utf-8") as log:
-        for number, (record, other) in enumerate(mine, 1):
-            speaker = other["speaker"]
-            if record["file"] in done or not {speaker, record["speaker"]} <= set(pitch):
-                continue
-            wave, durations = narrator.repeat(
-                record, other, float(np.exp(pitch[speaker] - pitch[record["speaker"]]))
-            )
-            if durations != record["durations"]:
-                raise KnnvcError(f"{record['file']} was spoken by another model: durations differ")
-            name = f"{FOLDER}/{speaker}/{Path(record['file']).stem}_as_{speaker}.flac"
-            (corpus / name).parent.mkdir(parents=True, exist_ok=True)
-            sf.write(corpus / name, wave, SAMPLE_RATE, subtype="PCM_16")
-            kept = {key: record[key] for key in ("text", "phones", "durations")}
-            twin = kept | {
-                "file": name,
-                "speaker": speaker,
-                "seconds": len(wave) / SAMPLE_RATE,
-                "original": record["file"],
-            }
-            log.write(json.dumps(twin, ensure_ascii=False) + "\n")
-            log.flush()
-            if number % 50 == 0:
-                print(f"worker {worker}: {number} of {len(mine)} twins", flush=True)
+    for number, (record, other) in enumerate(mine, 1):
+        speaker = other["speaker"]
+        if record["file"] in done or not {speaker, record["speaker"]} <= set(pitch):
+            continue
+        name = f"{FOLDER}/{speaker}/{Path(record['file']).stem}_as_{speaker}.flac"
+        higher = pitch[speaker] - pitch[record["speaker"]]
+        twin = _repeat(narrator, corpus, name, record, other, higher)
+        _append(table, twin | {"original": record["file"]})
+        if number % 50 == 0:
+            print(f"worker {worker}: {number} of {len(mine)} twins", flush=True)
