@@ -36,7 +36,13 @@ from knnvc.training.options import EncoderOptions, HifiGanOptions, RefinerOption
 from knnvc.training.package import package_mini
 from knnvc.training.prematch import from_others, prematch, prematch_folder, read_prematched
 from knnvc.training.published import find_examples, train_hifigan
-from knnvc.training.refiner import Pieces, prematch_refined, train_refiner, train_verifier
+from knnvc.training.refiner import (
+    Pieces,
+    prematch_refined,
+    train_refiner,
+    train_verifier,
+    with_a_voice,
+)
 from knnvc.training.runs import begin_with, cosine_rate, seed_everything
 from knnvc.training.verifier import Verifier, verification_loss
 from knnvc.training.vocoder import train_vocoder
@@ -208,12 +214,36 @@ def test_the_verifier_learns_to_tell_two_voices_apart(corpus: Path, trained_enco
     assert loss() < 0.7 * before
 
 
+def test_recordings_of_known_speakers_become_pieces(corpus: Path) -> None:
+    network = MelWavLM(ENCODER)
+    spoken = load_corpus(corpus, network)
+    unknown = [dataclasses.replace(u, speaker="", states=0 * u.states + IGNORED) for u in spoken]
+    real = [dataclasses.replace(u, speaker="actor") for u in unknown]
+    kept = with_a_voice([*unknown, *real])
+    assert [u.speaker for u in kept] == ["actor"] * len(real)
+    space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps)
+    pieces = Pieces(spoken, network, space, False, None, kept)
+    rng = np.random.default_rng(0)
+    options = RefinerOptions(batch=8, frames=40, recorded_share=1.0)
+    assert all(task.source.speaker == "actor" for task, _ in pieces._choose(options, rng))
+    few = dataclasses.replace(options, recorded_share=0.0)
+    assert all(task.source.speaker != "actor" for task, _ in pieces._choose(few, rng))
+    made = pieces.batch(options, rng)
+    assert all(bool(torch.isfinite(column).all()) for column in made)
+
+
 def test_labels_follow_what_a_crop_goes_through(corpus: Path) -> None:
     utterances = [u for u in load_corpus(corpus, MelWavLM(ENCODER)) if u.speaker == "low"]
     mel, states, f0 = draw_batch(utterances, 16, 40, np.random.default_rng(0))
     assert mel.shape == (16, 40, 2 * ENCODER.mels)
     assert bool(torch.isfinite(mel).all())
-    assert states.shape == f0.shape == (16, 40)
+    assert f0.shape == (16, 40)
+    # What is known is certain, and outside a recording there is silence.
+    assert states.shape == (16, 40, ENCODER.states)
+    sums = states.sum(-1)
+    assert bool(((sums == 0) | (sums == 1)).all())
+    assert float(sums.mean()) > 0.9
+    assert bool((states[..., 0] == 1).any())
     heard = f0[f0 > 0]
     # Pitch moves with the spectrum: by up to 32 % with the tempo, and 12 % besides.
     assert 110 / 1.32 / 1.2 < float(heard.min()) < 105

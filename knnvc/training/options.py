@@ -31,6 +31,19 @@ class TwinsOptions:
 
 
 @dataclass(frozen=True)
+class RecordingsOptions:
+    """How to train the teacher that names the phones of recordings. A frame is 20 ms."""
+
+    utterances: int = 1400  # of the corpus that it learns from, some 1.6 h
+    steps: int = 3500
+    batch: int = 32
+    rate: float = 1e-3
+    seed: int = 0
+    report_every: int = 500
+    threads: int = 2
+
+
+@dataclass(frozen=True)
 class EncoderOptions:
     """How to train the encoder. A frame is 20 ms."""
 
@@ -39,6 +52,7 @@ class EncoderOptions:
     frames: int = 200
     rate: float = 1e-3
     masked_share: float = 0.3  # of the batches
+    recorded_share: float = 0.6  # of the crops, where the corpus has recordings
     average: float = 0.998  # decay of the weight average that is published
     seed: int = 0
     report_every: int = 100
@@ -78,7 +92,8 @@ class RefinerOptions:
     spectral_weight: float = 20.0
     matching_weight: float = 4.0
     degraded_share: float = 0.5  # of the batches: the source is noisy, reverberant or coloured
-    twin_share: float = 0.7  # of the pieces, where the corpus has twins
+    recorded_share: float = 0.5  # of the pieces, where the corpus has recordings
+    twin_share: float = 0.7  # of the other pieces, where the corpus has twins
     hidden_share: float = 0.4  # of the pieces: the source's envelope is hidden
     smooth_share: float = 0.6  # of the pieces: frames are selected to join well
     known_share: float = 0.2  # of the pieces: the phones are known, as in speech from text

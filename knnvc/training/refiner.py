@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -33,7 +33,7 @@ from knnvc.encoder import PITCH_CENTRE, Encoder, MelWavLM
 from knnvc.errors import KnnvcError
 from knnvc.kernels import accelerate
 from knnvc.matching import follow, select, weigh
-from knnvc.phones import STATES, assure
+from knnvc.phones import FRAME, STATES, assure
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.training.augmentation import (
     channel_curve,
@@ -43,7 +43,14 @@ from knnvc.training.augmentation import (
     recast,
     stretch,
 )
-from knnvc.training.data import MINI_REFINER, Utterance, load_corpus, load_twins, split
+from knnvc.training.data import (
+    MINI_REFINER,
+    Utterance,
+    load_corpus,
+    load_recordings,
+    load_twins,
+    split,
+)
 from knnvc.training.options import RefinerOptions
 from knnvc.training.runs import begin_with, cosine_rate, seed_everything
 from knnvc.training.spectrograms import SpectrogramTraining
@@ -57,6 +64,7 @@ MOST_REFERENCES = 60  # utterances, some five minutes
 RECAST_SHARE = 0.85  # of the pieces are of a speaker with another vocal tract and microphone
 RECAST_FORMANTS = 0.15  # natural logarithm of the largest change
 ENVELOPE_FACTORS = (0.5, 1.0, 1.0, 2.0)  # on its weight in the distance
+LONGEST_VOICE = 1200.0  # seconds of one speaker's recordings
 RECAST_COLOUR = 0.6  # standard deviation, in natural logarithms of the magnitude
 
 
@@ -103,26 +111,27 @@ class Pieces:
         space: AcousticSpace,
         bf16: bool,
         twins: Mapping[str, Utterance] | None = None,
+        recordings: Sequence[Utterance] = (),
     ) -> None:
         self.network = copy.deepcopy(network).eval()
         precision = "bfloat16" if bf16 else "float32"
         accelerate(self.network, precision, keep=("phones", "pitch"))
         self.space = space
+        voices = self._voices(utterances)
+        if not voices:
+            raise KnnvcError("no speaker of the corpus has three utterances: make a longer corpus")
+        recorded = self._voices(recordings)
+        self.voices = [*voices.values(), *recorded.values()]
+        self.tasks = _own_tasks(voices.values())
+        self.recorded_tasks = _own_tasks(recorded.values())
+        self.twin_tasks = list(self._twin_tasks(voices, twins or {}))
+
+    def _voices(self, utterances: Sequence[Utterance]) -> dict[str, Voice]:
+        """The speakers of three utterances or more, by name."""
         grouped: dict[str, list[Utterance]] = defaultdict(list)
         for utterance in utterances:
             grouped[utterance.speaker].append(utterance)
-        voices = {name: self._voice(group) for name, group in grouped.items() if len(group) > 2}
-        if not voices:
-            raise KnnvcError("no speaker of the corpus has three utterances: make a longer corpus")
-        self.voices = list(voices.values())
-        self.tasks = [
-            Task(utterance, voice, voice.synth[start:stop], index)
-            for voice in self.voices
-            for index, (utterance, (start, stop)) in enumerate(
-                zip(voice.utterances, pairwise(voice.starts), strict=True)
-            )
-        ]
-        self.twin_tasks = list(self._twin_tasks(voices, twins or {}))
+        return {name: self._voice(group) for name, group in grouped.items() if len(group) > 2}
 
     def _twin_tasks(
         self, voices: Mapping[str, Voice], twins: Mapping[str, Utterance]
@@ -221,8 +230,12 @@ class Pieces:
         """Task and first frame of `options.batch` pieces."""
         found = 0
         while found < options.batch:
-            twin = self.twin_tasks and rng.random() < options.twin_share
-            tasks = self.twin_tasks if twin else self.tasks
+            if self.recorded_tasks and rng.random() < options.recorded_share:
+                tasks = self.recorded_tasks
+            elif self.twin_tasks and rng.random() < options.twin_share:
+                tasks = self.twin_tasks
+            else:
+                tasks = self.tasks
             task = tasks[rng.integers(len(tasks))]
             room = len(task.truth) - options.frames
             if room > 0:
@@ -320,6 +333,17 @@ class Pieces:
         return torch.stack([one for one, _ in rows]), torch.stack([other for _, other in rows])
 
 
+def _own_tasks(voices: Iterable[Voice]) -> list[Task]:
+    """Every utterance into the voice that spoke it."""
+    return [
+        Task(utterance, voice, voice.synth[start:stop], index)
+        for voice in voices
+        for index, (utterance, (start, stop)) in enumerate(
+            zip(voice.utterances, pairwise(voice.starts), strict=True)
+        )
+    ]
+
+
 def _same_speaker(synth: Tensor) -> Tensor:
     return synth
 
@@ -392,11 +416,12 @@ def train_refiner(
         rng = np.random.default_rng(options.seed + run.step)
     utterances, held_out = split(load_corpus(corpus, network))
     twins = load_twins(corpus, network)
-    pieces = Pieces(utterances, network, space, options.bf16, twins)
+    recordings = with_a_voice(load_recordings(corpus, network))
+    pieces = Pieces(utterances, network, space, options.bf16, twins, recordings)
     validation = _validation(held_out, network, space, options, twins)
     print(
         f"{len(pieces.voices)} voices to train on, {len(pieces.twin_tasks)} conversions with a "
-        f"known result, {len(validation)} batches held out",
+        f"known result, {len(recordings)} recordings, {len(validation)} batches held out",
         flush=True,
     )
     # It takes two voices to tell one from another.
@@ -423,6 +448,17 @@ def train_refiner(
         if training.finish_step(total, losses):
             run.report(held_out=_evaluate(training.averaged, validation))
     return run.publish(training.averaged, "refiner")
+
+
+def with_a_voice(recordings: list[Utterance]) -> list[Utterance]:
+    """The recordings whose speaker is known, of each no more than LONGEST_VOICE."""
+    seconds: dict[str, float] = defaultdict(float)
+    kept = []
+    for recording in recordings:
+        if recording.speaker and seconds[recording.speaker] < LONGEST_VOICE:
+            seconds[recording.speaker] += len(recording.f0) * FRAME
+            kept.append(recording)
+    return kept
 
 
 @torch.inference_mode()
