@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import struct
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from knnvc.training import recordings, rnc, teacher
 from knnvc.training.data import load_recordings
 from knnvc.training.encoder import draw_batch, train_encoder
 from knnvc.training.options import EncoderOptions, RecordingsOptions
+from knnvc.training.package import package_mini
 
 RATE = 16_000
 ENCODER = MelWavLMConfig(
@@ -256,12 +259,18 @@ def test_recordings_are_learnt_from(corpus: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(states[..., 4], torch.full((3, 40), 0.9), atol=1e-3, rtol=0)
 
     options = EncoderOptions(steps=2, batch=2, frames=40, report_every=1, recorded_share=1.0)
-    made, again = (
-        read_tensors(train_encoder(corpus, tmp_path / name, options, ENCODER))[0]
+    (made, facts), (again, _) = (
+        read_tensors(train_encoder(corpus, tmp_path / name, options, ENCODER))
         for name in ("one", "two")
     )
     for name, tensor in made.items():  # though batches are made in another thread
         assert torch.equal(tensor, again[name])
+    assert facts["recorded_hours"] == "0.00"  # three seconds
+    vocoder = tmp_path / "vocoder.safetensors"
+    shutil.copyfile(resources.files("knnvc") / "presets/mini/vocoder.safetensors", vocoder)
+    package_mini(tmp_path / "one/encoder.safetensors", vocoder, tmp_path / "mini", "mini", ENCODER)
+    packed = json.loads((tmp_path / "mini/preset.json").read_text())
+    assert "encoder: also Flight" in packed["licences"]["training speech"]
 
 
 def test_the_command_puts_it_together(

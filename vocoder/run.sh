@@ -9,6 +9,7 @@ step() { printf '\n=== %s\n' "$*"; "${PYTHON:-python3}" -m knnvc.cli train "$@";
 
 step corpus --corpus corpus --config "$config"
 step twins --corpus corpus --config "$config"
+step recordings --corpus corpus --config "$config"
 step encoder --corpus corpus --out runs/encoder --config "$config"
 step refiner --corpus corpus --out runs/refiner --config "$config"
 step prematch --corpus corpus --refiner runs/refiner/refiner.safetensors --out runs/matched.safetensors

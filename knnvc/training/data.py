@@ -5,6 +5,7 @@ B batch, T frames of 20 ms, `mel` spectra of 10 ms.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from knnvc.audio import HOP
 from knnvc.encoder import MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
-from knnvc.phones import IGNORED, STATES, states_of_frames
+from knnvc.phones import FRAME, IGNORED, STATES, states_of_frames
 from knnvc.pitch import f0_track
 from knnvc.refiner import RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
@@ -97,6 +98,16 @@ def load_recordings(corpus: Path, network: MelWavLM) -> list[Utterance]:
             )
         )
     return out
+
+
+def hours(utterances: Sequence[Utterance]) -> float:
+    """How long they are together."""
+    return sum(len(u.f0) for u in utterances) * FRAME / 3600
+
+
+def recorded(recordings: Sequence[Utterance]) -> dict[str, str]:
+    """What is kept with weights that learnt from `recordings`; nothing if there were none."""
+    return {"recorded_hours": f"{hours(recordings):.2f}"} if recordings else {}
 
 
 def _utterance(corpus: Path, record: dict[str, Any], network: MelWavLM) -> Utterance:

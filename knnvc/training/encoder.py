@@ -22,9 +22,11 @@ from knnvc.training.augmentation import Floats, degrade, log_mel, roughen, stret
 from knnvc.training.data import (
     MINI_ENCODER,
     Utterance,
+    hours,
     load_corpus,
     load_recordings,
     load_twins,
+    recorded,
     split,
 )
 from knnvc.training.options import EncoderOptions
@@ -67,8 +69,8 @@ def train_encoder(
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
     print(
-        f"{len(training)} utterances ({_hours(training):.2f} h) and {len(recordings)} recordings "
-        f"({_hours(recordings):.2f} h) to train on, {len(validation)} held out",
+        f"{len(training)} utterances ({hours(training):.2f} h) and {len(recordings)} recordings "
+        f"({hours(recordings):.2f} h) to train on, {len(validation)} held out",
         flush=True,
     )
 
@@ -100,11 +102,7 @@ def train_encoder(
             run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
             if run.step % options.report_every == 0:
                 run.report(**evaluate(averaged, validation))
-    return run.publish(averaged, "encoder")
-
-
-def _hours(utterances: list[Utterance]) -> float:
-    return sum(len(u.f0) for u in utterances) / 50 / 3600
+    return run.publish(averaged, "encoder", **recorded(recordings))
 
 
 def _losses(

@@ -17,6 +17,7 @@ from knnvc.preset import FORMAT_VERSION, Preset, add_text_frontend, load_preset
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
 from knnvc.text_frontend import TextFrontend, TextFrontendConfig
+from knnvc.training import recordings
 from knnvc.training.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
 from knnvc.training.runs import begin_with
 
@@ -104,6 +105,8 @@ def package_mini(
         else:
             shutil.copyfile(source, out / f"{part}.safetensors")
         provenance[f"{part}_sha256"] = sha256_file(out / f"{part}.safetensors")
+    learnt = [part for part in parts if f"{part}_recorded_hours" in provenance]
+    speech = "; ".join([LICENCE, *(f"{part}: also {recordings.LICENCE}" for part in learnt)])
     values: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "name": name,
@@ -127,7 +130,7 @@ def package_mini(
         },
         "text_frontend": None,
         "licence": LICENCE,
-        "licences": {"encoder": LICENCE, "vocoder": LICENCE, "training speech": LICENCE},
+        "licences": {"encoder": LICENCE, "vocoder": LICENCE, "training speech": speech},
         "provenance": provenance,
     }
     if refiner is not None:

@@ -37,6 +37,10 @@ SAME_VOICE = 0.2  # cosine distance of speaker embeddings, on average, within on
 SPEAKER_FROM = 1.8  # seconds that tell a speaker
 LEAST_SPOKEN = 40.0  # seconds of a speaker, else it stays unnamed
 
+LICENCE = (
+    "Flight of the Amazon Queen and Beneath a Steel Sky (their licences let them and modified "
+    "versions be given away), festvox-ru (BSD-like)"
+)
 FIRST_SPEECH = 50_000  # number of a file of Beneath a Steel Sky
 
 Floats = npt.NDArray[np.float32]

@@ -49,6 +49,7 @@ from knnvc.training.data import (
     load_corpus,
     load_recordings,
     load_twins,
+    recorded,
     split,
 )
 from knnvc.training.options import RefinerOptions
@@ -447,7 +448,7 @@ def train_refiner(
         losses |= training.judge(*shown)
         if training.finish_step(total, losses):
             run.report(held_out=_evaluate(training.averaged, validation))
-    return run.publish(training.averaged, "refiner")
+    return run.publish(training.averaged, "refiner", **recorded(recordings))
 
 
 def with_a_voice(recordings: list[Utterance]) -> list[Utterance]:

@@ -125,13 +125,16 @@ class Run:
         torch.save(state, temporary)
         os.replace(temporary, self.folder / CHECKPOINT)
 
-    def publish(self, network: torch.nn.Module, name: str) -> Path:
-        """Checkpoint, and write the weights of `network` in half precision; returns the file."""
+    def publish(self, network: torch.nn.Module, name: str, **facts: str) -> Path:
+        """Checkpoint, and write the weights of `network` in half precision; returns the file.
+
+        `facts` are kept with the weights, beside the steps and hours of the training.
+        """
         out = self.folder / f"{name}.safetensors"
         self.finish(out)
         state = {key: value.half().contiguous() for key, value in network.state_dict().items()}
         metadata = {"steps": str(self.step), "hours": f"{self.seconds / 3600:.2f}"}
-        write_tensors(out, state, metadata)
+        write_tensors(out, state, metadata | facts)
         return out
 
     def finish(self, weights: Path) -> None:
