@@ -25,7 +25,6 @@ import itertools
 import json
 import random
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +35,7 @@ import numpy.typing as npt
 import torch
 
 from knnvc.audio import SAMPLE_RATE, load_audio, write_audio
-from knnvc.errors import KnnvcError
-from knnvc.training import kokoro
+from knnvc.training import downloads, kokoro
 
 Wave = npt.NDArray[np.float32]
 
@@ -81,23 +79,8 @@ def fetch(folder: Path) -> Path:
         "pocketsphinx-testdata",
         *(f"asterisk-core-sounds-{code}-g722" for code in ASTERISK),
     ]
-    folder.mkdir(parents=True, exist_ok=True)
-    for package in packages:
-        if not list(folder.glob(f"{package}_*.deb")):
-            run(["apt-get", "download", package], folder)
-            run(["dpkg", "-x", next(folder.glob(f"{package}_*.deb")).name, "."], folder)
+    downloads.from_debian(packages, folder)
     return folder / "usr/share"
-
-
-def run(command: list[str], folder: Path) -> None:
-    """Run a package manager's command, or say how it failed."""
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise KnnvcError(f"{command[0]} is missing: run this on Debian or Ubuntu") from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise KnnvcError(f"`{' '.join(command)}` failed: {last}")
 
 
 def decode_g722(path: Path) -> Wave:

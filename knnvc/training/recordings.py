@@ -26,8 +26,8 @@ import soundfile as sf
 from knnvc.audio import SAMPLE_RATE
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
-from knnvc.training import rnc
-from knnvc.training.kokoro import read_table, run_command
+from knnvc.training import downloads, rnc
+from knnvc.training.kokoro import read_table
 
 FOLDER = "recordings"
 SHORTEST, LONGEST = 0.8, 28.0  # seconds
@@ -103,10 +103,7 @@ def fetch(folder: Path) -> dict[str, Path]:
     for name, (package, _) in SOURCES.items():
         found[name] = folder / package
         if not (found[name] / "usr").exists():
-            found[name].mkdir(parents=True, exist_ok=True)
-            run_command(["apt-get", "download", package], found[name])
-            archive = next(found[name].glob("*.deb")).name
-            run_command(["dpkg", "-x", archive, "."], found[name])
+            downloads.from_debian((package,), found[name])
     return found
 
 

