@@ -747,21 +747,23 @@ class VoiceConverter:
         total = len(voices) * len(features)
         tell = _stage(progress, "matching", total)
         # How many neighbours are averaged: for the refiner to read, and to keep beside its result.
-        counts = [k]
-        if self.refiner and self.space and 0 < self.space.options.kept < k:
-            counts.append(self.space.options.kept)
+        kept, views = k, tuple[int, ...]()
+        if self.refiner and self.space:
+            kept, views = min(self.space.options.kept or k, k), self.refiner.config.views
+        counts = {k, kept, *views}
         selected: Tensor | None = None
         for number, (one, weight) in enumerate(voices):
             one.check_encoder(self.fingerprint, self.preset.name)
             target = self._target(one, index, progress)
-            averaged = [torch.empty(len(features), one.synth.shape[1]) for _ in counts]
+            most = max(k, min(max(counts), target.searcher.frames))
+            averaged = {n: torch.empty(len(features), one.synth.shape[1]) for n in counts}
             for start in range(0, len(features), MATCH_BLOCK):
                 stop = min(len(features), start + MATCH_BLOCK)
                 part = query[start:stop]
                 if self.space and own:
                     part = self.space.vectors(source, query, own, span=(start, stop))
-                distances, indices = self._neighbours(target, part, k)
-                for count, frames in zip(counts, averaged, strict=True):
+                distances, indices = self._neighbours(target, part, most)
+                for count, frames in averaged.items():
                     weights = weigh(distances[:, :count], weighting)
                     chosen = select(one.synth, indices[:, :count], weights)
                     if self.space and own and target.statistics:
@@ -770,11 +772,18 @@ class VoiceConverter:
                     frames[start:stop] = chosen
                 if tell:
                     tell(number * len(features) + stop, total)
-            frames = averaged[-1]
+            frames = averaged[kept]
             if self.refiner and self.space and own and target.statistics:
                 guide = self.space.guide(source, query, own)
-                known = target.statistics
-                refined = self.refiner.refine(averaged[0], guide, known.spectrum, known.manner)
+                known, width = target.statistics, self.refiner.config.width
+                seen = [averaged[n][:, :width] for n in views]
+                refined = self.refiner.refine(
+                    averaged[k],
+                    guide,
+                    known.spectrum,
+                    known.manner,
+                    torch.cat(seen, dim=1) if seen else None,
+                )
                 frames.lerp_(self.space.sharpen(refined), self.space.options.refined)
             if weight != 1:
                 frames *= weight

@@ -7,7 +7,9 @@ that works on 50 frames a second learns it instead, for a hundredth of the cost:
 selected frames together with what the source says (phone posteriors, normalised envelope,
 level, pitch), and predicts the spectra that the target would have spoken. It reads spectra in units
 of the target's own mean and spread, so that a voice which training never met looks to it like any;
-or as they are, with the target's statistics beside them (`RefinerConfig.normed`).
+or as they are, with the target's statistics beside them (`RefinerConfig.normed`). Beside the frames
+it is to smooth it may see other views of the target at the same place (`RefinerConfig.views`): the
+one frame chosen has the most of the voice, the mean of many the least noise.
 
 It never sees the source's spectra, only what the matching sees: values normalised by the source
 speaker's own statistics, so that no more of the source's voice gets through.
@@ -35,7 +37,8 @@ class RefinerConfig:
 
     `states` are the encoder's phone states. `normed` reads spectra in units of the target's mean
     and spread; without, it reads them as they are, and the target's statistics beside them (it
-    keeps words better, and voices that training did not meet worse).
+    keeps words better, and voices that training did not meet worse). `views` are the numbers of
+    nearest neighbours whose means it sees, too.
     """
 
     mels: int = 80
@@ -47,6 +50,7 @@ class RefinerConfig:
     kernel: int = 7
     expansion: int = 3
     normed: bool = True
+    views: tuple[int, ...] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RefinerConfig:
@@ -54,7 +58,7 @@ class RefinerConfig:
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise KnnvcError(f"unknown refiner settings: {', '.join(sorted(unknown))}")
-        return cls(**values)
+        return cls(**{**values, "views": tuple(values.get("views", ()))})
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
@@ -86,7 +90,7 @@ class Refiner(nn.Module):
         super().__init__()
         self.config = config
         self.context_frames = (config.layers + 1) * (config.kernel // 2)
-        columns = config.width + config.guide + config.manner + 2
+        columns = config.width * (1 + len(config.views)) + config.guide + config.manner + 2
         self.read = nn.Conv1d(columns, config.channels, config.kernel, padding=config.kernel // 2)
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(config.channels, config.kernel, config.expansion)
@@ -103,7 +107,12 @@ class Refiner(nn.Module):
         return (spectra - mean) / spread
 
     def forward(
-        self, selected: Tensor, guide: Tensor, usual: Tensor, manner: Tensor | None = None
+        self,
+        selected: Tensor,
+        guide: Tensor,
+        usual: Tensor,
+        manner: Tensor | None = None,
+        views: Tensor | None = None,
     ) -> Tensor:
         """Refined frames [B, T, width + 2]; pitch and voicing are left as they are.
 
@@ -113,19 +122,25 @@ class Refiner(nn.Module):
             usual: [B, 2, mels] mean and spread of the target's bands, see `Statistics.spectrum`.
             manner: [B, manner] further statistics, for one that is not `normed`, see
                 `Statistics.manner`.
+            views: [B, T, len(config.views) · width] spectra of the views, one after the other.
         """
         width = self.config.width
         spectra, pitch = selected[..., :width], selected[..., width:]
         # Unvoiced frames carry no meaningful pitch: hide it.
         shown = torch.stack([(pitch[..., 0] - PITCH_CENTRE) * pitch[..., 1], pitch[..., 1]], dim=-1)
+        seen: list[Tensor] = []
+        if self.config.views:
+            assert views is not None
+            seen = list(torch.split(views, width, dim=-1))
         if self.config.normed:
+            seen = [self.in_units(view, usual) for view in seen]
             spread = usual[:, 1].repeat(1, self.config.substeps)[:, None]
             read = [self.in_units(spectra, usual), guide]
         else:
             assert manner is not None
             spread = torch.ones((), device=spectra.device)
             read = [spectra, guide, manner[:, None].expand(-1, selected.shape[1], -1)]
-        columns = torch.cat([*read, shown], dim=-1)
+        columns = torch.cat([*read, shown, *seen], dim=-1)
         hidden = self.read(columns.transpose(1, 2)).transpose(1, 2)
         for block in self.blocks:
             hidden = block(hidden)
@@ -134,7 +149,12 @@ class Refiner(nn.Module):
 
     @torch.no_grad()  # not inference mode: what comes out is blended in place
     def refine(
-        self, selected: Tensor, guide: Tensor, usual: Tensor, manner: Tensor | None = None
+        self,
+        selected: Tensor,
+        guide: Tensor,
+        usual: Tensor,
+        manner: Tensor | None = None,
+        views: Tensor | None = None,
     ) -> Tensor:
         """Refine a whole recording on the CPU tensors of the matching: [T, ...] -> [T, width + 2].
 
@@ -142,11 +162,12 @@ class Refiner(nn.Module):
         """
         place = next(self.parameters()).device
         told = None if manner is None else manner[None].to(place)
+        running = [selected, guide] if views is None else [selected, guide, views]
         made = []
         for start in range(0, len(selected), CHUNK):
             first = max(0, start - self.context_frames)
             last = start + CHUNK + self.context_frames
-            frames, says = (part[first:last][None].to(place) for part in (selected, guide))
-            piece = self(frames, says, usual[None].to(place), told)[0]
+            frames, says, *seen = (part[first:last][None].to(place) for part in running)
+            piece = self(frames, says, usual[None].to(place), told, *seen)[0]
             made.append(piece[start - first :][:CHUNK].to(selected))
         return torch.cat(made) if made else selected

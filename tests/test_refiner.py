@@ -109,3 +109,18 @@ def test_without_units_it_reads_the_targets_statistics() -> None:
 def test_unknown_settings_are_named() -> None:
     with pytest.raises(KnnvcError, match="colour"):
         RefinerConfig.from_dict({"colour": 1})
+
+
+def test_views_of_the_target_are_seen() -> None:
+    config = replace(CONFIG, views=(1, 16))
+    torch.manual_seed(0)
+    network = Refiner(config).eval()
+    torch.nn.init.normal_(network.write.weight, std=0.5)
+    selected, guide, usual = inputs(20)
+    views = torch.randn(20, 2 * config.width)
+    one = network.refine(selected, guide, usual, None, views)
+    for part in range(2):
+        other = views.clone()
+        other[:, part * config.width] += 1.0
+        assert not torch.allclose(one, network.refine(selected, guide, usual, None, other))
+    assert RefinerConfig.from_dict(config.to_dict() | {"views": [1, 16]}) == config

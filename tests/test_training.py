@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from knnvc.acoustic_space import AcousticSpace, AcousticSpaceOptions
-from knnvc.checkpoints import read_tensors
+from knnvc.checkpoints import read_tensors, write_tensors
 from knnvc.cli import cli
 from knnvc.encoder import Columns, Encoder, MelWavLM, MelWavLMConfig, load_network
 from knnvc.errors import KnnvcError
@@ -28,6 +28,7 @@ from knnvc.preset import import_published
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
 from knnvc.training import kokoro, twins
+from knnvc.training import refiner as refiner_module
 from knnvc.training.augmentation import roughen
 from knnvc.training.data import MINI_ENCODER, frame_states, load_corpus, load_twins, split
 from knnvc.training.discriminators import PublishedDiscriminators
@@ -38,6 +39,7 @@ from knnvc.training.prematch import from_others, prematch, prematch_folder, read
 from knnvc.training.published import find_examples, train_hifigan
 from knnvc.training.refiner import (
     Pieces,
+    earlier_refiner,
     prematch_refined,
     train_refiner,
     train_verifier,
@@ -230,6 +232,45 @@ def test_recordings_of_known_speakers_become_pieces(corpus: Path) -> None:
     assert all(task.source.speaker != "actor" for task, _ in pieces._choose(few, rng))
     made = pieces.batch(options, rng)
     assert all(bool(torch.isfinite(column).all()) for column in made)
+
+
+def test_recordings_are_converted_and_are_to_be_brought_back(
+    corpus: Path, trained_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that begins with an earlier refiner, which knew fewer views."""
+    encoder = load_encoder(trained_encoder)
+    assert isinstance(encoder.network, MelWavLM)
+    space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps)
+    spoken = load_corpus(corpus, encoder.network)
+    real = [dataclasses.replace(u, speaker="actor") for u in spoken if u.speaker == "low"]
+    torch.manual_seed(0)
+    earlier = Refiner(REFINER)
+    torch.nn.init.normal_(earlier.write.weight, std=0.1)
+    weights = tmp_path / "earlier.safetensors"
+    write_tensors(weights, dict(earlier.state_dict()), {})
+
+    config = dataclasses.replace(REFINER, views=(1, 3))
+    pieces = Pieces(spoken, encoder.network, space, False, None, real, config.views)
+    pieces.convert_recordings(earlier_refiner(config, weights), np.random.default_rng(1))
+    assert 0 < len(pieces.converted_tasks) <= len(real)  # not into its own voice
+    for task in pieces.converted_tasks:
+        assert task.source.speaker in {"high", "low"}
+        assert task.voice.utterances[0].speaker == "actor"
+        (recording,) = (u for u in real if u.file == task.source.file)
+        assert task.source.mel.shape == recording.mel.shape
+        assert not np.allclose(task.source.mel, recording.mel, atol=0.1)
+        width = ENCODER.mels * ENCODER.substeps
+        truth = torch.from_numpy(recording.mel.astype(np.float32)).reshape(-1, width)
+        assert torch.equal(task.truth[:, :width], truth)
+
+    monkeypatch.setattr(refiner_module, "load_recordings", lambda *_: real)
+    options = RefinerOptions(
+        steps=1, batch=2, frames=40, channels=2, verifier_steps=0, converted_share=1.0
+    )
+    folder = tmp_path / "refiner"
+    trained = train_refiner(corpus, encoder, space, folder, options, config, weights)
+    read = read_tensors(trained)[0]["read.weight"]
+    assert read.shape[1] == earlier.read.in_channels + 2 * config.width
 
 
 def test_labels_follow_what_a_crop_goes_through(corpus: Path) -> None:

@@ -30,7 +30,7 @@ from knnvc.training.twins import read_twins
 # The dimensions of `mini`.
 MINI_ENCODER = MelWavLMConfig(states=STATES)
 MINI_VOCODER = SourceFilterConfig()
-MINI_REFINER = RefinerConfig(states=STATES, normed=False)
+MINI_REFINER = RefinerConfig(states=STATES, normed=False, views=(1, 16))
 
 LEAST_CONFIDENCE = 0.78  # mean probability of the likeliest phone: below it the teacher guesses
 

@@ -93,6 +93,7 @@ class RefinerOptions:
     matching_weight: float = 4.0
     degraded_share: float = 0.5  # of the batches: the source is noisy, reverberant or coloured
     recorded_share: float = 0.5  # of the pieces, where the corpus has recordings
+    converted_share: float = 0.5  # of those: the source was converted by the refiner begun with
     twin_share: float = 0.7  # of the other pieces, where the corpus has twins
     hidden_share: float = 0.4  # of the pieces: the source's envelope is hidden
     smooth_share: float = 0.6  # of the pieces: frames are selected to join well

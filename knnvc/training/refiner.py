@@ -10,6 +10,11 @@ hundred voices, and a refiner that only knows those makes every target sound a l
 Where the corpus has twins (`knnvc.training.twins`), most pieces are conversions between two of its
 voices whose result was spoken by the target: they teach what a disguise cannot, how much of what a
 source does belongs to its voice.
+
+Recordings of people have no twins. Where training begins with an earlier refiner, that one converts
+them into other voices of the corpus, and from there they are to be brought back (back-translation,
+Sennrich et al. 2016, https://aclanthology.org/P16-1009): so the truth is a recording, and what the
+source says of its voice belongs to somebody else.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,12 +33,14 @@ from safetensors.numpy import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.acoustic_space import AcousticSpace
+from knnvc.acoustic_space import AcousticSpace, Statistics
+from knnvc.checkpoints import read_tensors
 from knnvc.encoder import PITCH_CENTRE, Encoder, MelWavLM
 from knnvc.errors import KnnvcError
 from knnvc.kernels import accelerate
-from knnvc.matching import follow, select, weigh
+from knnvc.matching import follow, select
 from knnvc.phones import FRAME, STATES, assure
+from knnvc.pitch import move_pitch
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.training.augmentation import (
     channel_curve,
@@ -53,7 +60,7 @@ from knnvc.training.data import (
     split,
 )
 from knnvc.training.options import RefinerOptions
-from knnvc.training.runs import begin_with, cosine_rate, seed_everything
+from knnvc.training.runs import cosine_rate, seed_everything
 from knnvc.training.spectrograms import SpectrogramTraining
 from knnvc.training.verifier import Verifier, verification_loss
 
@@ -66,6 +73,9 @@ RECAST_SHARE = 0.85  # of the pieces are of a speaker with another vocal tract a
 RECAST_FORMANTS = 0.15  # natural logarithm of the largest change
 ENVELOPE_FACTORS = (0.5, 1.0, 1.0, 2.0)  # on its weight in the distance
 LONGEST_VOICE = 1200.0  # seconds of one speaker's recordings
+CONVERTED_NEIGHBOURS = 4  # of a recording that is converted, as when `mini` converts
+CONVERTED_REFINED = 0.6  # how far their mean is moved to what the refiner makes of it
+LEAST_UNIT = 0.4  # of a band before the critic; in full-band speech they spread by 0.5 and more
 RECAST_COLOUR = 0.6  # standard deviation, in natural logarithms of the magnitude
 
 
@@ -99,7 +109,8 @@ class Task:
 
 
 Piece = tuple[Task, int]  # and its first frame
-Example = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # what `Refiner` takes, true spectra
+# What `Refiner` takes, and the true spectra.
+Example = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class Pieces:
@@ -113,11 +124,12 @@ class Pieces:
         bf16: bool,
         twins: Mapping[str, Utterance] | None = None,
         recordings: Sequence[Utterance] = (),
+        views: tuple[int, ...] = (),
     ) -> None:
         self.network = copy.deepcopy(network).eval()
         precision = "bfloat16" if bf16 else "float32"
         accelerate(self.network, precision, keep=("phones", "pitch"))
-        self.space = space
+        self.space, self.views = space, views
         voices = self._voices(utterances)
         if not voices:
             raise KnnvcError("no speaker of the corpus has three utterances: make a longer corpus")
@@ -125,6 +137,7 @@ class Pieces:
         self.voices = [*voices.values(), *recorded.values()]
         self.tasks = _own_tasks(voices.values())
         self.recorded_tasks = _own_tasks(recorded.values())
+        self.converted_tasks: list[Task] = []
         self.twin_tasks = list(self._twin_tasks(voices, twins or {}))
 
     def _voices(self, utterances: Sequence[Utterance]) -> dict[str, Voice]:
@@ -184,10 +197,10 @@ class Pieces:
         chosen = list(self._choose(options, rng))
         degraded = rng.random() < options.degraded_share
         made = self.examples(chosen, options.frames, degraded, rng, options)
-        selected, guide, usual, manner, truth = (
+        selected, guide, usual, manner, views, truth = (
             torch.stack(column) for column in zip(*made, strict=True)
         )
-        return selected, guide, usual, manner, truth
+        return selected, guide, usual, manner, views, truth
 
     def examples(
         self,
@@ -233,6 +246,8 @@ class Pieces:
         while found < options.batch:
             if self.recorded_tasks and rng.random() < options.recorded_share:
                 tasks = self.recorded_tasks
+                if self.converted_tasks and rng.random() < options.converted_share:
+                    tasks = self.converted_tasks
             elif self.twin_tasks and rng.random() < options.twin_share:
                 tasks = self.twin_tasks
             else:
@@ -273,32 +288,107 @@ class Pieces:
             query[:, envelope] *= factor
             among[:, envelope] *= factor
         k = min(int(rng.choice(NEIGHBOURS)), len(pool))
-        # Normalised by the speaker's statistics, the vectors hardly change when it is recast.
-        query, among = functional.normalize(query, dim=1), functional.normalize(among, dim=1)
         smooth = options is not None and rng.random() < options.smooth_share
-        most = min(CANDIDATES, len(pool)) if smooth else k
-        cosines, rows = torch.topk(query @ among.T, most, dim=1)
-        if smooth:
-            seams = torch.ones(len(pool), dtype=torch.bool)
-            seams[1:] = pool[1:] != pool[:-1] + 1
-            seams |= torch.isin(pool, torch.tensor(voice.starts))
-            weight = self.space.options.join_weight
-            rows = follow(1 - cosines, rows, voice.joins[pool], weight, seams)[:, None]
-            cosines = cosines[:, :1]
-        selected = select(built, rows, weigh(1 - cosines, "mean"))
-        selected = self.space.follow_level(selected, synth, own, target)
+        # Normalised by the speaker's statistics, the vectors hardly change when it is recast.
+        rows = self._neighbours(voice, pool, query, among, smooth)
+        selected, views = self._means(built, rows, k, synth, own, target)
         # The pitch is given: the source's contour in the target's range, here the true one.
         selected[:, width:] = truth[:, width:]
         guide = self.space.guide(synth, match, own)
         if options and rng.random() < options.hidden_share:
             self.space.hide_envelope(guide)
-        return selected, guide, target.spectrum, target.manner, truth[:, :width]
+        return selected, guide, target.spectrum, target.manner, views, truth[:, :width]
+
+    def _neighbours(
+        self, voice: Voice, pool: Tensor, query: Tensor, among: Tensor, smooth: bool
+    ) -> Tensor:
+        """Rows of `pool` [M, CANDIDATES at most], nearest first.
+
+        With `smooth`, the first is the one that joins well with those before and after.
+        """
+        query, among = functional.normalize(query, dim=1), functional.normalize(among, dim=1)
+        most = min(max([CANDIDATES, *self.views]), len(pool))
+        cosines, rows = torch.topk(query @ among.T, most, dim=1)
+        if not smooth:
+            return rows
+        seams = torch.ones(len(pool), dtype=torch.bool)
+        seams[1:] = pool[1:] != pool[:-1] + 1
+        seams |= torch.isin(pool, torch.tensor(voice.starts))
+        weight = self.space.options.join_weight
+        near = slice(CANDIDATES)
+        path = follow(1 - cosines[:, near], rows[:, near], voice.joins[pool], weight, seams)
+        order = (rows == path[:, None]).int().argsort(dim=1, descending=True, stable=True)
+        return rows.gather(1, order)
+
+    def _means(
+        self,
+        built: Tensor,
+        rows: Tensor,
+        k: int,
+        synth: Tensor,
+        own: Statistics,
+        target: Statistics,
+    ) -> tuple[Tensor, Tensor]:
+        """Mean of the first k of `rows` [T, Ds], and of the views [T, views · width].
+
+        All at the level of the source, whose frames and statistics are `synth` and `own`.
+        """
+        first, *seen = (
+            self.space.follow_level(_mean(built, rows[:, :count]), synth, own, target)
+            for count in (k, *self.views)
+        )
+        width = self.space.mels * self.space.substeps
+        return first, torch.cat([first[:, :0], *(view[:, :width] for view in seen)], dim=1)
+
+    @torch.inference_mode()
+    def convert_recordings(self, refiner: Refiner, rng: np.random.Generator) -> None:
+        """Fill `converted_tasks`: what `refiner` makes of recordings in other voices, and back."""
+        for number, task in enumerate(self.recorded_tasks, 1):
+            voice = self.voices[rng.integers(len(self.voices))]
+            if voice is not task.voice:
+                source = self._converted(task, voice, refiner, rng)
+                self.converted_tasks.append(replace(task, source=source))
+            if number % 1000 == 0 or number == len(self.recorded_tasks):
+                print(f"converted {number} of {len(self.recorded_tasks)} recordings", flush=True)
+
+    def _converted(
+        self, task: Task, voice: Voice, refiner: Refiner, rng: np.random.Generator
+    ) -> Utterance:
+        """What the `task` takes for its own utterance, spoken by `voice`."""
+        assert task.without is not None
+        start = task.voice.starts[task.without]
+        synth, match = task.truth, task.voice.match[start : start + len(task.truth)]
+        own, pool = self.space.statistics(synth, match), _reference(voice, None, rng)
+        built = voice.synth[pool]
+        target = self.space.statistics(built, voice.match[pool])
+        query = self.space.vectors(synth, match, own)
+        rows = self._neighbours(voice, pool, query, voice.vectors[pool], True)
+        k = min(CONVERTED_NEIGHBOURS, len(pool))
+        selected, views = self._means(built, rows, k, synth, own, target)
+        width = self.space.mels * self.space.substeps
+        selected[:, width] = move_pitch(synth[:, width], own.pitch, target.pitch)
+        selected[:, width + 1] = synth[:, width + 1]
+        guide = self.space.guide(synth, match, own)
+        made = refiner.refine(selected, guide, target.spectrum, target.manner, views)
+        mel = selected[:, :width].lerp(made[:, :width], CONVERTED_REFINED)
+        spoken = mel.reshape(-1, self.space.mels).half().numpy()
+        return replace(task.source, speaker=voice.utterances[0].speaker, mel=spoken)
 
     def _other_speaker(self, rng: np.random.Generator, width: int) -> Callable[[Tensor], Tensor]:
         """What makes another speaker of all frames [N, Ds] of one; sometimes nothing is done."""
+        formants = self._other_tract(rng)
+        return _same_speaker if formants is None else self._recast(formants, rng, width)
+
+    def _other_tract(self, rng: np.random.Generator) -> float | None:
+        """By which factor formants move in a speaker that is recast; None for one that is not."""
         if rng.random() >= RECAST_SHARE:
-            return _same_speaker
-        formants = float(np.exp(rng.uniform(-RECAST_FORMANTS, RECAST_FORMANTS)))
+            return None
+        return float(np.exp(rng.uniform(-RECAST_FORMANTS, RECAST_FORMANTS)))
+
+    def _recast(
+        self, formants: float, rng: np.random.Generator, width: int
+    ) -> Callable[[Tensor], Tensor]:
+        """What moves the formants of frames [N, Ds], and has them heard in another room."""
         colour = channel_curve(self.space.mels, RECAST_COLOUR, rng)
         floor = noise_floor(self.space.mels, rng)
 
@@ -317,21 +407,29 @@ class Pieces:
     ) -> tuple[Tensor, Tensor]:
         """Twice `count` pieces [count, frames, width]: row i of either is of the same voice.
 
-        No two rows are of one speaker, as far as there are enough; most speakers are recast.
+        No two rows are of one speaker, as far as there are enough; most speakers are recast. Either
+        piece was recorded in a room of its own, so that the room does not tell whose it is.
         """
         width = self.space.mels * self.space.substeps
         able = self.with_two_utterances(frames)
         rows: list[tuple[Tensor, Tensor]] = []
         for number in rng.permutation(len(able))[:count]:
-            voice, frames_of = able[number], self._other_speaker(rng, width)
+            voice, formants = able[number], self._other_tract(rng)
             long = [i for i, u in enumerate(voice.utterances) if len(u.f0) > frames]
             starts = [
                 voice.starts[i] + int(rng.integers(len(voice.utterances[i].f0) - frames))
                 for i in rng.choice(long, 2, replace=False)
             ]
-            one, other = (frames_of(voice.synth[s : s + frames])[:, :width] for s in starts)
+            pieces = [voice.synth[s : s + frames] for s in starts]
+            if formants is not None:
+                pieces = [self._recast(formants, rng, width)(piece) for piece in pieces]
+            one, other = (piece[:, :width] for piece in pieces)
             rows.append((one, other))
         return torch.stack([one for one, _ in rows]), torch.stack([other for _, other in rows])
+
+
+def _mean(synth: Tensor, rows: Tensor) -> Tensor:
+    return select(synth, rows, torch.full(rows.shape, 1 / rows.shape[1]))
 
 
 def _own_tasks(voices: Iterable[Voice]) -> list[Task]:
@@ -408,7 +506,7 @@ def train_refiner(
     torch.set_num_threads(options.threads)
     rng = seed_everything(options.seed)
     refiner = Refiner(config)
-    begin_with(refiner, start)
+    _begin_with(refiner, start)
     training = SpectrogramTraining(refiner, folder, options, config.mels, given=1)
     run = training.run
     verifier = run.parts["verifier"] = Verifier(config.mels)
@@ -418,8 +516,11 @@ def train_refiner(
     utterances, held_out = split(load_corpus(corpus, network))
     twins = load_twins(corpus, network)
     recordings = with_a_voice(load_recordings(corpus, network))
-    pieces = Pieces(utterances, network, space, options.bf16, twins, recordings)
-    validation = _validation(held_out, network, space, options, twins)
+    views = config.views
+    pieces = Pieces(utterances, network, space, options.bf16, twins, recordings, views)
+    if start is not None and options.converted_share > 0:
+        pieces.convert_recordings(earlier_refiner(config, start), rng)
+    validation = _validation(held_out, network, space, options, twins, views)
     print(
         f"{len(pieces.voices)} voices to train on, {len(pieces.twin_tasks)} conversions with a "
         f"known result, {len(recordings)} recordings, {len(validation)} batches held out",
@@ -432,9 +533,9 @@ def train_refiner(
         run.save()
     verifier.requires_grad_(False)
     while training.begin_step():
-        selected, guide, usual, manner, mel = pieces.batch(options, rng)
+        selected, guide, usual, manner, seen, mel = pieces.batch(options, rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            made = refiner(selected, guide, usual, manner)[..., : config.width].float()
+            made = refiner(selected, guide, usual, manner, seen)[..., : config.width].float()
         losses = {"spectral": (made - mel).abs().mean()}
         total = options.spectral_weight * losses["spectral"]
         if verified:
@@ -443,12 +544,33 @@ def train_refiner(
                 one, other = verifier(both).chunk(2)
             losses["voice"] = 1 - (one * other).sum(1).mean()
             total = total + options.voice_weight * losses["voice"]
-        # The critic sees the target's own frames, too: so what is made must have their voice.
-        shown = [refiner.in_units(x, usual) for x in (made, mel, selected[..., : config.width])]
+        # The critic sees the target's own frames, too: so what is made must have their voice. Bands
+        # that a recording leaves empty hardly vary: in their own units they would drown the others.
+        units = torch.stack([usual[:, 0], usual[:, 1].clamp(min=LEAST_UNIT)], dim=1)
+        shown = [refiner.in_units(x, units) for x in (made, mel, selected[..., : config.width])]
         losses |= training.judge(*shown)
         if training.finish_step(total, losses):
             run.report(held_out=_evaluate(training.averaged, validation))
     return run.publish(training.averaged, "refiner", **recorded(recordings))
+
+
+def _begin_with(refiner: Refiner, start: Path | None) -> None:
+    """Load the weights in `start`, if given; views that they do not know are not looked at yet."""
+    if start is None:
+        return
+    weights, _ = read_tensors(start)
+    read = weights["read.weight"].float()
+    missing = refiner.read.in_channels - read.shape[1]
+    if missing > 0 and missing % refiner.config.width == 0:
+        weights["read.weight"] = functional.pad(read, (0, 0, 0, missing))
+    refiner.load_state_dict(weights)
+
+
+def earlier_refiner(config: RefinerConfig, start: Path) -> Refiner:
+    """A refiner with the weights in `start`, whose training may have known fewer views."""
+    refiner = Refiner(config).eval()
+    _begin_with(refiner, start)
+    return refiner
 
 
 def with_a_voice(recordings: list[Utterance]) -> list[Utterance]:
@@ -483,12 +605,11 @@ def prematch_refined(
         raise KnnvcError("a refiner works with mel-wavlm encoders only")
     rng = seed_everything(seed)
     training, _ = split(load_corpus(corpus, encoder.network))
-    pieces = Pieces(training, encoder.network, space, bf16)
+    pieces = Pieces(training, encoder.network, space, bf16, views=refiner.config.views)
     tensors: dict[str, npt.NDArray[np.float16]] = {}
     for number, task in enumerate(pieces.tasks, 1):
         whole = pieces.examples([(task, 0)], len(task.truth), False, rng)[0]
-        selected, guide, usual, manner, _ = whole
-        tensors[task.source.file] = refiner.refine(selected, guide, usual, manner).half().numpy()
+        tensors[task.source.file] = refiner.refine(*whole[:-1]).half().numpy()
         if number % 100 == 0 or number == len(pieces.tasks):
             print(f"refined {number} of {len(pieces.tasks)} utterances", flush=True)
     temporary = out.with_suffix(".tmp")
@@ -502,10 +623,11 @@ def _validation(
     space: AcousticSpace,
     options: RefinerOptions,
     twins: Mapping[str, Utterance],
+    views: tuple[int, ...],
 ) -> list[Example]:
     """A few fixed batches of speakers that are held out; none if there are too few utterances."""
     try:
-        pieces = Pieces(utterances, network, space, options.bf16, twins)
+        pieces = Pieces(utterances, network, space, options.bf16, twins, views=views)
     except KnnvcError:
         return []
     rng = np.random.default_rng(1)
@@ -516,8 +638,5 @@ def _validation(
 def _evaluate(refiner: Refiner, batches: list[Example]) -> float:
     """Mean L1 of log-mel values on held-out speakers."""
     width = refiner.config.width
-    losses = [
-        float((refiner(selected, guide, usual, manner)[..., :width] - mel).abs().mean())
-        for selected, guide, usual, manner, mel in batches
-    ]
+    losses = [float((refiner(*read)[..., :width] - mel).abs().mean()) for *read, mel in batches]
     return float(np.mean(losses)) if losses else float("nan")
