@@ -21,7 +21,6 @@ from knnvc.audio import SAMPLE_RATE, load_audio, write_audio
 from knnvc.cli import cli
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.evaluation import page
-from knnvc.evaluation.extras import need, require
 from knnvc.evaluation.instruments import Heard, errors, pitch_correlation, plain
 from knnvc.evaluation.measure import (
     CONVERTED,
@@ -48,6 +47,7 @@ from knnvc.evaluation.plan import (
 )
 from knnvc.evaluation.statistics import bootstrap, equal_error_rate
 from knnvc.evaluation.summary import summarise, text_table
+from knnvc.extras import need, require
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "audio"
 SAID = (

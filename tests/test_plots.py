@@ -18,10 +18,10 @@ from knnvc.audio import HOP, SAMPLE_RATE, load_audio, write_audio
 from knnvc.cli import cli
 from knnvc.encoder import Encoder, load_every_layer
 from knnvc.errors import KnnvcError
-from knnvc.evaluation.extras import need
 from knnvc.evaluation.plots import MOST_BINS, matching, project
 from knnvc.evaluation.probe import SILENCE, UNKNOWN, Spoken, layer_outputs, probe
 from knnvc.evaluation.vectors import of_features, of_set, principal_components
+from knnvc.extras import need
 from knnvc.matching import Index
 from knnvc.phones import STATES
 

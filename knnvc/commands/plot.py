@@ -225,7 +225,7 @@ def _picture(output: str, force: bool) -> Path:
 
 def _require(*modules: str) -> None:
     """Say what is missing before anything is loaded."""
-    from knnvc.evaluation.extras import require
+    from knnvc.extras import require
 
     require(("matplotlib", *modules))
 

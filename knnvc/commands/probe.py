@@ -79,7 +79,7 @@ def probe(
     check_free(path, force)
     check_free(picture, force)
     with Progress() as progress:
-        from knnvc.evaluation.extras import require
+        from knnvc.extras import require
 
         require(("matplotlib",))
         from knnvc.encoder import Encoder, load_every_layer

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from knnvc.commands.common import DEVICE, check_free, say_path
-from knnvc.errors import KnnvcError, UsageError
+from knnvc.errors import UsageError
+from knnvc.extras import require
 from knnvc.training.options import (
     CorpusOptions,
     EncoderOptions,
@@ -132,7 +133,7 @@ def train() -> None:
 def corpus(corpus: Path, parts: Path | None, config: Path | None, **given: Any) -> None:
     """Synthesise speech with exact phone alignments (needs a network once)."""
     options = chosen(CorpusOptions, "corpus", config, given)
-    require(("espeakng_loader", "onnx", "onnxruntime", "phonemizer"))
+    require(("espeakng_loader", "onnx", "onnxruntime", "phonemizer"), "train")
     from knnvc.training import kokoro
 
     kokoro.synthesize_corpus(
@@ -159,7 +160,7 @@ def twins(corpus: Path, parts: Path | None, config: Path | None, **given: Any) -
     """
     options = chosen(TwinsOptions, "twins", config, given)
     need(corpus, "corpus")
-    require(("espeakng_loader", "onnx", "onnxruntime", "phonemizer"))
+    require(("espeakng_loader", "onnx", "onnxruntime", "phonemizer"), "train")
     from knnvc.training import kokoro
     from knnvc.training.twins import speak_twins
 
@@ -320,7 +321,7 @@ def vocoder(
     if isinstance(options, HifiGanOptions):
         if prematched is None:
             raise UsageError("--recipe hifigan needs --prematched; see `knnvc train prematch`")
-        require(("accelerate",))
+        require(("accelerate",), "train")
         from knnvc.hifigan import HifiGanConfig
         from knnvc.training.published import train_hifigan
 
@@ -372,7 +373,7 @@ def text_frontend(
     if start is not None:
         need(start, "text-frontend")
     if recipe == "glow":
-        require(("espeakng_loader", "phonemizer"))
+        require(("espeakng_loader", "phonemizer"), "train")
     from knnvc.pipeline import VoiceConverter
 
     converter = VoiceConverter.from_preset(preset, "cpu")
@@ -435,12 +436,3 @@ def package(
         speech_refiner=speech_refiner,
     )
     say_path(made.folder)
-
-
-def require(modules: Sequence[str], extras: str = "train") -> None:
-    """Raise KnnvcError if a package of the `extras` is missing."""
-    import importlib.util
-
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        raise KnnvcError(f"this step needs {missing[0]}: run `pip install 'knnvc[{extras}]'`")

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from knnvc.evaluation.extras import need
+from knnvc.extras import need
 from knnvc.files import atomic_path
 
 # Okabe and Ito, "Color universal design" (2008), without yellow and black.

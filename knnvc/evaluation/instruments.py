@@ -22,7 +22,7 @@ import torch
 
 from knnvc.audio import SAMPLE_RATE
 from knnvc.english import number_in_words
-from knnvc.evaluation.extras import need, require
+from knnvc.extras import need, require
 from knnvc.pitch import f0_track
 
 MODULES = (

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.errors import KnnvcError
-from knnvc.evaluation.extras import need
 from knnvc.evaluation.figures import INK, MARKERS, PALETTE, figure, style
 from knnvc.evaluation.vectors import of_features, of_set, principal_components
+from knnvc.extras import need
 from knnvc.files import atomic_path
 from knnvc.matching import Index
 from knnvc.matching_set import MatchingSet

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from knnvc.evaluation.extras import need
+from knnvc.extras import need
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000

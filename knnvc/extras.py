@@ -1,4 +1,4 @@
-"""Packages that only instruments and plots need, and the sentence for when they are missing."""
+"""Packages that only an extra installs (instruments, plots, recipes), and the sentence without."""
 
 from __future__ import annotations
 
