@@ -39,6 +39,7 @@ from knnvc.training.prematch import from_others, prematch, prematch_folder, read
 from knnvc.training.published import find_examples, train_hifigan
 from knnvc.training.refiner import (
     Pieces,
+    average_refiners,
     earlier_refiner,
     prematch_refined,
     train_refiner,
@@ -272,6 +273,12 @@ def test_recordings_are_converted_and_are_to_be_brought_back(
     read = read_tensors(trained)[0]["read.weight"]
     assert read.shape[1] == earlier.read.in_channels + 2 * config.width
 
+    mean, noted = average_refiners([weights, trained], config)
+    half = (earlier.write.weight + read_tensors(trained)[0]["write.weight"]) / 2
+    assert torch.allclose(mean["write.weight"].float(), half, atol=1e-3)
+    assert mean["read.weight"].shape == read.shape
+    assert noted["steps"] == "?, 1"
+
 
 def test_labels_follow_what_a_crop_goes_through(corpus: Path) -> None:
     utterances = [u for u in load_corpus(corpus, MelWavLM(ENCODER)) if u.speaker == "low"]
@@ -473,7 +480,7 @@ def test_the_refiner_learns_from_disguised_speech_and_the_preset_uses_it(
         corpus, tmp_path / "vocoder", VocoderOptions(steps=1, batch=2), matched, VOCODER
     )
     preset = package_mini(
-        trained_encoder, vocoder, tmp_path / "preset", "tiny", ENCODER, VOCODER, weights, REFINER
+        trained_encoder, vocoder, tmp_path / "preset", "tiny", ENCODER, VOCODER, [weights], REFINER
     )
     assert preset.matching["space"]["envelope_transfer"] == 0
     assert preset.for_speech.matching["k"] == 4

@@ -393,7 +393,9 @@ def text_frontend(
 @click.option(
     "--vocoder", type=FILE, default=Path("runs/vocoder/vocoder.safetensors"), show_default=True
 )
-@click.option("--refiner", type=FILE, help="What `refiner` wrote, if the vocoder was trained so.")
+@click.option(
+    "--refiner", type=FILE, multiple=True, help="What `refiner` wrote; of several, the mean."
+)
 @click.option("--speech-refiner", type=FILE, help="Another `refiner`, that serves for text.")
 @click.option("--text-frontend", type=FILE, help="What `text-frontend` wrote.")
 @click.option("--add-to", type=FILE, help="Add only the text front end, to this preset's folder.")
@@ -401,7 +403,7 @@ def text_frontend(
 def package(
     encoder: Path,
     vocoder: Path,
-    refiner: Path | None,
+    refiner: tuple[Path, ...],
     speech_refiner: Path | None,
     text_frontend: Path | None,
     add_to: Path | None,
@@ -420,10 +422,9 @@ def package(
         return
     need(encoder, "encoder")
     need(vocoder, "vocoder")
-    for weights in (refiner, speech_refiner):
-        if weights is not None:
-            need(weights, "refiner")
-    if speech_refiner is not None and refiner is None:
+    for weights in (*refiner, *([speech_refiner] if speech_refiner else [])):
+        need(weights, "refiner")
+    if speech_refiner is not None and not refiner:
         raise UsageError("--speech-refiner needs --refiner: name what serves for recordings, too")
     from knnvc.training.package import package_mini
 

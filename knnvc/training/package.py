@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from knnvc.source_filter import SourceFilterConfig
 from knnvc.text_frontend import TextFrontend, TextFrontendConfig
 from knnvc.training import recordings
 from knnvc.training.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
+from knnvc.training.refiner import average_refiners
 from knnvc.training.runs import begin_with
 
 MINI_MATCHING: dict[str, Any] = {
@@ -27,22 +29,25 @@ MINI_MATCHING: dict[str, Any] = {
     "lam": 1.0,
     "space": dataclasses.asdict(AcousticSpaceOptions(candidates=16, join_weight=0.3)),
 }
-# The refiner knows the source's envelope; what it reads stays the target's own. Of what was
-# selected, the best joined path and its nearest rival, two fifths are kept: rougher than what the
-# refiner makes, and more like the target.
+# The refiner knows the source's envelope; what it reads stays the target's own, and with it beside
+# them neighbours need not resemble the source as much. Of what was selected, the best joined path
+# and its nearest rival, a fifth is kept: rougher than what the refiner makes, and more like the
+# target.
 REFINED_MATCHING: dict[str, Any] = {
+    "envelope_weight": 3.0,
     "envelope_transfer": 0.0,
-    "refined": 0.6,
+    "refined": 0.8,
     "kept": 2,
     "sharpened": 0.9,
 }
 # Text has no voice of its own to get rid of: what follows its front end closely loses fewer words.
 SPEECH_MATCHING: dict[str, Any] = {
+    "envelope_weight": 4.0,
     "candidates": 1,
     "kept": 0,
     "refined": 1.0,
     "sharpened": 0.6,
-    "envelope_transfer": 0.35,
+    "envelope_transfer": 0.5,
 }
 LICENCE = "Apache-2.0"
 PACKED = ("refiner", "speech_refiner")  # in 8 bits, as the text front end is
@@ -77,13 +82,15 @@ def package_mini(
     name: str = "mini",
     encoder_config: MelWavLMConfig = MINI_ENCODER,
     vocoder_config: SourceFilterConfig = MINI_VOCODER,
-    refiner: Path | None = None,
+    refiner: Sequence[Path] = (),
     refiner_config: RefinerConfig = MINI_REFINER,
     text_frontend: Path | None = None,
     speech_refiner: Path | None = None,
 ) -> Preset:
     """Write `out` with `preset.json` and the weights of encoder, vocoder, refiner, front end.
 
+    Of several `refiner`s, of which one began with the other, the preset gets the mean of the
+    weights, see `average_refiners`.
     `speech_refiner` serves for text instead of `refiner`; by default the same does for both. A
     model card is drafted where there is none; what was measured has to be added by hand.
 
@@ -92,13 +99,15 @@ def package_mini(
     """
     out.mkdir(parents=True, exist_ok=True)
     provenance: dict[str, Any] = {"corpus": "Kokoro-82M speech (Apache-2.0), English"}
-    parts = {"encoder": encoder, "vocoder": vocoder}
-    if refiner is not None:
-        parts["refiner"] = refiner
+    parts = {"encoder": [encoder], "vocoder": [vocoder]}
+    if refiner:
+        parts["refiner"] = list(refiner)
         if speech_refiner is not None:
-            parts["speech_refiner"] = speech_refiner
-    for part, source in parts.items():
+            parts["speech_refiner"] = [speech_refiner]
+    for part, (source, *others) in parts.items():
         state, metadata = read_tensors(source)
+        if others:
+            state, metadata = average_refiners(refiner, refiner_config)
         provenance |= {f"{part}_{key}": value for key, value in metadata.items()}
         if part in PACKED:
             write_tensors(out / f"{part}.safetensors", pack(state), metadata)
@@ -133,7 +142,7 @@ def package_mini(
         "licences": {"encoder": LICENCE, "vocoder": LICENCE, "training speech": speech},
         "provenance": provenance,
     }
-    if refiner is not None:
+    if refiner:
         space = values["matching"]["space"] | REFINED_MATCHING
         values["matching"] = values["matching"] | {"space": space}
         values["refiner"] = {"weights": "refiner.safetensors", "config": refiner_config.to_dict()}

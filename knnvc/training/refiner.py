@@ -573,6 +573,24 @@ def earlier_refiner(config: RefinerConfig, start: Path) -> Refiner:
     return refiner
 
 
+def average_refiners(
+    weights: Sequence[Path], config: RefinerConfig
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The mean of trained weights, in half precision, and what was noted with them.
+
+    A refiner that was trained further on recordings is more like voices that were never met, the
+    one before makes cleaner speech; their mean keeps most of both (Wortsman et al. 2022,
+    https://arxiv.org/abs/2109.01903). It works only where one began with the other.
+    """
+    states = [earlier_refiner(config, path).state_dict() for path in weights]
+    noted = [read_tensors(path)[1] for path in weights]
+    names = dict.fromkeys(name for notes in noted for name in notes)
+    return (
+        {name: torch.stack([s[name] for s in states]).mean(0).half() for name in states[0]},
+        {name: ", ".join(notes.get(name, "?") for notes in noted) for name in names},
+    )
+
+
 def with_a_voice(recordings: list[Utterance]) -> list[Utterance]:
     """The recordings whose speaker is known, of each no more than LONGEST_VOICE."""
     seconds: dict[str, float] = defaultdict(float)
