@@ -91,8 +91,12 @@ def line(aim: Aim, cells: list[str]) -> str:
 def main() -> None:
     """Read results.json and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("results", type=Path, help="results.json of knnvc evaluate")
-    print("\n".join(table(json.loads(parser.parse_args().results.read_text(encoding="utf-8")))))
+    parser.add_argument("results", type=Path, help="results.json of knnvc evaluate, or its folder")
+    path = parser.parse_args().results
+    path = path / "results.json" if path.is_dir() else path
+    if not path.is_file():
+        parser.error(f"there is no {path}: run knnvc evaluate first")
+    print("\n".join(table(json.loads(path.read_text(encoding="utf-8")))))
 
 
 if __name__ == "__main__":

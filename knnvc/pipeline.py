@@ -778,11 +778,7 @@ class VoiceConverter:
                 known, width = target.statistics, self.refiner.config.width
                 seen = [averaged[n][:, :width] for n in views]
                 refined = self.refiner.refine(
-                    averaged[k],
-                    guide,
-                    known.spectrum,
-                    known.manner,
-                    torch.cat(seen, dim=1) if seen else None,
+                    averaged[k], guide, known.spectrum, known.manner, seen
                 )
                 frames.lerp_(self.space.sharpen(refined), self.space.options.refined)
             if weight != 1:

@@ -17,7 +17,7 @@ speaker's own statistics, so that no more of the source's voice gets through.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -154,20 +154,22 @@ class Refiner(nn.Module):
         guide: Tensor,
         usual: Tensor,
         manner: Tensor | None = None,
-        views: Tensor | None = None,
+        views: Sequence[Tensor] = (),
     ) -> Tensor:
         """Refine a whole recording on the CPU tensors of the matching: [T, ...] -> [T, width + 2].
 
-        It is done in chunks with context, so the result does not depend on them.
+        It is done in chunks with context, so the result does not depend on them. `views` [T, ...]
+        are those of `forward`, joined or one by one.
         """
         place = next(self.parameters()).device
         told = None if manner is None else manner[None].to(place)
-        running = [selected, guide] if views is None else [selected, guide, views]
         made = []
         for start in range(0, len(selected), CHUNK):
             first = max(0, start - self.context_frames)
             last = start + CHUNK + self.context_frames
-            frames, says, *seen = (part[first:last][None].to(place) for part in running)
-            piece = self(frames, says, usual[None].to(place), told, *seen)[0]
+            frames, says = (part[first:last][None].to(place) for part in (selected, guide))
+            near = [view[first:last].to(place) for view in views]
+            seen = torch.cat(near, dim=1)[None] if near else None
+            piece = self(frames, says, usual[None].to(place), told, seen)[0]
             made.append(piece[start - first :][:CHUNK].to(selected))
         return torch.cat(made) if made else selected

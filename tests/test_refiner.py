@@ -118,9 +118,11 @@ def test_views_of_the_target_are_seen() -> None:
     torch.nn.init.normal_(network.write.weight, std=0.5)
     selected, guide, usual = inputs(20)
     views = torch.randn(20, 2 * config.width)
-    one = network.refine(selected, guide, usual, None, views)
+    one = network.refine(selected, guide, usual, None, [views])
     for part in range(2):
         other = views.clone()
         other[:, part * config.width] += 1.0
-        assert not torch.allclose(one, network.refine(selected, guide, usual, None, other))
+        assert not torch.allclose(one, network.refine(selected, guide, usual, None, [other]))
+    apart = torch.split(views, config.width, dim=1)
+    assert torch.equal(one, network.refine(selected, guide, usual, None, apart))
     assert RefinerConfig.from_dict(config.to_dict() | {"views": [1, 16]}) == config

@@ -11,7 +11,9 @@ step corpus --corpus corpus --config "$config"
 step twins --corpus corpus --config "$config"
 step recordings --corpus corpus --config "$config"
 step encoder --corpus corpus --out runs/encoder --config "$config"
-step refiner --corpus corpus --out runs/refiner --config "$config"
-step prematch --corpus corpus --refiner runs/refiner/refiner.safetensors --out runs/matched.safetensors
+step refiner --corpus corpus --out runs/refiner --config "$config" --recorded-share 0
+first=runs/refiner/refiner.safetensors second=runs/refiner-2/refiner.safetensors
+step refiner --corpus corpus --out runs/refiner-2 --config "$config" --start $first --rate 0.0005
+step prematch --corpus corpus --refiner $first --out runs/matched.safetensors
 step vocoder --corpus corpus --prematched runs/matched.safetensors --out runs/vocoder --config "$config"
-step package --refiner runs/refiner/refiner.safetensors --out runs/mini
+step package --refiner $first --refiner $second --out runs/mini

@@ -369,7 +369,7 @@ class Pieces:
         selected[:, width] = move_pitch(synth[:, width], own.pitch, target.pitch)
         selected[:, width + 1] = synth[:, width + 1]
         guide = self.space.guide(synth, match, own)
-        made = refiner.refine(selected, guide, target.spectrum, target.manner, views)
+        made = refiner.refine(selected, guide, target.spectrum, target.manner, [views])
         mel = selected[:, :width].lerp(made[:, :width], CONVERTED_REFINED)
         spoken = mel.reshape(-1, self.space.mels).half().numpy()
         return replace(task.source, speaker=voice.utterances[0].speaker, mel=spoken)
@@ -627,7 +627,9 @@ def prematch_refined(
     tensors: dict[str, npt.NDArray[np.float16]] = {}
     for number, task in enumerate(pieces.tasks, 1):
         whole = pieces.examples([(task, 0)], len(task.truth), False, rng)[0]
-        tensors[task.source.file] = refiner.refine(*whole[:-1]).half().numpy()
+        selected, guide, usual, manner, views, _ = whole
+        made = refiner.refine(selected, guide, usual, manner, [views])
+        tensors[task.source.file] = made.half().numpy()
         if number % 100 == 0 or number == len(pieces.tasks):
             print(f"refined {number} of {len(pieces.tasks)} utterances", flush=True)
     temporary = out.with_suffix(".tmp")
