@@ -273,6 +273,11 @@ def test_recordings_are_converted_and_are_to_be_brought_back(
     read = read_tensors(trained)[0]["read.weight"]
     assert read.shape[1] == earlier.read.in_channels + 2 * config.width
 
+    with pytest.raises(KnnvcError, match="does not fit its configuration"):
+        earlier_refiner(dataclasses.replace(config, channels=8), weights)
+    with pytest.raises(KnnvcError, match="is missing"):
+        earlier_refiner(config, trained_encoder)
+
     mean, noted = average_refiners([weights, trained], config)
     half = (earlier.write.weight + read_tensors(trained)[0]["write.weight"]) / 2
     assert torch.allclose(mean["write.weight"].float(), half, atol=1e-3)

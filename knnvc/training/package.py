@@ -20,8 +20,7 @@ from knnvc.source_filter import SourceFilterConfig
 from knnvc.text_frontend import TextFrontend, TextFrontendConfig
 from knnvc.training import recordings
 from knnvc.training.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
-from knnvc.training.refiner import average_refiners
-from knnvc.training.runs import begin_with
+from knnvc.training.refiner import average_refiners, earlier_refiner
 
 MINI_MATCHING: dict[str, Any] = {
     "k": 4,
@@ -70,9 +69,7 @@ def mini_space() -> AcousticSpace:
 
 def mini_refiner(weights: Path) -> Refiner:
     """`mini`'s refiner with weights that `train_refiner` wrote."""
-    refiner = Refiner(MINI_REFINER)
-    begin_with(refiner, weights)
-    return refiner.eval()
+    return earlier_refiner(MINI_REFINER, weights)
 
 
 def package_mini(

@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from knnvc.acoustic_space import AcousticSpace, Statistics
-from knnvc.checkpoints import read_tensors
+from knnvc.checkpoints import check_shapes, read_tensors
 from knnvc.encoder import PITCH_CENTRE, Encoder, MelWavLM
 from knnvc.errors import KnnvcError
 from knnvc.kernels import accelerate
@@ -518,7 +518,7 @@ def train_refiner(
     recordings = with_a_voice(load_recordings(corpus, network))
     views = config.views
     pieces = Pieces(utterances, network, space, options.bf16, twins, recordings, views)
-    if start is not None and options.converted_share > 0:
+    if start is not None and options.converted_share > 0 and run.step < options.steps:
         pieces.convert_recordings(earlier_refiner(config, start), rng)
     validation = _validation(held_out, network, space, options, twins, views)
     print(
@@ -559,10 +559,11 @@ def _begin_with(refiner: Refiner, start: Path | None) -> None:
     if start is None:
         return
     weights, _ = read_tensors(start)
-    read = weights["read.weight"].float()
+    read = weights.get("read.weight", torch.zeros(1, 0, 1)).float()
     missing = refiner.read.in_channels - read.shape[1]
     if missing > 0 and missing % refiner.config.width == 0:
         weights["read.weight"] = functional.pad(read, (0, 0, 0, missing))
+    check_shapes(start, refiner.state_dict(), weights)
     refiner.load_state_dict(weights)
 
 

@@ -19,7 +19,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from knnvc.checkpoints import read_tensors, write_tensors
+from knnvc.checkpoints import check_shapes, read_tensors, write_tensors
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 180.0
@@ -51,9 +51,15 @@ def average(averaged: torch.nn.Module, network: torch.nn.Module, decay: float, s
 
 
 def begin_with(network: torch.nn.Module, weights: Path | None) -> None:
-    """Load published `weights` (safetensors) into a network that is to be trained further."""
+    """Load published `weights` (safetensors) into a network that is to be trained further.
+
+    Raises:
+        KnnvcError: the file is damaged, or belongs to another network.
+    """
     if weights is not None:
-        network.load_state_dict(read_tensors(weights)[0])
+        state, _ = read_tensors(weights)
+        check_shapes(weights, network.state_dict(), state)
+        network.load_state_dict(state)
 
 
 class Options(Protocol):
