@@ -234,8 +234,7 @@ class AcousticSpace:
         shift = shift.repeat_interleave(self.mels // self.options.bands, dim=1)
         done[:, :width] += shift.repeat(1, self.substeps)
         done = self.follow_level(done, source, own, target)
-        done[:, width] = move_pitch(source[:, width], own.pitch, target.pitch)
-        done[:, width + 1] = source[:, width + 1]
+        self.follow_pitch(done, source, own, target)
         return done
 
     def follow_level(
@@ -248,6 +247,14 @@ class AcousticSpace:
         done = selected.clone()
         done[:, :width] += self.options.energy_transfer * level[:, None]
         return done
+
+    def follow_pitch(
+        self, selected: Tensor, source: Tensor, own: Statistics, target: Statistics
+    ) -> None:
+        """Give `selected` [M, Ds] the source's pitch, in the target's range, in place."""
+        width = self.mels * self.substeps
+        selected[:, width] = move_pitch(source[:, width], own.pitch, target.pitch)
+        selected[:, width + 1] = source[:, width + 1]
 
     def guide(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:
         """What the source says, without its voice, for a `Refiner`: [M, states + bands + 1].

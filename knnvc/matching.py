@@ -166,6 +166,14 @@ def follow(distances: Tensor, rows: Tensor, joins: Tensor, weight: float, seams:
     return path
 
 
+def path_first(rows: Tensor, path: Tensor) -> Tensor:
+    """The order [M, K] that puts what `follow` chose first and leaves the others as they are.
+
+    `rows` [M, K] are the candidates, `path` [M] the row chosen for each frame.
+    """
+    return (rows != path[:, None]).int().argsort(dim=1, stable=True)
+
+
 def weigh(distances: Tensor, weighting: str = "mean") -> Tensor:
     """Turn cosine `distances` [M, k] into weights [M, k], non-negative, each row summing to 1.
 

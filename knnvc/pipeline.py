@@ -65,6 +65,7 @@ from knnvc.matching import (
     check_lam,
     check_weighting,
     follow,
+    path_first,
     select,
     weigh,
 )
@@ -801,9 +802,7 @@ class VoiceConverter:
         most = min(max(k, space.options.candidates), target.searcher.frames)
         distances, rows = target.searcher.search(vectors, most)
         path = follow(distances, rows, joins, space.options.join_weight, seams)
-        chosen = rows == path[:, None]
-        others = torch.where(chosen, torch.inf, distances).argsort(dim=1)[:, : k - 1]
-        order = torch.cat([chosen.int().argmax(1, keepdim=True), others], dim=1)
+        order = path_first(rows, path)[:, :k]
         return distances.gather(1, order), rows.gather(1, order)
 
     def prepare(

@@ -266,6 +266,9 @@ def test_recordings_are_learnt_from(corpus: Path, tmp_path: Path) -> None:
     for name, tensor in made.items():  # though batches are made in another thread
         assert torch.equal(tensor, again[name])
     assert facts["recorded_hours"] == "0.00"  # three seconds
+    without = EncoderOptions(steps=1, batch=2, frames=40, recorded_share=0.0)
+    _, plain = read_tensors(train_encoder(corpus, tmp_path / "without", without, ENCODER))
+    assert "recorded_hours" not in plain
     vocoder = tmp_path / "vocoder.safetensors"
     shutil.copyfile(resources.files("knnvc") / "presets/mini/vocoder.safetensors", vocoder)
     package_mini(tmp_path / "one/encoder.safetensors", vocoder, tmp_path / "mini", "mini", ENCODER)

@@ -422,7 +422,7 @@ def package(
         return
     need(encoder, "encoder")
     need(vocoder, "vocoder")
-    for weights in (*refiner, *([speech_refiner] if speech_refiner else [])):
+    for weights in filter(None, (*refiner, speech_refiner)):
         need(weights, "refiner")
     if speech_refiner is not None and not refiner:
         raise UsageError("--speech-refiner needs --refiner: name what serves for recordings, too")

@@ -57,7 +57,7 @@ def train_encoder(
     averaged = copy.deepcopy(network).eval()
     spoken = load_corpus(corpus, network)
     known = {utterance.file for utterance in spoken}
-    recordings = load_recordings(corpus, network)
+    recordings = load_recordings(corpus, network) if options.recorded_share > 0 else []
     twins = [u for u in load_twins(corpus, network).values() if u.file not in known]
     training, held_out = split(spoken + twins)
     validation = [u for u in held_out if u.file in known][:80]

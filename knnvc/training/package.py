@@ -96,20 +96,19 @@ def package_mini(
     """
     out.mkdir(parents=True, exist_ok=True)
     provenance: dict[str, Any] = {"corpus": "Kokoro-82M speech (Apache-2.0), English"}
-    parts = {"encoder": [encoder], "vocoder": [vocoder]}
+    parts: dict[str, Sequence[Path]] = {"encoder": [encoder], "vocoder": [vocoder]}
     if refiner:
-        parts["refiner"] = list(refiner)
+        parts["refiner"] = refiner
         if speech_refiner is not None:
             parts["speech_refiner"] = [speech_refiner]
-    for part, (source, *others) in parts.items():
-        state, metadata = read_tensors(source)
-        if others:
-            state, metadata = average_refiners(refiner, refiner_config)
-        provenance |= {f"{part}_{key}": value for key, value in metadata.items()}
+    for part, sources in parts.items():
         if part in PACKED:
+            state, metadata = average_refiners(sources, refiner_config)
             write_tensors(out / f"{part}.safetensors", pack(state), metadata)
         else:
-            shutil.copyfile(source, out / f"{part}.safetensors")
+            _, metadata = read_tensors(sources[0])
+            shutil.copyfile(sources[0], out / f"{part}.safetensors")
+        provenance |= {f"{part}_{key}": value for key, value in metadata.items()}
         provenance[f"{part}_sha256"] = sha256_file(out / f"{part}.safetensors")
     learnt = [part for part in parts if f"{part}_recorded_hours" in provenance]
     speech = "; ".join([LICENCE, *(f"{part}: also {recordings.LICENCE}" for part in learnt)])

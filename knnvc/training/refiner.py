@@ -38,9 +38,8 @@ from knnvc.checkpoints import check_shapes, read_tensors
 from knnvc.encoder import PITCH_CENTRE, Encoder, MelWavLM
 from knnvc.errors import KnnvcError
 from knnvc.kernels import accelerate
-from knnvc.matching import follow, select
+from knnvc.matching import follow, path_first, select
 from knnvc.phones import FRAME, STATES, assure
-from knnvc.pitch import move_pitch
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.training.augmentation import (
     channel_curve,
@@ -317,8 +316,7 @@ class Pieces:
         weight = self.space.options.join_weight
         near = slice(CANDIDATES)
         path = follow(1 - cosines[:, near], rows[:, near], voice.joins[pool], weight, seams)
-        order = (rows == path[:, None]).int().argsort(dim=1, descending=True, stable=True)
-        return rows.gather(1, order)
+        return rows.gather(1, path_first(rows, path))
 
     def _means(
         self,
@@ -366,8 +364,7 @@ class Pieces:
         k = min(CONVERTED_NEIGHBOURS, len(pool))
         selected, views = self._means(built, rows, k, synth, own, target)
         width = self.space.mels * self.space.substeps
-        selected[:, width] = move_pitch(synth[:, width], own.pitch, target.pitch)
-        selected[:, width + 1] = synth[:, width + 1]
+        self.space.follow_pitch(selected, synth, own, target)
         guide = self.space.guide(synth, match, own)
         made = refiner.refine(selected, guide, target.spectrum, target.manner, [views])
         mel = selected[:, :width].lerp(made[:, :width], CONVERTED_REFINED)
@@ -515,7 +512,8 @@ def train_refiner(
         rng = np.random.default_rng(options.seed + run.step)
     utterances, held_out = split(load_corpus(corpus, network))
     twins = load_twins(corpus, network)
-    recordings = with_a_voice(load_recordings(corpus, network))
+    learnt = options.recorded_share > 0
+    recordings = with_a_voice(load_recordings(corpus, network)) if learnt else []
     views = config.views
     pieces = Pieces(utterances, network, space, options.bf16, twins, recordings, views)
     if start is not None and options.converted_share > 0 and run.step < options.steps:
@@ -559,10 +557,11 @@ def _begin_with(refiner: Refiner, start: Path | None) -> None:
     if start is None:
         return
     weights, _ = read_tensors(start)
-    read = weights.get("read.weight", torch.zeros(1, 0, 1)).float()
-    missing = refiner.read.in_channels - read.shape[1]
-    if missing > 0 and missing % refiner.config.width == 0:
-        weights["read.weight"] = functional.pad(read, (0, 0, 0, missing))
+    read = weights.get("read.weight")
+    if read is not None:
+        missing = refiner.read.in_channels - read.shape[1]
+        if missing > 0 and missing % refiner.config.width == 0:
+            weights["read.weight"] = functional.pad(read, (0, 0, 0, missing))
     check_shapes(start, refiner.state_dict(), weights)
     refiner.load_state_dict(weights)
 
