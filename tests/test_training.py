@@ -27,7 +27,7 @@ from knnvc.pitch import f0_track
 from knnvc.preset import import_published
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
-from knnvc.training import kokoro, twins
+from knnvc.training import campplus, kokoro, twins
 from knnvc.training import refiner as refiner_module
 from knnvc.training.augmentation import roughen
 from knnvc.training.data import MINI_ENCODER, frame_states, load_corpus, load_twins, split
@@ -774,7 +774,13 @@ def test_the_commands_lead_from_a_corpus_to_a_preset(corpus: Path, tmp_path: Pat
     parts = ("--encoder", encoder, "--refiner", refiner)
     run("prematch", "--corpus", corpus, *parts, "--out", matched)
     run("vocoder", *given, "--prematched", matched, "--channels", 2, "--out", vocoder.parent)
-    parts = (*parts, "--speech-refiner", refiner)
+    tuned, downloads = tmp_path / "t/refiner.safetensors", tmp_path / "downloads"
+    judge = downloads / campplus.WEIGHTS
+    judge.parent.mkdir(parents=True)
+    torch.save(campplus.CamPlusPlus().state_dict(), judge)
+    made = ("--encoder", encoder, "--vocoder", vocoder, "--start", refiner, "--parts", downloads)
+    run("tune", *given, *made, "--known", 1, "--adversarial-from", 0, "--out", tuned.parent)
+    parts = ("--encoder", encoder, "--refiner", tuned, "--speech-refiner", refiner)
     run("package", *parts, "--vocoder", vocoder, "--out", tmp_path / "preset")
     assert (tmp_path / "preset/speech_refiner.safetensors").exists()
     assert "encoder_steps | 2" in (tmp_path / "preset/MODEL_CARD.md").read_text()

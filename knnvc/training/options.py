@@ -109,6 +109,36 @@ class RefinerOptions:
 
 
 @dataclass(frozen=True)
+class TuningOptions:
+    """How to tune a refiner by ear. A frame is 20 ms."""
+
+    steps: int = 1500
+    batch: int = 6  # conversions of anybody into anybody
+    known: int = 3  # pieces whose result is known
+    frames: int = 150
+    rate: float = 4e-4
+    voice_weight: float = 15.0
+    content_weight: float = 15.0
+    moments_weight: float = 15.0
+    spectral_weight: float = 20.0
+    anchor_weight: float = 1.0  # of what is changed of the refiner begun with
+    adversarial_weight: float = 0.5
+    adversarial_from: int = 100  # step at which the critic comes in
+    recorded_share: float = 0.6  # of the sources, where the corpus has recordings
+    recast_share: float = 0.6  # of the targets get another vocal tract and microphone
+    degraded_share: float = 0.35  # of the batches: the source is noisy, reverberant or coloured
+    hidden_share: float = 0.3  # of the pieces: the source's envelope is hidden
+    smooth_share: float = 0.8  # of the pieces: frames are selected to join well
+    known_share: float = 0.2  # of the pieces with a known result: the phones are known, too
+    channels: int = 32  # of the critic
+    average: float = 0.995
+    seed: int = 0
+    report_every: int = 50
+    bf16: bool = False
+    threads: int = 1
+
+
+@dataclass(frozen=True)
 class TextFrontendOptions:
     """How to train the text front end. A frame is 20 ms."""
 

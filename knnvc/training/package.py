@@ -16,11 +16,12 @@ from knnvc.files import sha256_file
 from knnvc.glow import GlowConfig, GlowTts
 from knnvc.preset import FORMAT_VERSION, Preset, add_text_frontend, load_preset
 from knnvc.refiner import Refiner, RefinerConfig
-from knnvc.source_filter import SourceFilterConfig
+from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
 from knnvc.text_frontend import TextFrontend, TextFrontendConfig
 from knnvc.training import recordings
 from knnvc.training.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
 from knnvc.training.refiner import average_refiners, earlier_refiner
+from knnvc.training.runs import begin_with
 
 MINI_MATCHING: dict[str, Any] = {
     "k": 4,
@@ -60,9 +61,10 @@ def mini_encoder(weights: Path) -> Encoder:
     return Encoder(load_network("mel-wavlm", config.to_dict(), single, config.layers, 0))
 
 
-def mini_space() -> AcousticSpace:
-    """The space that `mini` searches in."""
-    options = AcousticSpaceOptions.from_dict(MINI_MATCHING["space"])
+def mini_space(refined: bool = False) -> AcousticSpace:
+    """The space that `mini` searches in; `refined`, as it is in a preset with a refiner."""
+    settings = MINI_MATCHING["space"] | (REFINED_MATCHING if refined else {})
+    options = AcousticSpaceOptions.from_dict(settings)
     config = MINI_ENCODER
     return AcousticSpace(options, config.mels, config.substeps)
 
@@ -70,6 +72,17 @@ def mini_space() -> AcousticSpace:
 def mini_refiner(weights: Path) -> Refiner:
     """`mini`'s refiner with weights that `train_refiner` wrote."""
     return earlier_refiner(MINI_REFINER, weights)
+
+
+def mini_vocoder(weights: Path) -> SourceFilterVocoder:
+    """`mini`'s vocoder with weights that `train_vocoder` wrote.
+
+    Raises:
+        KnnvcError: the file is damaged, or belongs to another network.
+    """
+    network = SourceFilterVocoder(MINI_VOCODER)
+    begin_with(network, weights)
+    return network.eval()
 
 
 def package_mini(

@@ -91,6 +91,7 @@ SOURCES = {
     "msu": ("festvox-ru", msu),
 }
 ONE_SPEAKER = ("msu",)
+FULL_BANDS = {"queen": 58, "sky": 69}  # of `mini`'s 80 mel bands; there is hardly anything above
 
 
 def fetch(folder: Path) -> dict[str, Path]:

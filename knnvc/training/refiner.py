@@ -107,6 +107,16 @@ class Task:
     without: int | None
 
 
+@dataclass(frozen=True)
+class Matched:
+    """Statistics of source and target; `selected` [T, Ds] and `views` [T, views · width]."""
+
+    own: Statistics
+    target: Statistics
+    selected: Tensor
+    views: Tensor
+
+
 Piece = tuple[Task, int]  # and its first frame
 # What `Refiner` takes, and the true spectra.
 Example = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -215,6 +225,20 @@ class Pieces:
         recording's but another speaker's, the source's envelope is kept from the refiner, its
         phones are known. Without, the examples are plain ones.
         """
+        sources = self.disguised(chosen, frames, degraded, rng)
+        return [
+            self._example(piece, source, frames, rng, options)
+            for piece, source in zip(chosen, sources, strict=True)
+        ]
+
+    def disguised(
+        self, chosen: list[Piece], frames: int, degraded: bool, rng: np.random.Generator
+    ) -> Tensor:
+        """What is heard [B, frames, columns] of the pieces' sources at another pitch, pace, tract.
+
+        All columns of synthesis and match, at the pace of the originals; `degraded` ones are noisy
+        or reverberant, too.
+        """
         ratio = float(np.exp(rng.uniform(-TEMPO, TEMPO)))
         length = round(frames / ratio)
         magnitudes = [
@@ -233,11 +257,7 @@ class Pieces:
         mel = log_mel(energy).reshape(len(chosen), length, -1)
         said, pitch, voicing = self.encode(mel)
         heard = torch.stack([pitch - np.log2(ratio), voicing], -1)
-        sources = _resample(torch.cat([mel, heard, said], -1), frames, ratio)
-        return [
-            self._example(piece, source, frames, rng, options)
-            for piece, source in zip(chosen, sources, strict=True)
-        ]
+        return resample(torch.cat([mel, heard, said], -1), frames, ratio)
 
     def _choose(self, options: RefinerOptions, rng: np.random.Generator) -> Iterator[Piece]:
         """Task and first frame of `options.batch` pieces."""
@@ -273,32 +293,60 @@ class Pieces:
             posteriors = slice(width + 2, width + 2 + STATES)
             source[:, posteriors] = assure(source[:, posteriors], states)
         synth, match = source[:, : width + 2], source[:, width:]
-        own = self.space.statistics(synth, match)
-        pool = _reference(voice, task.without, rng)
-        frames_of = self._other_speaker(rng, width) if options else _same_speaker
+        pool = reference(voice, task.without, rng)
+        frames_of = self.other_speaker(rng, width) if options else _same_speaker
         built, truth = (
             frames_of(part) for part in (voice.synth[pool], task.truth[start : start + frames])
         )
-        target = self.space.statistics(built, voice.match[pool])
-        query, among = self.space.vectors(synth, match, own), voice.vectors[pool]
-        if options:
-            envelope = slice(-2 - self.space.options.bands, -2)
-            factor = float(rng.choice(ENVELOPE_FACTORS))
-            query[:, envelope] *= factor
-            among[:, envelope] *= factor
-        k = min(int(rng.choice(NEIGHBOURS)), len(pool))
+        factor = float(rng.choice(ENVELOPE_FACTORS)) if options else 1.0
+        k = int(rng.choice(NEIGHBOURS))
         smooth = options is not None and rng.random() < options.smooth_share
-        # Normalised by the speaker's statistics, the vectors hardly change when it is recast.
-        rows = self._neighbours(voice, pool, query, among, smooth)
-        selected, views = self._means(built, rows, k, synth, own, target)
+        found = self.matched(voice, pool, built, synth, match, k, smooth, factor)
+        selected = found.selected
         # The pitch is given: the source's contour in the target's range, here the true one.
         selected[:, width:] = truth[:, width:]
-        guide = self.space.guide(synth, match, own)
+        guide = self.space.guide(synth, match, found.own)
         if options and rng.random() < options.hidden_share:
             self.space.hide_envelope(guide)
-        return selected, guide, target.spectrum, target.manner, views, truth[:, :width]
+        told = (found.target.spectrum, found.target.manner, found.views)
+        return selected, guide, *told, truth[:, :width]
 
-    def _neighbours(
+    def matched(
+        self,
+        voice: Voice,
+        pool: Tensor,
+        built: Tensor,
+        synth: Tensor,
+        match: Tensor,
+        k: int,
+        smooth: bool,
+        factor: float = 1.0,
+    ) -> Matched:
+        """What the rows `pool` [M] of `voice` give for a source, as far as there are k of them.
+
+        Args:
+            voice: the target.
+            pool: of its frames, those to select from.
+            built: [M, Ds] how these sound.
+            synth: [T, Ds] the source.
+            match: [T, Dm] its match columns.
+            k: neighbours whose mean is taken.
+            smooth: see `neighbours`.
+            factor: on the weight of the envelope.
+        """
+        own = self.space.statistics(synth, match)
+        target = self.space.statistics(built, voice.match[pool])
+        query, among = self.space.vectors(synth, match, own), voice.vectors[pool]
+        if factor != 1:
+            envelope = slice(-2 - self.space.options.bands, -2)
+            query[:, envelope] *= factor
+            among[:, envelope] *= factor
+        # Normalised by the speaker's statistics, the vectors hardly change when it is recast.
+        rows = self.neighbours(voice, pool, query, among, smooth)
+        selected, views = self.means(built, rows, min(k, len(pool)), synth, own, target)
+        return Matched(own, target, selected, views)
+
+    def neighbours(
         self, voice: Voice, pool: Tensor, query: Tensor, among: Tensor, smooth: bool
     ) -> Tensor:
         """Rows of `pool` [M, CANDIDATES at most], nearest first.
@@ -318,7 +366,7 @@ class Pieces:
         path = follow(1 - cosines[:, near], rows[:, near], voice.joins[pool], weight, seams)
         return rows.gather(1, path_first(rows, path))
 
-    def _means(
+    def means(
         self,
         built: Tensor,
         rows: Tensor,
@@ -356,29 +404,28 @@ class Pieces:
         assert task.without is not None
         start = task.voice.starts[task.without]
         synth, match = task.truth, task.voice.match[start : start + len(task.truth)]
-        own, pool = self.space.statistics(synth, match), _reference(voice, None, rng)
-        built = voice.synth[pool]
-        target = self.space.statistics(built, voice.match[pool])
-        query = self.space.vectors(synth, match, own)
-        rows = self._neighbours(voice, pool, query, voice.vectors[pool], True)
-        k = min(CONVERTED_NEIGHBOURS, len(pool))
-        selected, views = self._means(built, rows, k, synth, own, target)
+        pool = reference(voice, None, rng)
+        k, built = CONVERTED_NEIGHBOURS, voice.synth[pool]
+        found = self.matched(voice, pool, built, synth, match, k, smooth=True)
+        selected, known = found.selected, found.target
         width = self.space.mels * self.space.substeps
-        self.space.follow_pitch(selected, synth, own, target)
-        guide = self.space.guide(synth, match, own)
-        made = refiner.refine(selected, guide, target.spectrum, target.manner, [views])
+        self.space.follow_pitch(selected, synth, found.own, known)
+        guide = self.space.guide(synth, match, found.own)
+        made = refiner.refine(selected, guide, known.spectrum, known.manner, [found.views])
         mel = selected[:, :width].lerp(made[:, :width], CONVERTED_REFINED)
         spoken = mel.reshape(-1, self.space.mels).half().numpy()
         return replace(task.source, speaker=voice.utterances[0].speaker, mel=spoken)
 
-    def _other_speaker(self, rng: np.random.Generator, width: int) -> Callable[[Tensor], Tensor]:
-        """What makes another speaker of all frames [N, Ds] of one; sometimes nothing is done."""
-        formants = self._other_tract(rng)
+    def other_speaker(
+        self, rng: np.random.Generator, width: int, share: float = RECAST_SHARE
+    ) -> Callable[[Tensor], Tensor]:
+        """What makes another speaker of all frames [N, Ds] of one, in a `share` of the cases."""
+        formants = self._other_tract(rng, share)
         return _same_speaker if formants is None else self._recast(formants, rng, width)
 
-    def _other_tract(self, rng: np.random.Generator) -> float | None:
+    def _other_tract(self, rng: np.random.Generator, share: float) -> float | None:
         """By which factor formants move in a speaker that is recast; None for one that is not."""
-        if rng.random() >= RECAST_SHARE:
+        if rng.random() >= share:
             return None
         return float(np.exp(rng.uniform(-RECAST_FORMANTS, RECAST_FORMANTS)))
 
@@ -411,7 +458,7 @@ class Pieces:
         able = self.with_two_utterances(frames)
         rows: list[tuple[Tensor, Tensor]] = []
         for number in rng.permutation(len(able))[:count]:
-            voice, formants = able[number], self._other_tract(rng)
+            voice, formants = able[number], self._other_tract(rng, RECAST_SHARE)
             long = [i for i, u in enumerate(voice.utterances) if len(u.f0) > frames]
             starts = [
                 voice.starts[i] + int(rng.integers(len(voice.utterances[i].f0) - frames))
@@ -444,7 +491,7 @@ def _same_speaker(synth: Tensor) -> Tensor:
     return synth
 
 
-def _reference(voice: Voice, index: int | None, rng: np.random.Generator) -> Tensor:
+def reference(voice: Voice, index: int | None, rng: np.random.Generator) -> Tensor:
     """Rows of some utterances other than `index` of the speaker: little as often as much."""
     others = [i for i in range(len(voice.utterances)) if i != index]
     count = round(np.exp(rng.uniform(0, np.log(min(len(others), MOST_REFERENCES)))))
@@ -452,7 +499,7 @@ def _reference(voice: Voice, index: int | None, rng: np.random.Generator) -> Ten
     return torch.cat([torch.arange(voice.starts[i], voice.starts[i + 1]) for i in kept])
 
 
-def _resample(features: Tensor, frames: int, ratio: float) -> Tensor:
+def resample(features: Tensor, frames: int, ratio: float) -> Tensor:
     """`features` [B, T, D] of speech played `ratio` times as fast, at its own pace again."""
     at = ((torch.arange(frames) + 0.5) / ratio - 0.5).clamp(0, features.shape[1] - 1)
     low = at.long().clamp(max=features.shape[1] - 2)

@@ -1,0 +1,76 @@
+"""Treble for recordings that have none, in the log-mel spectra that training reads.
+
+The games' speech (`knnvc.training.recordings`) was sampled at 11 kHz or less. A refiner that is to
+speak in such voices learns to leave the treble out, in full-band voices, too, which costs half a
+point of predicted MOS. So the bands above a recording's end are predicted from those below, by a
+regression on full-band speech, with the grain that it leaves unexplained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from knnvc.encoder import MEL_SCALE, MEL_SHIFT
+from knnvc.training.augmentation import FLOOR
+
+Floats = npt.NDArray[np.float32]
+
+UNITS = 400  # random rectified features (Rahimi and Recht 2007) beside the bands themselves
+SPREAD = 1.5  # of their weights
+RIDGE = 3.0
+SILENCE = (np.log(FLOOR) - MEL_SHIFT) / MEL_SCALE  # log-mel value of a band without sound
+GRAIN = 0.7  # of the deviation that the regression leaves, so that outliers stay rare
+
+
+@dataclass(frozen=True)
+class BandExtension:
+    """A regression from the lowest `cut` bands of three spectra to the other bands.
+
+    `features` [3 · cut + 1, UNITS], `weights` [3 · cut + 1 + UNITS, mels - cut], `spread`
+    [mels - cut] is what it leaves unexplained.
+    """
+
+    cut: int
+    features: Floats
+    weights: Floats
+    spread: Floats
+
+    @classmethod
+    def fit(cls, spectra: Sequence[npt.NDArray[np.float16]], cut: int) -> BandExtension:
+        """Learn from full-band log-mel `spectra`, each [S, mels], to continue the first `cut`."""
+        read = np.concatenate([_read(one, cut) for one in spectra])
+        wanted = np.concatenate([one[:, cut:].astype(np.float32) for one in spectra])
+        inner = np.random.default_rng(0).normal(0, SPREAD, (read.shape[1], UNITS))
+        features = (inner / np.sqrt(read.shape[1])).astype(np.float32)
+        known = _lifted(read, features)
+        square = known.T @ known + RIDGE * np.eye(known.shape[1], dtype=np.float32)
+        weights = np.linalg.solve(square, known.T @ wanted).astype(np.float32)
+        return cls(cut, features, weights, (wanted - known @ weights).std(0))
+
+    def extend(
+        self, spectra: npt.NDArray[np.float16], rng: np.random.Generator
+    ) -> npt.NDArray[np.float16]:
+        """`spectra` [S, mels] whose bands from `cut` on are what usually goes with the others."""
+        made = _lifted(_read(spectra, self.cut), self.features) @ self.weights
+        made += rng.normal(0, GRAIN, made.shape) * self.spread
+        bands = [spectra[:, : self.cut], np.maximum(made, SILENCE).astype(np.float16)]
+        return np.concatenate(bands, axis=1)
+
+
+def _read(spectra: npt.NDArray[np.float16], cut: int) -> Floats:
+    """The lower bands of every spectrum, of the one before and of the one after, and a 1."""
+    lower = spectra[:, :cut].astype(np.float32)
+    around = [
+        np.concatenate([lower[:1], lower[:-1]]),
+        lower,
+        np.concatenate([lower[1:], lower[-1:]]),
+    ]
+    return np.concatenate([*around, np.ones((len(lower), 1), np.float32)], axis=1)
+
+
+def _lifted(read: Floats, features: Floats) -> Floats:
+    return np.concatenate([read, np.maximum(read @ features, 0)], axis=1)
