@@ -15,6 +15,7 @@ from knnvc.errors import KnnvcError
 from knnvc.phones import STATES
 from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
 from knnvc.training import campplus, downloads
+from knnvc.training.augmentation import neighbours
 from knnvc.training.bandwidth import SILENCE, BandExtension
 from knnvc.training.data import Utterance
 from knnvc.training.options import TuningOptions
@@ -71,7 +72,7 @@ def test_the_map_makes_filter_banks_of_spectra(network: MelWavLM) -> None:
     wanted = torchaudio.compliance.kaldi.fbank(
         wave[None], num_mel_bins=campplus.BANDS, sample_frequency=RATE, dither=0.0
     )
-    found = (campplus.neighbours(spectra(network, wave)[None]) @ banks)[0][: len(wanted)]
+    found = (neighbours(spectra(network, wave)[None]) @ banks)[0][: len(wanted)]
     wanted, found = wanted - wanted.mean(0), found - found.mean(0)
     assert (wanted - found).square().mean() < 0.2 * wanted.square().mean()
 

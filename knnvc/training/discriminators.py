@@ -175,6 +175,25 @@ class PublishedDiscriminators(nn.Module):
         return [score for score, _ in done], [inner for _, inner in done]
 
 
+def teach(
+    critics: nn.Module,
+    judges: torch.optim.Optimizer,
+    made: Tensor,
+    real: Tensor,
+    bf16: bool = False,
+    backward: Callable[[Tensor], None] = torch.autograd.backward,
+) -> Tensor:
+    """One step of the discriminators, whose loss is returned; see `contest`."""
+    with torch.autocast(made.device.type, torch.bfloat16, enabled=bf16):
+        real_scores, _ = critics(real)
+        made_scores, _ = critics(made.detach())
+        loss = discriminator_loss(real_scores, made_scores).float()
+    judges.zero_grad()
+    backward(loss)
+    judges.step()
+    return loss.detach()
+
+
 def contest(
     critics: nn.Module,
     judges: torch.optim.Optimizer,
@@ -189,17 +208,11 @@ def contest(
     their optimiser, `backward` what computes gradients. Returned are "critics" (already stepped
     on), "adversarial" and "matching".
     """
-    with torch.autocast(made.device.type, torch.bfloat16, enabled=bf16):
-        real_scores, _ = critics(real)
-        made_scores, _ = critics(made.detach())
-        loss = discriminator_loss(real_scores, made_scores).float()
-    judges.zero_grad()
-    backward(loss)
-    judges.step()
+    loss = teach(critics, judges, made, real, bf16, backward)
     with torch.autocast(made.device.type, torch.bfloat16, enabled=bf16):
         made_scores, made_inner = critics(made)
         with torch.no_grad():
             _, real_inner = critics(real)
         adversarial = adversarial_loss(made_scores).float()
         matching = feature_matching_loss(real_inner, made_inner).float()
-    return {"critics": loss.detach(), "adversarial": adversarial, "matching": matching}
+    return {"critics": loss, "adversarial": adversarial, "matching": matching}

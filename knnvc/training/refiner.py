@@ -75,6 +75,7 @@ LONGEST_VOICE = 1200.0  # seconds of one speaker's recordings
 CONVERTED_NEIGHBOURS = 4  # of a recording that is converted, as when `mini` converts
 CONVERTED_REFINED = 0.6  # how far their mean is moved to what the refiner makes of it
 LEAST_UNIT = 0.4  # of a band before the critic; in full-band speech they spread by 0.5 and more
+MOST_MISSES = 100_000  # tasks in a row that are too short for a piece
 RECAST_COLOUR = 0.6  # standard deviation, in natural logarithms of the magnitude
 
 
@@ -261,21 +262,17 @@ class Pieces:
 
     def _choose(self, options: RefinerOptions, rng: np.random.Generator) -> Iterator[Piece]:
         """Task and first frame of `options.batch` pieces."""
-        found = 0
-        while found < options.batch:
+
+        def among() -> list[Task]:
             if self.recorded_tasks and rng.random() < options.recorded_share:
-                tasks = self.recorded_tasks
                 if self.converted_tasks and rng.random() < options.converted_share:
-                    tasks = self.converted_tasks
-            elif self.twin_tasks and rng.random() < options.twin_share:
-                tasks = self.twin_tasks
-            else:
-                tasks = self.tasks
-            task = tasks[rng.integers(len(tasks))]
-            room = len(task.truth) - options.frames
-            if room > 0:
-                found += 1
-                yield task, int(rng.integers(room))
+                    return self.converted_tasks
+                return self.recorded_tasks
+            if self.twin_tasks and rng.random() < options.twin_share:
+                return self.twin_tasks
+            return self.tasks
+
+        return draw(among, options.batch, options.frames, rng)
 
     def _example(
         self,
@@ -472,6 +469,28 @@ class Pieces:
         return torch.stack([one for one, _ in rows]), torch.stack([other for _, other in rows])
 
 
+def draw(
+    among: Callable[[], list[Task]], count: int, frames: int, rng: np.random.Generator
+) -> Iterator[Piece]:
+    """So many pieces of tasks that have more than so many `frames`, one each of `among()`.
+
+    Raises:
+        KnnvcError: hardly any task is long enough.
+    """
+    found = misses = 0
+    while found < count:
+        tasks = among()
+        task = tasks[rng.integers(len(tasks))]
+        room = len(task.truth) - frames
+        if room > 0:
+            found, misses = found + 1, 0
+            yield task, int(rng.integers(room))
+            continue
+        misses += 1
+        if misses == MOST_MISSES:
+            raise KnnvcError(f"no utterance has more than {frames} frames: ask for fewer")
+
+
 def _mean(synth: Tensor, rows: Tensor) -> Tensor:
     return select(synth, rows, torch.full(rows.shape, 1 / rows.shape[1]))
 
@@ -544,14 +563,13 @@ def train_refiner(
     Raises:
         KnnvcError: the encoder is not `mini`'s kind, or the corpus holds too little.
     """
-    network = encoder.network
-    if not isinstance(network, MelWavLM):
-        raise KnnvcError("a refiner works with mel-wavlm encoders only")
+    network = listening(encoder)
     torch.set_num_threads(options.threads)
     rng = seed_everything(options.seed)
     refiner = Refiner(config)
     _begin_with(refiner, start)
-    training = SpectrogramTraining(refiner, folder, options, config.mels, given=1)
+    weights = {"adversarial": 1.0, "matching": options.matching_weight}
+    training = SpectrogramTraining(refiner, folder, options, config.mels, weights, given=1)
     run = training.run
     verifier = run.parts["verifier"] = Verifier(config.mels)
     resumed = run.resume()
@@ -559,8 +577,7 @@ def train_refiner(
         rng = np.random.default_rng(options.seed + run.step)
     utterances, held_out = split(load_corpus(corpus, network))
     twins = load_twins(corpus, network)
-    learnt = options.recorded_share > 0
-    recordings = with_a_voice(load_recordings(corpus, network)) if learnt else []
+    recordings = people(corpus, network, options.recorded_share)
     views = config.views
     pieces = Pieces(utterances, network, space, options.bf16, twins, recordings, views)
     if start is not None and options.converted_share > 0 and run.step < options.steps:
@@ -638,6 +655,22 @@ def average_refiners(
     )
 
 
+def listening(encoder: Encoder) -> MelWavLM:
+    """The network of an `encoder` that a refiner can work with.
+
+    Raises:
+        KnnvcError: the encoder is not `mini`'s kind.
+    """
+    if not isinstance(encoder.network, MelWavLM):
+        raise KnnvcError("a refiner works with mel-wavlm encoders only")
+    return encoder.network
+
+
+def people(corpus: Path, network: MelWavLM, share: float) -> list[Utterance]:
+    """The recordings that a training learns from which gives them a `share` of its pieces."""
+    return with_a_voice(load_recordings(corpus, network)) if share > 0 else []
+
+
 def with_a_voice(recordings: list[Utterance]) -> list[Utterance]:
     """The recordings whose speaker is known, of each no more than LONGEST_VOICE."""
     seconds: dict[str, float] = defaultdict(float)
@@ -666,11 +699,10 @@ def prematch_refined(
     Raises:
         KnnvcError: the encoder is not `mini`'s kind, or the corpus holds too little.
     """
-    if not isinstance(encoder.network, MelWavLM):
-        raise KnnvcError("a refiner works with mel-wavlm encoders only")
+    network = listening(encoder)
     rng = seed_everything(seed)
-    training, _ = split(load_corpus(corpus, encoder.network))
-    pieces = Pieces(training, encoder.network, space, bf16, views=refiner.config.views)
+    training, _ = split(load_corpus(corpus, network))
+    pieces = Pieces(training, network, space, bf16, views=refiner.config.views)
     tensors: dict[str, npt.NDArray[np.float16]] = {}
     for number, task in enumerate(pieces.tasks, 1):
         whole = pieces.examples([(task, 0)], len(task.truth), False, rng)[0]
@@ -693,12 +725,12 @@ def _validation(
     views: tuple[int, ...],
 ) -> list[Example]:
     """A few fixed batches of speakers that are held out; none if there are too few utterances."""
+    rng = np.random.default_rng(1)
     try:
         pieces = Pieces(utterances, network, space, options.bf16, twins, views=views)
+        return [pieces.batch(options, rng) for _ in range(4)]
     except KnnvcError:
         return []
-    rng = np.random.default_rng(1)
-    return [pieces.batch(options, rng) for _ in range(4)]
 
 
 @torch.inference_mode()

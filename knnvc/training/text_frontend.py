@@ -257,7 +257,8 @@ def train_text_frontend(
     begin_with(network, start)
     usual = usual_durations(training, config.tokens)
     network.usual.copy_(usual)
-    trained = SpectrogramTraining(network, folder, options, config.mels)
+    weights = {"adversarial": 1.0, "matching": options.matching_weight}
+    trained = SpectrogramTraining(network, folder, options, config.mels, weights)
     run, averaged = trained.run, trained.averaged
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)

@@ -19,7 +19,6 @@ B batch, T frames.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,8 +29,8 @@ from torch import Tensor, nn
 
 from knnvc.acoustic_space import AcousticSpace
 from knnvc.encoder import MEL_SCALE, Encoder, MelWavLM
-from knnvc.errors import KnnvcError
 from knnvc.phones import assure
+from knnvc.pitch import VOICED
 from knnvc.refiner import RefinerConfig
 from knnvc.source_filter import SourceFilterVocoder
 from knnvc.training.bandwidth import BandExtension
@@ -40,7 +39,6 @@ from knnvc.training.data import (
     MINI_REFINER,
     Utterance,
     load_corpus,
-    load_recordings,
     recorded,
     split,
 )
@@ -49,16 +47,17 @@ from knnvc.training.recordings import FULL_BANDS
 from knnvc.training.refiner import (
     Pieces,
     Task,
+    draw,
     earlier_refiner,
+    listening,
+    people,
     reference,
-    with_a_voice,
 )
-from knnvc.training.runs import Run, average, cosine_rate, seed_everything
-from knnvc.training.spectrograms import BETAS, LARGEST_GRADIENT, SpectrogramCritic
+from knnvc.training.runs import seed_everything
+from knnvc.training.spectrograms import SpectrogramTraining
 
 NEIGHBOURS = (2, 4, 4)  # drawn for each piece
 SAMPLE = 200  # frames of the target that the verifier hears
-VOICED = 0.5  # probability
 LEAST_VOICED = 50  # frames that have moments
 FITTED = 150  # utterances from which CAM++'s filter banks are learnt
 POWER = 2 * MEL_SCALE  # natural logarithm of power in one unit of the log-mel
@@ -88,7 +87,12 @@ class Conversions(Pieces):
 
     def mixed(self, options: TuningOptions, rng: np.random.Generator) -> Batch:
         """`options.batch` conversions, then `options.known` pieces whose result is known."""
-        pieces = [self._draw(options, rng) for _ in range(options.batch + options.known)]
+
+        def among() -> list[Task]:
+            real = bool(self.recorded_tasks) and rng.random() < options.recorded_share
+            return self.recorded_tasks if real else self.tasks
+
+        pieces = list(draw(among, options.batch + options.known, options.frames, rng))
         for number in range(options.batch):
             task, start = pieces[number]
             others = [voice for voice in self.voices if voice is not task.voice]
@@ -102,23 +106,6 @@ class Conversions(Pieces):
             for number, ((task, start), source) in enumerate(zip(pieces, sources, strict=True))
         ]
         return Batch(*(torch.stack(column) for column in zip(*rows, strict=True)))
-
-    def _draw(self, options: TuningOptions, rng: np.random.Generator) -> tuple[Task, int]:
-        """An utterance for its own voice, and the first frame of a piece.
-
-        Raises:
-            KnnvcError: no utterance is long enough.
-        """
-        real, spoken = (
-            [task for task in tasks if len(task.truth) > options.frames]
-            for tasks in (self.recorded_tasks, self.tasks)
-        )
-        if not real and not spoken:
-            raise KnnvcError(f"no utterance has more than {options.frames} frames: ask for fewer")
-        use_real = bool(real) and (not spoken or rng.random() < options.recorded_share)
-        tasks = real if use_real else spoken
-        task = tasks[int(rng.integers(len(tasks)))]
-        return task, int(rng.integers(len(task.truth) - options.frames))
 
     def _row(
         self,
@@ -244,32 +231,26 @@ def tune_refiner(
     Raises:
         KnnvcError: the encoder is not `mini`'s kind, or the corpus holds too little.
     """
-    network = encoder.network
-    if not isinstance(network, MelWavLM):
-        raise KnnvcError("a refiner works with mel-wavlm encoders only")
+    network = listening(encoder)
     torch.set_num_threads(options.threads)
     rng = seed_everything(options.seed)
     refiner, before = earlier_refiner(config, start).train(), earlier_refiner(config, start)
     before.requires_grad_(False)
-    averaged = copy.deepcopy(refiner).eval()
-    critic = SpectrogramCritic(options.channels)
-    makers = torch.optim.AdamW(refiner.parameters(), options.rate, betas=BETAS)
-    judging = torch.optim.AdamW(critic.parameters(), options.rate, betas=BETAS)
-    parts = {"network": refiner, "averaged": averaged, "critic": critic}
-    run = Run(folder, parts | {"makers": makers, "judges": judging}, options)
+    weights = {"adversarial": options.adversarial_weight}
+    training = SpectrogramTraining(
+        refiner, folder, options, config.mels, weights, warmup=100, judging=1.0
+    )
+    run = training.run
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
     spoken, _ = split(load_corpus(corpus, network))
-    recordings = with_a_voice(load_recordings(corpus, network)) if options.recorded_share else []
-    recordings = with_treble(recordings, spoken)
+    recordings = with_treble(people(corpus, network, options.recorded_share), spoken)
     views = config.views
     pieces = Conversions(spoken, network, space, options.bf16, None, recordings, views)
     banks = fit_banks(_pairs(corpus, spoken, network))
     judges = Judges(VoiceJudge(verifier, banks), network, vocoder, options.bf16)
     print(f"{len(pieces.voices)} voices, {len(recordings)} recordings", flush=True)
-    while run.step < options.steps:
-        rate = cosine_rate(run.step, options.steps, options.rate, warmup=100, floor=0.05)
-        makers.param_groups[0]["lr"] = judging.param_groups[0]["lr"] = rate
+    while training.begin_step():
         batch, count = pieces.mixed(options, rng), options.batch
         given = (batch.selected, batch.guide, batch.usual, batch.manner, batch.views)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
@@ -288,19 +269,10 @@ def tune_refiner(
         if options.known:
             losses["spectral"] = (spectra[count:] - batch.truth[count:]).abs().mean()
             total = total + options.spectral_weight * losses["spectral"]
-        if run.step >= options.adversarial_from:
-            real = batch.sample[:count, : options.frames]
-            losses |= _contest(critic, judging, real, heard, config.mels, options.bf16)
-            total = total + options.adversarial_weight * losses["adversarial"]
-        makers.zero_grad()
-        torch.autograd.backward(total)
-        nn.utils.clip_grad_norm_(refiner.parameters(), LARGEST_GRADIENT)
-        makers.step()
-        average(averaged, refiner, options.average, run.step)
-        run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
-        if run.step % options.report_every == 0:
+        losses |= training.judge_unpaired(heard, batch.sample[:count, : options.frames])
+        if training.finish_step(total, losses):
             run.report()
-    return run.publish(averaged, "refiner", **recorded(recordings))
+    return run.publish(training.averaged, "refiner", **recorded(recordings))
 
 
 def with_treble(recordings: list[Utterance], spoken: list[Utterance]) -> list[Utterance]:
@@ -331,29 +303,3 @@ def _pairs(corpus: Path, spoken: list[Utterance], network: MelWavLM) -> list[tup
         spectra = torch.from_numpy(utterance.mel.astype(np.float32))
         pairs.append((torch.from_numpy(wave), spectra))
     return pairs
-
-
-def _contest(
-    critic: SpectrogramCritic,
-    judging: torch.optim.Optimizer,
-    real: Tensor,
-    made: Tensor,
-    mels: int,
-    bf16: bool,
-) -> dict[str, Tensor]:
-    """Let the critic learn; `adversarial` is what it thinks of `made` [B, T, width] (LSGAN).
-
-    `real` [B, T', width] is other speech of the same voices, so there is nothing to match.
-    """
-
-    def score(frames: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            (scores,), _ = critic(frames.reshape(len(frames), 1, -1, mels))
-        judged: Tensor = scores.float()
-        return judged
-
-    loss = (1 - score(real)).square().mean() + score(made.detach()).square().mean()
-    judging.zero_grad()
-    torch.autograd.backward(loss)
-    judging.step()
-    return {"judged": loss, "adversarial": (1 - score(made)).square().mean()}
