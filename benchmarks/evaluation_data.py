@@ -5,9 +5,10 @@
 
 A second call goes on where the first was stopped. What it writes:
 
-    data/real/sources/    a LibriVox reader and a man reading cards (transcripts in .txt files), and
-                          longer prompts of an Asterisk speaker (none)
-    data/real/targets/    Asterisk's professional speakers, 20 minutes each
+    data/real/sources/    a LibriVox reader and a man reading cards (transcripts in .txt files),
+                          longer prompts of an Asterisk speaker, and readers of other languages
+    data/real/targets/    Asterisk's professional speakers, 20 minutes each, and the narrator of a
+                          game, 7 minutes
     data/kokoro/          speakers of Kokoro that no recipe trains on: sources and targets
     data/development.csv  for every decision: which settings, which weights
     data/report.csv       for the table that is published; nothing is tuned on its targets
@@ -15,38 +16,57 @@ A second call goes on where the first was stopped. What it writes:
     data/CARD.md          where everything comes from, and the licences
 
 Kokoro takes about an hour on one core; --no-kokoro leaves it, and its lines of the manifests, out.
+
+A verifier hears which language is spoken, so the manifests keep apart who speaks the target's
+language and who does not. How much that matters for real people, one of them tells: Asterisk's
+speaker of English also spoke the Spanish prompts, and stands in report.csv as a yardstick.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import io
 import itertools
 import json
 import random
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
 import numpy as np
 import numpy.typing as npt
+import soundfile as sf
 import torch
 
-from knnvc.audio import SAMPLE_RATE, load_audio, write_audio
+from knnvc.audio import SAMPLE_RATE, load_audio, resample, write_audio
 from knnvc.training import downloads, kokoro
+from knnvc.training.recordings import tell_apart
 
 Wave = npt.NDArray[np.float32]
 
-# Asterisk credits its Spanish set to the speaker of the English one, so it is not fetched.
 ASTERISK = {
     "en": ("en_US_f_Allison", "Allison Smith", "CC BY-SA 3.0"),
+    "es": ("es_MX_f_Allison", "Allison Smith", "CC BY-SA 3.0"),
     "it": ("it_IT_m_Carlo", "Carlo Flora", "CC BY 3.0"),
     "fr": ("fr_CA_f_June", "June Wallack", "CC BY-SA 3.0"),
     "ru": ("ru_RU_f_IvrvoiceRU", "ivrvoice.ru", "CC BY 3.0"),
 }
-DEVELOPMENT, REPORT = ("en", "it"), ("fr", "ru")
+DEVELOPMENT, REPORT = ("asterisk-en", "asterisk-it"), ("asterisk-fr", "asterisk-ru", "warzone")
+# Who speaks two languages; they are converted to themselves only, from either to the other.
+BILINGUAL = ("asterisk-en", "asterisk-es")
+
+# What people recorded for the stamps of a painting program, a language each.
+STAMPS, READERS = "tuxpaint-stamps-default", ("fr", "ru")
+MENARDI = "asterisk-prompt-it-menardi-wav"
+READINGS = 13  # clips of each reader, as many as there are English ones
+# A game's English narrator, at 11 kHz: these folders of its archive are one woman's.
+WARZONE, ARCHIVE = "warzone2100-data", "games/warzone2100/base.wz"
+NARRATION = ("audio/tutorial/", "audio/memressp/", "audio/proxmessages/")
 NO_SPEECH = re.compile(r"(^|/)(silence/|beep|\w*-2tone|tt-monkeys|confbridge-(join|leave)\.)")
 SHORT, ENOUGH = 2.5, 4.0  # seconds: shorter prompts are joined, until there is enough
 PAUSE = 0.3  # seconds of silence between what is joined
@@ -58,7 +78,7 @@ KOKORO = {
     "development": (("af_nova", "am_puck"), ("bm_lewis",)),
     "report": (("af_sarah", "am_fenrir", "ef_dora"), ("bf_lily", "im_nicola")),
 }
-LISTEN = ("librivox", "cards", "af_sarah")
+LISTEN = ("librivox", "cards", "tuxpaint-fr", "af_sarah")
 SOURCE_SENTENCES = 3
 SOURCE_WORDS = (21, 26)  # the corpus' own sentences have at most 20, so none was trained on
 TARGET_SECONDS = 420.0  # five minutes of reference, two to compare with
@@ -67,16 +87,33 @@ SEED = 23
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording of a source, and what it says, if known."""
+    """A recording of a source, and what it says, if known; `kind` is "real" or "Kokoro"."""
 
     path: Path
     text: str = ""
+    language: str = "en"
+    kind: str = "real"
+
+    @property
+    def speaker(self) -> str:
+        """The folder's name."""
+        return self.path.parent.name
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The folder of a target; one that is for its `own` speaker is nobody else's target."""
+
+    path: Path
+    language: str = "en"
+    kind: str = "real"
+    own: bool = False
 
 
 def fetch(folder: Path) -> Path:
     """Download and unpack the Debian packages; returns their `usr/share`."""
     packages = [
-        "pocketsphinx-testdata",
+        *("pocketsphinx-testdata", STAMPS, MENARDI, WARZONE),
         *(f"asterisk-core-sounds-{code}-g722" for code in ASTERISK),
     ]
     downloads.from_debian(packages, folder)
@@ -98,25 +135,72 @@ def join(pieces: list[Wave]) -> Wave:
 
 def asterisk(folder: Path) -> Iterator[tuple[str, Wave]]:
     """Names and samples of a speaker's prompts, short ones of one folder joined."""
+    names = {path.relative_to(folder): path for path in sorted(folder.rglob("*.g722"))}
+    return long_enough(
+        (name.with_suffix(""), decode_g722(path))
+        for name, path in names.items()
+        if not NO_SPEECH.search(name.as_posix())
+    )
+
+
+def long_enough(spoken: Iterable[tuple[Path, Wave]]) -> Iterator[tuple[str, Wave]]:
+    """Names and samples of what is long enough, and of short ones of one folder joined."""
     waiting: dict[str, list[tuple[str, Wave]]] = {}
-    for path in sorted(folder.rglob("*.g722")):
-        name = path.relative_to(folder).as_posix()
-        if NO_SPEECH.search(name):
-            continue
-        wave, where = decode_g722(path), path.parent.name
+    for path, wave in spoken:
+        where = path.parent.name
         if len(wave) >= SHORT * SAMPLE_RATE:
-            yield path.relative_to(folder).with_suffix("").as_posix().replace("/", "_"), wave
+            yield path.as_posix().replace("/", "_"), wave
             continue
-        waiting.setdefault(where, []).append((path.stem, wave))
+        waiting.setdefault(where, []).append((path.name, wave))
         if sum(len(one) for _, one in waiting[where]) >= ENOUGH * SAMPLE_RATE:
             names, waves = zip(*waiting.pop(where), strict=True)
             yield f"short_{names[0]}", join(list(waves))
 
 
-def real(share: Path, out: Path) -> tuple[list[Clip], list[str]]:
-    """Write the real speakers' recordings; the sources, and the targets' names."""
+def narrator(archive: Path) -> Iterator[tuple[str, Wave]]:
+    """Names and samples of what the game's narrator says."""
+    with zipfile.ZipFile(archive) as game:
+        spoken = []
+        for name in sorted(game.namelist()):
+            if name.startswith(NARRATION) and name.endswith(".ogg"):
+                wave, rate = sf.read(io.BytesIO(game.read(name)), dtype="float32")
+                ready = resample(torch.from_numpy(wave), rate, SAMPLE_RATE).numpy()
+                spoken.append((Path(name).relative_to("audio").with_suffix(""), ready))
+    return long_enough(spoken)
+
+
+def reader(recordings: Iterable[Path]) -> Iterator[tuple[str, Wave]]:
+    """READINGS clips of somebody who says a few words in each of the `recordings`, joined.
+
+    Of several people it is the one who says most; what is joined was recorded in a row.
+    """
+    paths = sorted(recordings)
+    waves = [load_audio(path).numpy() for path in paths]
+    speakers = tell_apart(waves, "reader")
+    (most, _), *_ = Counter(filter(None, speakers)).most_common(1)
+    clips: list[tuple[str, Wave]] = []
+    pieces: list[Wave] = []
+    for path, wave, speaker in zip(paths, waves, speakers, strict=True):
+        if speaker == most:
+            pieces.append(wave)
+        if sum(map(len, pieces)) >= ENOUGH * SAMPLE_RATE:
+            clips.append((f"{len(clips):03d}_{path.stem}", join(pieces)))
+            pieces = []
+    return iter(clips[:: max(1, len(clips) // READINGS)][:READINGS])
+
+
+def prompts(folder: Path) -> list[Path]:
+    """MOST_PROMPTS of a speaker's prompts, evenly drawn, that are long enough to be sources."""
+    low, high = (seconds * SAMPLE_RATE for seconds in PROMPTS)
+    long = [path for path in sorted(folder.glob("*.flac")) if "short_" not in path.name]
+    fitting = [path for path in long if low <= len(load_audio(path)) <= high]
+    return fitting[:: max(1, len(fitting) // MOST_PROMPTS)][:MOST_PROMPTS]
+
+
+def real(share: Path, out: Path) -> tuple[list[Clip], list[Goal]]:
+    """Write the real speakers' recordings; the sources, and the targets."""
     sources, targets = out / "sources", out / "targets"
-    clips = []
+    clips, goals = [], []
     data = share / "pocketsphinx/test/data"
     for name, wave, text in [*librivox(data / "librivox"), *cards(data / "cards")]:
         path = sources / f"{name}.flac"
@@ -127,14 +211,25 @@ def real(share: Path, out: Path) -> tuple[list[Clip], list[str]]:
         spoken = asterisk(share / "asterisk/sounds" / folder)
         for name, wave in spoken:
             keep(targets / f"asterisk-{language}" / f"{name}.flac", wave)
-    low, high = PROMPTS
-    english = sorted((targets / "asterisk-en").glob("*.flac"))
-    waves = {path: load_audio(path).numpy() for path in english if "short_" not in path.name}
-    fitting = [p for p, w in waves.items() if low <= len(w) / SAMPLE_RATE <= high]
-    for path in fitting[:: max(1, len(fitting) // MOST_PROMPTS)][:MOST_PROMPTS]:
-        keep(sources / "asterisk-en" / path.name, waves[path])
-        clips.append(Clip(sources / "asterisk-en" / path.name))
-    return clips, [f"asterisk-{language}" for language in ASTERISK]
+        goals.append(Goal(targets / f"asterisk-{language}", language))
+    for name, wave in narrator(share / ARCHIVE):
+        keep(targets / "warzone" / f"{name}.flac", wave)
+    goals.append(Goal(targets / "warzone"))
+    for speaker in BILINGUAL:
+        for path in prompts(targets / speaker):
+            keep(sources / speaker / path.name, load_audio(path).numpy())
+            clips.append(Clip(sources / speaker / path.name, language=speaker[-2:]))
+    readings = {
+        f"tuxpaint-{code}": (code, (share / "tuxpaint/stamps").rglob(f"*_desc_{code}.ogg"))
+        for code in READERS
+    }
+    menardi = (share / "asterisk/sounds/it_IT_f_Menardi").glob("*.wav")
+    for speaker, (code, recordings) in {**readings, "menardi-it": ("it", menardi)}.items():
+        for name, wave in reader(recordings):
+            path = sources / speaker / f"{name}.flac"
+            keep(path, wave)
+            clips.append(Clip(path, language=code))
+    return clips, goals
 
 
 def librivox(folder: Path) -> Iterator[tuple[str, Wave, str]]:
@@ -178,15 +273,15 @@ class Synthesis:
         self.usual = kokoro.sentences(ingredients.texts, SEED)
         self.targets = list(itertools.chain(*(targets for _, targets in KOKORO.values())))
 
-    def make(self, manifest: str) -> tuple[list[Clip], list[str]]:
-        """Sources and names of targets of a manifest."""
+    def make(self, manifest: str) -> tuple[list[Clip], list[Goal]]:
+        """Sources and targets of a manifest."""
         sources, targets = KOKORO[manifest]
-        clips = []
+        clips, goals = [], []
         for name in sources:
             for number in range(SOURCE_SENTENCES):
                 path, text = self.out / f"sources/{name}/{number}.flac", next(self.long)
                 self.speak(name, text, path)
-                clips.append(Clip(path, text))
+                clips.append(Clip(path, text, kind="Kokoro"))
         for name in targets:
             seconds, folder = 0.0, self.out / "targets" / name
             # Every speaker says something else.
@@ -195,7 +290,8 @@ class Synthesis:
                     break
                 seconds += self.speak(name, text, folder / f"{number:03d}.flac")
             print(f"{name}: {seconds:.0f} s", flush=True)
-        return clips, list(targets)
+            goals.append(Goal(folder, kind="Kokoro"))
+        return clips, goals
 
     def speak(self, name: str, text: str, path: Path) -> float:
         """Speak `text` into `path` with its transcript beside it; how long it took to say, in s."""
@@ -210,17 +306,33 @@ class Synthesis:
         return len(load_audio(path)) / SAMPLE_RATE
 
 
-def write_manifest(
-    path: Path, clips: list[tuple[str, Clip]], targets: list[tuple[str, Path]]
-) -> None:
-    """Every clip to every target but the speaker's own."""
+def relation(clip: Clip, goal: Goal) -> str | None:
+    """Which of the manifest's groups a conversion belongs to; None is for those not to be made."""
+    speakers = (clip.speaker, goal.path.name)
+    if goal.own:
+        both = set(speakers) == set(BILINGUAL)
+        return "the same person, another language" if both else None
+    if speakers[0] == speakers[1]:
+        return None
+    if clip.language == goal.language:
+        return f"{clip.kind}, same language"
+    # Whoever speaks neither English nor the target's language tells nothing new.
+    return f"{clip.kind}, another language" if clip.language == "en" else None
+
+
+def write_manifest(path: Path, clips: list[Clip], goals: list[Goal]) -> None:
+    """What `relation` lets be made of all pairs, those in the same language first."""
+    lines = []
+    for clip, goal in itertools.product(clips, goals):
+        group = relation(clip, goal)
+        if group is not None:
+            names = [str(one.relative_to(path.parent)) for one in (clip.path, goal.path)]
+            lines.append([*names, clip.text, clip.language, group, goal.kind])
+    lines.sort(key=lambda line: (line[-1] != "real", not line[-2].endswith("same language")))
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["source", "target", "text", "source_group", "target_group"])
-        for (group, clip), (other, target) in itertools.product(clips, targets):
-            if clip.path.parent.name != target.name:
-                names = [str(one.relative_to(path.parent)) for one in (clip.path, target)]
-                table.writerow([*names, clip.text, group, other])
+        table.writerow(["source", "target", "text", "language", "source_group", "target_group"])
+        table.writerows(lines)
 
 
 def write_card(out: Path, with_kokoro: bool) -> None:
@@ -231,7 +343,14 @@ def write_card(out: Path, with_kokoro: bool) -> None:
         for language, (_, speaker, licence) in ASTERISK.items()
     ]
     rows += [
-        "| real/sources/asterisk-en | as real/targets/asterisk-en | CC BY-SA 3.0 |",
+        f"| real/targets/warzone | Debian {WARZONE}, the narrator | GPL-2.0-or-later |",
+        *(f"| real/sources/{name} | as real/targets/{name} | CC BY-SA 3.0 |" for name in BILINGUAL),
+        *(
+            f"| real/sources/tuxpaint-{code} | Debian {STAMPS}, names of stamps | GPL-2.0 |"
+            for code in READERS
+        ),
+        f"| real/sources/menardi-it | Debian {MENARDI}, Paola Dal Zot and Marco Menardi, "
+        "http://www.voip.ammdomus.it | CC BY-SA 3.0 |",
         "| real/sources/librivox | Debian pocketsphinx-testdata, a LibriVox recording of Sense and "
         "Sensibility | public domain (LibriVox); the package BSD-2-Clause |",
         "| real/sources/cards | Debian pocketsphinx-testdata | BSD-2-Clause |",
@@ -255,20 +374,20 @@ def main() -> None:
     parser.add_argument("--kokoro", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     out: Path = options.out
-    clips, names = real(fetch(out / "packages"), out / "real")
+    clips, speakers = real(fetch(out / "packages"), out / "real")
     write_card(out, options.kokoro)
     synthesis = Synthesis(options.parts, out / "kokoro") if options.kokoro else None
-    for manifest, languages in (("development", DEVELOPMENT), ("report", REPORT)):
+    for manifest, names in (("development", DEVELOPMENT), ("report", REPORT)):
         synthetic, held_out = synthesis.make(manifest) if synthesis else ([], [])
-        chosen = [name for name in names if name.rpartition("-")[2] in languages]
-        sources = [("real", clip) for clip in clips] + [("Kokoro", clip) for clip in synthetic]
-        targets = [("real", out / "real/targets" / name) for name in chosen]
-        targets += [("Kokoro", out / "kokoro/targets" / name) for name in held_out]
-        write_manifest(out / f"{manifest}.csv", sources, targets)
+        goals = [goal for goal in speakers if goal.path.name in names]
+        if manifest == "report":
+            goals += [replace(goal, own=True) for goal in speakers if goal.path.name in BILINGUAL]
+        write_manifest(out / f"{manifest}.csv", clips + synthetic, goals + held_out)
         print(out / f"{manifest}.csv", flush=True)
-    by_speaker = {one[1].path.parent.name: one for one in reversed(sources)}
+    by_speaker = {clip.speaker: clip for clip in reversed(clips + synthetic)}
     few = [by_speaker[name] for name in LISTEN if name in by_speaker]
-    write_manifest(out / "listen.csv", few, targets[:3])
+    heard = [goal for goal in speakers if goal.path.name in REPORT]
+    write_manifest(out / "listen.csv", few, heard + held_out[:1])
 
 
 if __name__ == "__main__":

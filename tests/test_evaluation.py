@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -192,10 +193,13 @@ def test_a_manifest_is_relative_to_itself(tmp_path: Path, speakers: Path) -> Non
     manifest = tmp_path / "list.csv"
     with manifest.open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["source", "target", "text", "reference_seconds", "source_group"])
-        table.writerow(["talks/one.wav", "targets/anna", "five five", "7", "real"])
-        table.writerow(["talks/one.wav", "targets/ben", "", "", "real"])
+        table.writerow(
+            ["source", "target", "text", "language", "reference_seconds", "source_group"]
+        )
+        table.writerow(["talks/one.wav", "targets/anna", "five five", "", "7", "real"])
+        table.writerow(["talks/one.wav", "targets/ben", "", "fr", "", "real"])
     first, second = manifest_jobs(manifest, [Condition()])
+    assert (first.source.language, second.source.language) == ("en", "fr")
     assert first.source == Source(tmp_path / "talks/one.wav", "five five", "real")
     assert (first.source.name, first.target.name) == ("talks/one", "anna")
     assert (first.condition.seconds, second.condition.seconds) == (7.0, 300.0)
@@ -280,9 +284,9 @@ class Listening:
     def names(self) -> dict[str, str]:
         return {"words": "a stand-in"}
 
-    def listen(self, wave: np.ndarray) -> Heard:
+    def listen(self, wave: np.ndarray, words: bool = True) -> Heard:
         self.heard += 1
-        return Heard("what it says", self.embedding(wave), 3.0, 2.0)
+        return Heard("what it says" if words else "", self.embedding(wave), 3.0, 2.0)
 
     def embedding(self, wave: np.ndarray) -> np.ndarray:
         found = np.abs(np.fft.rfft(wave, SAMPLE_RATE))[: 256 * 8].reshape(256, 8).sum(1)
@@ -324,6 +328,21 @@ def test_a_run_goes_on_where_it_was_stopped(
     third = Listening()
     Evaluation(mini, third, folder, seed=0).run(jobs, silent)
     assert third.heard == 0
+
+
+def test_words_are_counted_of_english_only(
+    mini: VoiceConverter, jobs: list[Job], speakers: Path, tmp_path: Path
+) -> None:
+    french = folder_jobs([tmp_path / "talks"], speakers, [Condition(k=1, seconds=4)], "fr")
+    french = [replace(job, source=replace(job.source, text="ce qu'il dit")) for job in french]
+    for language, given, count in (("en", jobs, 3), ("fr", french, 0)):
+        evaluation = Evaluation(mini, Listening(), tmp_path / language, seed=0)
+        records = evaluation.run(given, silent)
+        assert {record.words for record in records} == {count}
+        assert {bool(record.heard) for record in records} == {count > 0}
+        (row,) = (r for r in summarise(records, evaluation.targets, 0) if r.system == COPY)
+        assert (row.values["wer"] is None) == (count == 0)
+        assert row.values["like_target"] is not None
 
 
 def test_records_say_what_was_measured(

@@ -251,6 +251,10 @@ def test_recordings_are_learnt_from(corpus: Path, tmp_path: Path) -> None:
     assert (loaded[0].states == IGNORED).all()
     assert len(loaded[0].mel) == 2 * len(loaded[0].f0) == 300
 
+    untaught = load_recordings(corpus, network, taught=False)  # as if no teacher had heard any
+    assert [u.file for u in untaught] == [r["file"] for r in recordings.read_recordings(corpus)]
+    assert all(u.posteriors is None and len(u.mel) == 2 * len(u.f0) for u in untaught)
+
     rng = np.random.default_rng(0)
     mel, states, f0 = draw_batch(loaded, 3, 40, rng, loaded, 1.0)
     assert mel.shape == (3, 40, 160)

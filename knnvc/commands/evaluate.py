@@ -58,6 +58,13 @@ RESULTS, PAGE = "results.json", "index.html"
     show_default=True,
     help="Also copy-synthesis by WORLD and by Griffin-Lim; that by the preset is always there.",
 )
+@click.option(
+    "--language",
+    default="en",
+    show_default=True,
+    metavar="CODE",
+    help="Of the sources, with SRC; words are counted of English only.",
+)
 @click.option("--seed", default=0, show_default=True, help="Of choosing recordings and bootstrap.")
 @PRESET
 @DEVICE
@@ -71,6 +78,7 @@ def evaluate(
     k: int | None,
     seconds: float,
     yardsticks: bool,
+    language: str,
     seed: int,
     preset: str,
     device: str,
@@ -79,9 +87,13 @@ def evaluate(
     """Convert and measure: words, speaker, naturalness, pitch, speed.
 
     MANIFEST is a .csv or .jsonl file with the columns source and target, and optionally text,
-    reference_seconds, source_group and target_group; paths are relative to it. Otherwise every
-    SRC (files or folders; a .txt file beside a recording says what it says) goes to every folder
-    inside --targets. The instruments are an extra: pip install 'knnvc[eval]'. Words are English.
+    language, reference_seconds, source_group and target_group; paths are relative to it. Otherwise
+    every SRC (files or folders; a .txt file beside a recording says what it says) goes to every
+    folder inside --targets. The instruments are an extra: pip install 'knnvc[eval]'. Words are
+    counted where the language is English (en).
+
+    A verifier hears languages, too: one person's English is not like that person's Spanish. Where
+    the EER shall judge conversions, let the sources speak the targets' language.
 
     A run that was stopped goes on when it is called again.
 
@@ -120,7 +132,8 @@ def evaluate(
         if manifest:
             jobs = manifest_jobs(paths[0], settings)
         else:
-            jobs = folder_jobs(paths, existing(targets or "", "folder of targets"), settings)
+            voices = existing(targets or "", "folder of targets")
+            jobs = folder_jobs(paths, voices, settings, language)
         listener = Instruments()  # says what is missing before anything is loaded
         from knnvc.evaluation.measure import RECORDS
         from knnvc.pipeline import VoiceConverter

@@ -42,7 +42,7 @@ class Heard:
     """What the instruments say about one waveform.
 
     Attributes:
-        words: as `plain` writes them.
+        words: as `plain` writes them; empty if nobody asked.
         embedding: [256], of unit length.
         distillmos: predicted mean opinion score, 1 to 5.
         dnsmos: predicted overall mean opinion score, 1 to 5.
@@ -70,8 +70,8 @@ class Listener(Protocol):
     def names(self) -> dict[str, str]:
         """What is measured: the instrument and its version."""
 
-    def listen(self, wave: Wave) -> Heard:
-        """Measure `wave` [S]."""
+    def listen(self, wave: Wave, words: bool = True) -> Heard:
+        """Measure `wave` [S], its English words only if there are any to expect."""
 
     def embedding(self, wave: Wave) -> Vector:
         """Speaker embedding [256] of `wave` [S], of unit length."""
@@ -102,10 +102,10 @@ class Instruments:
             "pitch": f"WORLD DIO and StoneMask ({version('pyworld-prebuilt')})",
         }
 
-    def listen(self, wave: Wave) -> Heard:
-        """Measure `wave` [S] with all of them."""
+    def listen(self, wave: Wave, words: bool = True) -> Heard:
+        """Measure `wave` [S] with all of them, or with all but Whisper."""
         natural = (self._distillmos(wave), self._dnsmos(wave))
-        return Heard(self.words(wave), self.embedding(wave), *natural)
+        return Heard(self.words(wave) if words else "", self.embedding(wave), *natural)
 
     def embedding(self, wave: Wave) -> Vector:
         """Speaker embedding [256] of `wave` [S], of unit length."""

@@ -32,7 +32,7 @@ from knnvc.evaluation.instruments import (
     pitch_correlation,
     plain,
 )
-from knnvc.evaluation.plan import Job, Source, Target, Voice, split_target
+from knnvc.evaluation.plan import ENGLISH, Job, Source, Target, Voice, split_target
 from knnvc.files import atomic_path
 from knnvc.matching_set import MatchingSet
 from knnvc.pipeline import LOUDNESS, ConvertOptions, VoiceConverter
@@ -67,7 +67,7 @@ class Record:
         audio: file of the waveform, relative to the results' folder.
         heard: words.
         words, word_errors, characters, character_errors: against the transcript, or against the
-            words heard in the source.
+            words heard in the source; all 0 where the source speaks another language than English.
         source_word_errors, source_character_errors: of the source itself.
         like_target, like_source: cosine to the centroid of the target's trials and to the source.
         source_like_target: of the source itself.
@@ -231,6 +231,7 @@ class Evaluation:
             made = original if system == SOURCE else self._copy(system, job.source)
         trials = self._trials[job.target]
         said = original.heard.words if job.source.text is None else plain(job.source.text)
+        said = said if job.source.language == ENGLISH else ""
         own, found = errors(said, original.heard.words), errors(said, made.heard.words)
         pitch = pitch_correlation(original.wave, made.wave)
         _, condition, source, target = _key(system, job)
@@ -261,7 +262,9 @@ class Evaluation:
         if source.path not in self._sources:
             wave = require_audio(load_audio(source.path), str(source.path)).numpy()
             name = f"{SOURCE}/{slug(source.name)}"
-            self._sources[source.path] = self._keep(torch.from_numpy(wave), SAMPLE_RATE, name)
+            self._sources[source.path] = self._keep(
+                source, torch.from_numpy(wave), SAMPLE_RATE, name
+            )
         return self._sources[source.path]
 
     def _copy(self, system: str, source: Source) -> _Made:
@@ -275,7 +278,8 @@ class Evaluation:
                 made = VOCODERS[system](load_audio(source.path))
             made = normalize_loudness(made, rate, LOUDNESS)
             took = time.perf_counter() - began
-            self._copies[key] = self._keep(made, rate, f"{slug(system)}/{slug(source.name)}", took)
+            name = f"{slug(system)}/{slug(source.name)}"
+            self._copies[key] = self._keep(source, made, rate, name, took)
         return self._copies[key]
 
     def _convert(self, job: Job) -> _Made:
@@ -286,14 +290,17 @@ class Evaluation:
         waveform, rate = self.converter.convert(job.source.path, references, options)
         took = time.perf_counter() - began
         name = "/".join(map(slug, (condition.label, job.target.name, job.source.name)))
-        return self._keep(torch.from_numpy(waveform), rate, name, took)
+        return self._keep(job.source, torch.from_numpy(waveform), rate, name, took)
 
-    def _keep(self, waveform: Tensor, rate: int, name: str, took: float | None = None) -> _Made:
-        """Write a waveform as `audio/NAME.flac`, and listen to it."""
+    def _keep(
+        self, source: Source, waveform: Tensor, rate: int, name: str, took: float | None = None
+    ) -> _Made:
+        """Write what was made of `source` as `audio/NAME.flac`, and listen to it."""
         audio = f"audio/{name}.flac"
         write_audio(self.folder / audio, waveform, rate)
         wave = resample(waveform, rate, SAMPLE_RATE).numpy()
-        return _Made(wave, self.listener.listen(wave), audio, took)
+        heard = self.listener.listen(wave, words=source.language == ENGLISH)
+        return _Made(wave, heard, audio, took)
 
     def _matching_set(self, target: Target, seconds: float) -> MatchingSet:
         """The first `seconds` of a target's references; the last one made is kept."""

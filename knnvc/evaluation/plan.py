@@ -18,7 +18,11 @@ from knnvc.errors import KnnvcError, UsageError
 
 REFERENCE_SECONDS = 300.0
 SWEEPS = ("lam", "k", "seconds")
-COLUMNS = ("source", "target", "text", "reference_seconds", "source_group", "target_group")
+COLUMNS = (
+    *("source", "target", "text", "language", "reference_seconds"),
+    *("source_group", "target_group"),
+)
+ENGLISH = "en"
 TRIAL_SECONDS = 2.0  # shorter utterances say little about a speaker
 MOST_TRIALS = 40  # real utterances of a target that everything is compared with
 LEAST_TRIALS = 4  # apart from the references; with fewer, references serve as trials too
@@ -26,11 +30,15 @@ LEAST_TRIALS = 4  # apart from the references; with fewer, references serve as t
 
 @dataclass(frozen=True)
 class Source:
-    """A recording to convert; `text` is what it says, if known; `group` is for the tables."""
+    """A recording to convert; `text` is what it says, if known; `group` is for the tables.
+
+    Words are counted of those whose `language` is the instrument's, English.
+    """
 
     path: Path
     text: str | None = None
     group: str = ""
+    language: str = ENGLISH
 
     @property
     def name(self) -> str:
@@ -131,10 +139,16 @@ def conditions(base: Condition, sweeps: dict[str, list[float]]) -> list[Conditio
     return found
 
 
-def folder_jobs(sources: Sequence[Path], targets: Path, settings: Sequence[Condition]) -> list[Job]:
+def folder_jobs(
+    sources: Sequence[Path],
+    targets: Path,
+    settings: Sequence[Condition],
+    language: str = ENGLISH,
+) -> list[Job]:
     """Every source to every sub-folder of `targets`, but for a speaker's own recordings.
 
-    What a source says is read from a .txt file of the same name, if there is one.
+    What a source says is read from a .txt file of the same name, if there is one; all of them speak
+    `language`.
 
     Raises:
         UsageError: there are no sub-folders, or no source is left to convert.
@@ -143,7 +157,11 @@ def folder_jobs(sources: Sequence[Path], targets: Path, settings: Sequence[Condi
     voices = [Target(folder) for folder in sorted(targets.iterdir()) if folder.is_dir()]
     if not voices:
         raise UsageError(f"{targets} holds no folders; put each target speaker into one of its own")
-    found = [Source(path, _transcript(path)) for source in sources for path in find_audio(source)]
+    found = [
+        Source(path, _transcript(path), language=language)
+        for source in sources
+        for path in find_audio(source)
+    ]
     return _checked(
         [
             Job(source, target, condition)
@@ -159,8 +177,9 @@ def manifest_jobs(manifest: Path, settings: Sequence[Condition]) -> list[Job]:
     """The lines of a .csv (with a header) or .jsonl file, under every condition.
 
     Columns: source, target (paths, relative to the manifest), and optionally text (what the source
-    says), reference_seconds (overrides the condition's unless it is swept over), source_group and
-    target_group (the table has a part for each pair of groups).
+    says), language (of the source; "en" if it is left out), reference_seconds (overrides the
+    condition's unless it is swept over), source_group and target_group (the table has a part for
+    each pair of groups).
 
     Raises:
         UsageError: the file is no manifest, or names what does not exist.
@@ -206,7 +225,12 @@ def _line(manifest: Path, number: int, line: dict[str, Any]) -> tuple[Source, Ta
         wanted = float(seconds) if seconds not in (None, "") else None
     except ValueError as error:
         raise UsageError(f"{where}: reference_seconds is {seconds!r}, no number") from error
-    source = Source(paths[0], line.get("text") or None, line.get("source_group") or "")
+    source = Source(
+        paths[0],
+        line.get("text") or None,
+        line.get("source_group") or "",
+        line.get("language") or ENGLISH,
+    )
     return source, Target(paths[1], line.get("target_group") or ""), wanted
 
 

@@ -70,22 +70,19 @@ def load_twins(corpus: Path, network: MelWavLM) -> dict[str, Utterance]:
     }
 
 
-def load_recordings(corpus: Path, network: MelWavLM) -> list[Utterance]:
+def load_recordings(corpus: Path, network: MelWavLM, taught: bool = True) -> list[Utterance]:
     """The real speech of a corpus whose phones a teacher has named with some confidence.
 
-    See `knnvc.training.recordings` and `knnvc.training.teacher`; there may be none.
+    All of it, without posteriors, unless it is to be `taught`. See `knnvc.training.recordings` and
+    `knnvc.training.teacher`; there may be none.
     """
     out = []
     for record in read_recordings(corpus):
-        heard = corpus / record["posteriors"]
-        if not heard.exists():
-            continue
-        with np.load(heard) as saved:
-            posteriors, confidence = saved["posteriors"], float(saved["confidence"])
-        if confidence < LEAST_CONFIDENCE:
+        posteriors = _heard(corpus / record["posteriors"]) if taught else None
+        if taught and posteriors is None:
             continue
         mel, f0 = _spectra(corpus / record["file"], network)
-        frames = min(len(posteriors), len(f0))
+        frames = len(f0) if posteriors is None else min(len(posteriors), len(f0))
         unknown = np.full(frames, IGNORED, np.int16)
         out.append(
             Utterance(
@@ -94,10 +91,19 @@ def load_recordings(corpus: Path, network: MelWavLM) -> list[Utterance]:
                 mel[: frames * network.config.substeps],
                 unknown,
                 f0[:frames],
-                posteriors[:frames],
+                None if posteriors is None else posteriors[:frames],
             )
         )
     return out
+
+
+def _heard(path: Path) -> npt.NDArray[np.float16] | None:
+    """The posteriors that a teacher wrote; None if there are none, or it was not sure."""
+    if not path.exists():
+        return None
+    with np.load(path) as saved:
+        posteriors: npt.NDArray[np.float16] = saved["posteriors"]
+        return posteriors if float(saved["confidence"]) >= LEAST_CONFIDENCE else None
 
 
 def hours(utterances: Sequence[Utterance]) -> float:

@@ -666,9 +666,12 @@ def listening(encoder: Encoder) -> MelWavLM:
     return encoder.network
 
 
-def people(corpus: Path, network: MelWavLM, share: float) -> list[Utterance]:
-    """The recordings that a training learns from which gives them a `share` of its pieces."""
-    return with_a_voice(load_recordings(corpus, network)) if share > 0 else []
+def people(corpus: Path, network: MelWavLM, share: float, taught: bool = True) -> list[Utterance]:
+    """The recordings that a training learns from which gives them a `share` of its pieces.
+
+    `taught` as of `load_recordings`.
+    """
+    return with_a_voice(load_recordings(corpus, network, taught)) if share > 0 else []
 
 
 def with_a_voice(recordings: list[Utterance]) -> list[Utterance]:

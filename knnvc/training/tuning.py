@@ -244,7 +244,9 @@ def tune_refiner(
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
     spoken, _ = split(load_corpus(corpus, network))
-    recordings = with_treble(people(corpus, network, options.recorded_share), spoken)
+    # Judges need no names of phones, so no teacher needs to have heard the recordings.
+    found = people(corpus, network, options.recorded_share, taught=False)
+    recordings = with_treble(found, spoken)
     views = config.views
     pieces = Conversions(spoken, network, space, options.bf16, None, recordings, views)
     banks = fit_banks(_pairs(corpus, spoken, network))
