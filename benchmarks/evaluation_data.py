@@ -56,13 +56,17 @@ ASTERISK = {
     "fr": ("fr_CA_f_June", "June Wallack", "CC BY-SA 3.0"),
     "ru": ("ru_RU_f_IvrvoiceRU", "ivrvoice.ru", "CC BY 3.0"),
 }
-DEVELOPMENT, REPORT = ("asterisk-en", "asterisk-it"), ("asterisk-fr", "asterisk-ru", "warzone")
+DEVELOPMENT, REPORT = ("asterisk-en", "asterisk-it"), ("asterisk-fr", "asterisk-ru")
+# Targets of the report, too, but only of who speaks their language.
+SAME_LANGUAGE = ("warzone", "tuxpaint-fr", "tuxpaint-ru")
 # Who speaks two languages; they are converted to themselves only, from either to the other.
 BILINGUAL = ("asterisk-en", "asterisk-es")
 
 # What people recorded for the stamps of a painting program, a language each.
 STAMPS, READERS = "tuxpaint-stamps-default", ("fr", "ru")
 MENARDI = "asterisk-prompt-it-menardi-wav"
+SAME_PERSON, OWN_LANGUAGE = "the same person", "same language"
+OTHER_LANGUAGE = "another language"
 READINGS = 13  # clips of each reader, as many as there are English ones
 # A game's English narrator, at 11 kHz: these folders of its archive are one woman's.
 WARZONE, ARCHIVE = "warzone2100-data", "games/warzone2100/base.wz"
@@ -78,7 +82,7 @@ KOKORO = {
     "development": (("af_nova", "am_puck"), ("bm_lewis",)),
     "report": (("af_sarah", "am_fenrir", "ef_dora"), ("bf_lily", "im_nicola")),
 }
-LISTEN = ("librivox", "cards", "tuxpaint-fr", "af_sarah")
+LISTEN = ("librivox", "cards", "af_sarah")
 SOURCE_SENTENCES = 3
 SOURCE_WORDS = (21, 26)  # the corpus' own sentences have at most 20, so none was trained on
 TARGET_SECONDS = 420.0  # five minutes of reference, two to compare with
@@ -102,12 +106,12 @@ class Clip:
 
 @dataclass(frozen=True)
 class Goal:
-    """The folder of a target; one that is for its `own` speaker is nobody else's target."""
+    """The folder of a target, which may be a target of `only` one relation to it."""
 
     path: Path
     language: str = "en"
     kind: str = "real"
-    own: bool = False
+    only: str = ""
 
 
 def fetch(folder: Path) -> Path:
@@ -170,7 +174,7 @@ def narrator(archive: Path) -> Iterator[tuple[str, Wave]]:
 
 
 def reader(recordings: Iterable[Path]) -> Iterator[tuple[str, Wave]]:
-    """READINGS clips of somebody who says a few words in each of the `recordings`, joined.
+    """Clips of somebody who says a few words in each of the `recordings`, joined.
 
     Of several people it is the one who says most; what is joined was recorded in a row.
     """
@@ -186,7 +190,7 @@ def reader(recordings: Iterable[Path]) -> Iterator[tuple[str, Wave]]:
         if sum(map(len, pieces)) >= ENOUGH * SAMPLE_RATE:
             clips.append((f"{len(clips):03d}_{path.stem}", join(pieces)))
             pieces = []
-    return iter(clips[:: max(1, len(clips) // READINGS)][:READINGS])
+    return iter(clips)
 
 
 def prompts(folder: Path) -> list[Path]:
@@ -215,7 +219,7 @@ def real(share: Path, out: Path) -> tuple[list[Clip], list[Goal]]:
     for name, wave in narrator(share / ARCHIVE):
         keep(targets / "warzone" / f"{name}.flac", wave)
     goals.append(Goal(targets / "warzone"))
-    for speaker in BILINGUAL:
+    for speaker in (*BILINGUAL, *(f"asterisk-{code}" for code in READERS)):
         for path in prompts(targets / speaker):
             keep(sources / speaker / path.name, load_audio(path).numpy())
             clips.append(Clip(sources / speaker / path.name, language=speaker[-2:]))
@@ -225,10 +229,15 @@ def real(share: Path, out: Path) -> tuple[list[Clip], list[Goal]]:
     }
     menardi = (share / "asterisk/sounds/it_IT_f_Menardi").glob("*.wav")
     for speaker, (code, recordings) in {**readings, "menardi-it": ("it", menardi)}.items():
-        for name, wave in reader(recordings):
+        read = list(reader(recordings))
+        for name, wave in read[:: max(1, len(read) // READINGS)][:READINGS]:
             path = sources / speaker / f"{name}.flac"
             keep(path, wave)
             clips.append(Clip(path, language=code))
+        if speaker in readings:
+            for name, wave in read:
+                keep(targets / speaker / f"{name}.flac", wave)
+            goals.append(Goal(targets / speaker, code))
     return clips, goals
 
 
@@ -309,15 +318,17 @@ class Synthesis:
 def relation(clip: Clip, goal: Goal) -> str | None:
     """Which of the manifest's groups a conversion belongs to; None is for those not to be made."""
     speakers = (clip.speaker, goal.path.name)
-    if goal.own:
-        both = set(speakers) == set(BILINGUAL)
-        return "the same person, another language" if both else None
     if speakers[0] == speakers[1]:
         return None
-    if clip.language == goal.language:
-        return f"{clip.kind}, same language"
-    # Whoever speaks neither English nor the target's language tells nothing new.
-    return f"{clip.kind}, another language" if clip.language == "en" else None
+    if set(speakers) == set(BILINGUAL):
+        found, group = SAME_PERSON, f"{SAME_PERSON}, {OTHER_LANGUAGE}"
+    elif clip.language == goal.language:
+        found, group = OWN_LANGUAGE, f"{clip.kind}, {OWN_LANGUAGE}"
+    elif clip.language == "en":
+        found, group = OTHER_LANGUAGE, f"{clip.kind}, {OTHER_LANGUAGE}"
+    else:  # who speaks neither English nor the target's language tells nothing new
+        return None
+    return group if goal.only in ("", found) else None
 
 
 def write_manifest(path: Path, clips: list[Clip], goals: list[Goal]) -> None:
@@ -381,7 +392,8 @@ def main() -> None:
         synthetic, held_out = synthesis.make(manifest) if synthesis else ([], [])
         goals = [goal for goal in speakers if goal.path.name in names]
         if manifest == "report":
-            goals += [replace(goal, own=True) for goal in speakers if goal.path.name in BILINGUAL]
+            for only, whose in ((OWN_LANGUAGE, SAME_LANGUAGE), (SAME_PERSON, BILINGUAL)):
+                goals += [replace(goal, only=only) for goal in speakers if goal.path.name in whose]
         write_manifest(out / f"{manifest}.csv", clips + synthetic, goals + held_out)
         print(out / f"{manifest}.csv", flush=True)
     by_speaker = {clip.speaker: clip for clip in reversed(clips + synthetic)}
