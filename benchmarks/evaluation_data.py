@@ -15,7 +15,8 @@ A second call goes on where the first was stopped. What it writes:
     data/listen.csv       a few lines of it, one source of each kind: a page to listen to
     data/CARD.md          where everything comes from, and the licences
 
-Kokoro takes about an hour on one core; --no-kokoro leaves it, and its lines of the manifests, out.
+Kokoro takes about half an hour on one core; --no-kokoro leaves it, and its lines of the manifests,
+out.
 
 A verifier hears which language is spoken, so the manifests keep apart who speaks the target's
 language and who does not. How much that matters for real people, one of them tells: Asterisk's
@@ -212,33 +213,38 @@ def real(share: Path, out: Path) -> tuple[list[Clip], list[Goal]]:
         path.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
         clips.append(Clip(path, text))
     for language, (folder, *_) in ASTERISK.items():
-        spoken = asterisk(share / "asterisk/sounds" / folder)
-        for name, wave in spoken:
-            keep(targets / f"asterisk-{language}" / f"{name}.flac", wave)
+        write(targets / f"asterisk-{language}", asterisk(share / "asterisk/sounds" / folder))
         goals.append(Goal(targets / f"asterisk-{language}", language))
-    for name, wave in narrator(share / ARCHIVE):
-        keep(targets / "warzone" / f"{name}.flac", wave)
+    write(targets / "warzone", narrator(share / ARCHIVE))
     goals.append(Goal(targets / "warzone"))
     for speaker in (*BILINGUAL, *(f"asterisk-{code}" for code in READERS)):
-        for path in prompts(targets / speaker):
-            keep(sources / speaker / path.name, load_audio(path).numpy())
-            clips.append(Clip(sources / speaker / path.name, language=speaker[-2:]))
-    readings = {
-        f"tuxpaint-{code}": (code, (share / "tuxpaint/stamps").rglob(f"*_desc_{code}.ogg"))
-        for code in READERS
-    }
-    menardi = (share / "asterisk/sounds/it_IT_f_Menardi").glob("*.wav")
-    for speaker, (code, recordings) in {**readings, "menardi-it": ("it", menardi)}.items():
-        read = list(reader(recordings))
-        for name, wave in read[:: max(1, len(read) // READINGS)][:READINGS]:
-            path = sources / speaker / f"{name}.flac"
-            keep(path, wave)
-            clips.append(Clip(path, language=code))
-        if speaker in readings:
-            for name, wave in read:
-                keep(targets / speaker / f"{name}.flac", wave)
-            goals.append(Goal(targets / speaker, code))
+        spoken = [(path.stem, load_audio(path).numpy()) for path in prompts(targets / speaker)]
+        paths = write(sources / speaker, spoken)
+        clips += [Clip(path, language=speaker[-2:]) for path in paths]
+    for code in READERS:
+        read = list(reader((share / "tuxpaint/stamps").rglob(f"*_desc_{code}.ogg")))
+        paths = write(sources / f"tuxpaint-{code}", evenly(read))
+        clips += [Clip(path, language=code) for path in paths]
+        write(targets / f"tuxpaint-{code}", read)
+        goals.append(Goal(targets / f"tuxpaint-{code}", code))
+    prompted = list(reader((share / "asterisk/sounds/it_IT_f_Menardi").glob("*.wav")))
+    paths = write(sources / "menardi-it", evenly(prompted))
+    clips += [Clip(path, language="it") for path in paths]
     return clips, goals
+
+
+def evenly(read: list[tuple[str, Wave]]) -> list[tuple[str, Wave]]:
+    """READINGS of what a reader said, from beginning to end."""
+    return read[:: max(1, len(read) // READINGS)][:READINGS]
+
+
+def write(folder: Path, spoken: Iterable[tuple[str, Wave]]) -> list[Path]:
+    """Keep recordings in a folder; their paths."""
+    paths = []
+    for name, wave in spoken:
+        paths.append(folder / f"{name}.flac")
+        keep(paths[-1], wave)
+    return paths
 
 
 def librivox(folder: Path) -> Iterator[tuple[str, Wave, str]]:
