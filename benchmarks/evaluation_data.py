@@ -174,7 +174,7 @@ def narrator(archive: Path) -> Iterator[tuple[str, Wave]]:
     return long_enough(spoken)
 
 
-def reader(recordings: Iterable[Path]) -> Iterator[tuple[str, Wave]]:
+def reader(recordings: Iterable[Path]) -> list[tuple[str, Wave]]:
     """Clips of somebody who says a few words in each of the `recordings`, joined.
 
     Of several people it is the one who says most; what is joined was recorded in a row.
@@ -191,15 +191,20 @@ def reader(recordings: Iterable[Path]) -> Iterator[tuple[str, Wave]]:
         if sum(map(len, pieces)) >= ENOUGH * SAMPLE_RATE:
             clips.append((f"{len(clips):03d}_{path.stem}", join(pieces)))
             pieces = []
-    return iter(clips)
+    return clips
 
 
-def prompts(folder: Path) -> list[Path]:
-    """MOST_PROMPTS of a speaker's prompts, evenly drawn, that are long enough to be sources."""
+def prompts(folder: Path) -> list[tuple[str, Wave]]:
+    """MOST_PROMPTS of a speaker's prompts that are long enough to be sources."""
     low, high = (seconds * SAMPLE_RATE for seconds in PROMPTS)
     long = [path for path in sorted(folder.glob("*.flac")) if "short_" not in path.name]
-    fitting = [path for path in long if low <= len(load_audio(path)) <= high]
-    return fitting[:: max(1, len(fitting) // MOST_PROMPTS)][:MOST_PROMPTS]
+    spoken = [(path.stem, load_audio(path).numpy()) for path in long]
+    return evenly([one for one in spoken if low <= len(one[1]) <= high], MOST_PROMPTS)
+
+
+def evenly(spoken: list[tuple[str, Wave]], count: int) -> list[tuple[str, Wave]]:
+    """So many recordings, if there are as many, from beginning to end."""
+    return spoken[:: max(1, len(spoken) // count)][:count]
 
 
 def real(share: Path, out: Path) -> tuple[list[Clip], list[Goal]]:
@@ -218,24 +223,18 @@ def real(share: Path, out: Path) -> tuple[list[Clip], list[Goal]]:
     write(targets / "warzone", narrator(share / ARCHIVE))
     goals.append(Goal(targets / "warzone"))
     for speaker in (*BILINGUAL, *(f"asterisk-{code}" for code in READERS)):
-        spoken = [(path.stem, load_audio(path).numpy()) for path in prompts(targets / speaker)]
-        paths = write(sources / speaker, spoken)
+        paths = write(sources / speaker, prompts(targets / speaker))
         clips += [Clip(path, language=speaker[-2:]) for path in paths]
     for code in READERS:
-        read = list(reader((share / "tuxpaint/stamps").rglob(f"*_desc_{code}.ogg")))
-        paths = write(sources / f"tuxpaint-{code}", evenly(read))
+        read = reader((share / "tuxpaint/stamps").rglob(f"*_desc_{code}.ogg"))
+        paths = write(sources / f"tuxpaint-{code}", evenly(read, READINGS))
         clips += [Clip(path, language=code) for path in paths]
         write(targets / f"tuxpaint-{code}", read)
         goals.append(Goal(targets / f"tuxpaint-{code}", code))
-    prompted = list(reader((share / "asterisk/sounds/it_IT_f_Menardi").glob("*.wav")))
-    paths = write(sources / "menardi-it", evenly(prompted))
+    prompted = reader((share / "asterisk/sounds/it_IT_f_Menardi").glob("*.wav"))
+    paths = write(sources / "menardi-it", evenly(prompted, READINGS))
     clips += [Clip(path, language="it") for path in paths]
     return clips, goals
-
-
-def evenly(read: list[tuple[str, Wave]]) -> list[tuple[str, Wave]]:
-    """READINGS of what a reader said, from beginning to end."""
-    return read[:: max(1, len(read) // READINGS)][:READINGS]
 
 
 def write(folder: Path, spoken: Iterable[tuple[str, Wave]]) -> list[Path]:
@@ -345,7 +344,7 @@ def write_manifest(path: Path, clips: list[Clip], goals: list[Goal]) -> None:
         if group is not None:
             names = [str(one.relative_to(path.parent)) for one in (clip.path, goal.path)]
             lines.append([*names, clip.text, clip.language, group, goal.kind])
-    lines.sort(key=lambda line: (line[-1] != "real", not line[-2].endswith("same language")))
+    lines.sort(key=lambda line: (line[-1] != "real", not line[-2].endswith(OWN_LANGUAGE)))
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["source", "target", "text", "language", "source_group", "target_group"])

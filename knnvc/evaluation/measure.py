@@ -32,7 +32,7 @@ from knnvc.evaluation.instruments import (
     pitch_correlation,
     plain,
 )
-from knnvc.evaluation.plan import ENGLISH, Job, Source, Target, Voice, split_target
+from knnvc.evaluation.plan import Job, Source, Target, Voice, split_target
 from knnvc.files import atomic_path
 from knnvc.matching_set import MatchingSet
 from knnvc.pipeline import LOUDNESS, ConvertOptions, VoiceConverter
@@ -230,8 +230,9 @@ class Evaluation:
         else:
             made = original if system == SOURCE else self._copy(system, job.source)
         trials = self._trials[job.target]
-        said = original.heard.words if job.source.text is None else plain(job.source.text)
-        said = said if job.source.language == ENGLISH else ""
+        said = original.heard.words  # none of those that are not counted
+        if job.source.counted and job.source.text is not None:
+            said = plain(job.source.text)
         own, found = errors(said, original.heard.words), errors(said, made.heard.words)
         pitch = pitch_correlation(original.wave, made.wave)
         _, condition, source, target = _key(system, job)
@@ -299,7 +300,7 @@ class Evaluation:
         audio = f"audio/{name}.flac"
         write_audio(self.folder / audio, waveform, rate)
         wave = resample(waveform, rate, SAMPLE_RATE).numpy()
-        heard = self.listener.listen(wave, words=source.language == ENGLISH)
+        heard = self.listener.listen(wave, words=source.counted)
         return _Made(wave, heard, audio, took)
 
     def _matching_set(self, target: Target, seconds: float) -> MatchingSet:

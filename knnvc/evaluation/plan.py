@@ -41,6 +41,11 @@ class Source:
     language: str = ENGLISH
 
     @property
+    def counted(self) -> bool:
+        """Whether the instrument knows its words."""
+        return self.language == ENGLISH
+
+    @property
     def name(self) -> str:
         """Short and for people; file names may repeat in other folders."""
         return f"{self.path.parent.name}/{self.path.stem}"
