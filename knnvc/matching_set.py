@@ -3,7 +3,8 @@
 On disk a set is one safetensors file (never a pickle, so a set from a stranger is safe to open):
 
 - tensors `synth` [N, Ds] and, unless it equals `synth`, `match` [N, Dm], float16; `frame_start`
-  [F] int64; `pitch` [2] float32 if the preset is aware of pitch;
+  [F] int64; `pitch` [2] float32 if the preset is aware of pitch; `correction` [C, W] float16 if the
+  preset has a refiner, whose fingerprint is the metadata entry `corrects`;
 - the metadata entry `matching_set`, a JSON object with the fields of `SetInfo` and the flag
   `match_is_synth`.
 
@@ -35,6 +36,7 @@ SUFFIX = ".safetensors"
 
 _METADATA_KEY = "matching_set"
 _MATCH_IS_SYNTH = "match_is_synth"
+_CORRECTS = "corrects"
 
 
 def _now() -> str:
@@ -88,6 +90,28 @@ class SetInfo:
 
 
 @dataclass(frozen=True, eq=False)  # == on tensors has no single truth value
+class Correction:
+    """What makes a refiner fit one target, see `knnvc.refiner.CorrectionFit`.
+
+    Attributes:
+        weights: [C, W] float32.
+        refiner: fingerprint of the refiner that they are for; any other does without.
+    """
+
+    weights: Tensor
+    refiner: str
+
+    def __post_init__(self) -> None:
+        """Check the weights.
+
+        Raises:
+            KnnvcError: they are no matrix of numbers.
+        """
+        valid = self.weights.ndim == 2 and self.weights.dtype == torch.float32
+        _require(valid and _is_finite(self.weights), "correction is no float32 matrix")
+
+
+@dataclass(frozen=True, eq=False)
 class MatchingSet:
     """The frames of one target speaker (or of several, merged).
 
@@ -99,6 +123,7 @@ class MatchingSet:
         pitch: [2] float32, mean and standard deviation of log2(f0 in Hz) over voiced frames, or
             None; only presets aware of pitch need it.
         origin: the file it was loaded from, beside which an index of it is kept; None if none.
+        correction: for the refiner of the preset that made it, or None.
     """
 
     match: Tensor
@@ -107,6 +132,7 @@ class MatchingSet:
     info: SetInfo
     pitch: Tensor | None = None
     origin: Path | None = None
+    correction: Correction | None = None
 
     def __post_init__(self) -> None:
         """Check that the tensors fit each other.
@@ -174,7 +200,11 @@ class MatchingSet:
         entry = dataclasses.asdict(self.info) | {_MATCH_IS_SYNTH: match_is_synth}
         # A file name that is not UTF-8 reaches us with surrogates, which no JSON reader likes.
         text = json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace").decode()
-        write_tensors(path, tensors, {_METADATA_KEY: text}, force=force)
+        metadata = {_METADATA_KEY: text}
+        if self.correction is not None:
+            tensors["correction"] = _compact(self.correction.weights)
+            metadata[_CORRECTS] = self.correction.refiner
+        write_tensors(path, tensors, metadata, force=force)
 
 
 def load(path: str | Path) -> MatchingSet:
@@ -190,11 +220,22 @@ def load(path: str | Path) -> MatchingSet:
     try:
         info, match_is_synth = _parse_entry(metadata[_METADATA_KEY])
         expected = {"synth", "frame_start"} if match_is_synth else {"match", "synth", "frame_start"}
-        _require(tensors.keys() - {"pitch"} == expected, "other tensors than it should have")
+        given = tensors.keys() - {"pitch", "correction"}
+        _require(given == expected, "other tensors than it should have")
         synth = _expand(tensors["synth"])
         match = synth if match_is_synth else _expand(tensors["match"])
+        correction = None
+        if "correction" in tensors:
+            weights = _expand(tensors["correction"])
+            correction = Correction(weights, metadata.get(_CORRECTS, ""))
         return MatchingSet(
-            match, synth, tensors["frame_start"], info, tensors.get("pitch"), origin=path
+            match,
+            synth,
+            tensors["frame_start"],
+            info,
+            tensors.get("pitch"),
+            origin=path,
+            correction=correction,
         )
     except KnnvcError as error:
         raise KnnvcError(f"{path} cannot be used: {error}") from error
@@ -204,7 +245,8 @@ def merge(sets: Sequence[MatchingSet]) -> MatchingSet:
     """Join matching sets of one encoder into one that holds the frames of all, in order.
 
     Names of speakers and licences are joined. The pitch statistics are those of all frames
-    together, each set counted by its length, as the number of its voiced frames is not kept.
+    together, each set counted by its length, as the number of its voiced frames is not kept. What
+    corrects a refiner is left out: `VoiceConverter.matching_set` finds it anew.
 
     Raises:
         UsageError: there are no sets.

@@ -13,7 +13,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
+from itertools import pairwise
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -69,17 +70,18 @@ from knnvc.matching import (
     select,
     weigh,
 )
-from knnvc.matching_set import SUFFIX, MatchingSet, SetInfo, merge
+from knnvc.matching_set import SUFFIX, Correction, MatchingSet, SetInfo, merge
 from knnvc.matching_set import load as load_set
 from knnvc.phones import STATES, assure
 from knnvc.pitch import pitch_statistics
 from knnvc.preset import Preset, find_preset
-from knnvc.refiner import Refiner, RefinerConfig
+from knnvc.refiner import CorrectionFit, Refiner, RefinerConfig
 from knnvc.set_cache import SetCache, set_key
 from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
 from knnvc.text_frontend import TextFrontend
 from knnvc.tts import FrontEnd, Line, columns_of, fit, read, says_something
 from knnvc.tts import load as load_front_end
+from knnvc.vocal_tract import other_tract
 from knnvc.vocoder import Vocoder, griffin_lim, world
 from knnvc.voice import resolve
 
@@ -91,6 +93,12 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 BACKENDS = ("torch", "onnx")
 WIDE = 512  # columns of features from which on a vocoder is a large one
 WIDE_CHUNK_FRAMES = 400  # 8 s
+# A refiner is corrected for a target by what its references say of each other.
+PIECE = 200  # frames of them converted at once
+LEAST_CORRECTED = 1500  # frames of such pieces (of 90 s), with fewer words and voice may suffer
+MOST_CORRECTED = 3000  # evenly drawn, and
+MOST_REFERENCE = 15000  # frames that they are converted with
+DISGUISES = (0.85, 1.18)  # factors on the formants, in turn
 
 Source: TypeAlias = Any
 """A path, or samples as `knnvc.audio.to_waveform` takes them."""
@@ -99,8 +107,8 @@ References: TypeAlias = Any
 `MatchingSet`, or several of these in a list or another iterable."""
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as `progress(stage, done, total)`, first with 0 done; stages are "references" (in per cent
-of a recording), "indexing", "encoding", "matching" and "vocoding" (in frames), "speaking" (in
-sentences)."""
+of a recording), "listening" (to what references say of each other, in frames), "indexing",
+"encoding", "matching" and "vocoding" (in frames), "speaking" (in sentences)."""
 # A front end's voice is measured on these: one sentence is too little to tell its range of pitch.
 _MEASURED = (
     "The sun had set behind the hills, and a cool wind came up from the river. Have you ever asked "
@@ -312,6 +320,11 @@ class VoiceConverter:
     def fingerprint(self) -> str:
         """Identifies the encoder and its layers in matching sets."""
         return fingerprint(self.encoder.network)
+
+    @cached_property
+    def refiner_fingerprint(self) -> str:
+        """Identifies the refiner in what corrects it; "" where there is none."""
+        return fingerprint(self.refiner) if self.refiner and self.space else ""
 
     def convert(
         self,
@@ -581,7 +594,9 @@ class VoiceConverter:
             ready.append(self._encode_references(recordings, trim, label, licence, progress, cache))
         if not ready:
             raise UsageError("there are no references; name a folder, recordings or a matching set")
-        merged = ready[0] if len(ready) == 1 else merge(ready)
+        merged = ready[0]
+        if len(ready) > 1:
+            merged = self._corrected(merge(ready), progress)
         info = merged.info
         stated = replace(info, speaker=speaker or info.speaker, licence=licence or info.licence)
         return merged if stated == info else replace(merged, info=stated)
@@ -606,7 +621,7 @@ class VoiceConverter:
                 for one in recordings
             ]
             pieces = (self.encoder.chunk, self.encoder.context)
-            encoder = " ".join((self.fingerprint, *self.computed_with))
+            encoder = " ".join((self.fingerprint, self.refiner_fingerprint, *self.computed_with))
             key = set_key(encoder, pieces, trim, files, self.encoder.device)
             built, skipped = cache.fetch(key, make)
         for number, reason in skipped:
@@ -666,7 +681,54 @@ class VoiceConverter:
             ),
             pitch=pitch if pitch is not None and bool(torch.isfinite(pitch).all()) else None,
         )
-        return made, skipped
+        return self._corrected(made, progress), skipped
+
+    @torch.inference_mode()
+    def _corrected(self, made: MatchingSet, progress: Progress | None) -> MatchingSet:
+        """The set with what makes the refiner fit its voice, if there is one and enough to hear.
+
+        Some pieces are disguised and converted by the others; what they should have become is
+        known, as it was spoken.
+        """
+        space, refiner = self.space, self.refiner
+        pieces, rest = _parted(made)
+        if space is None or refiner is None or not pieces:
+            return made
+        columns = self.encoder.columns
+        rows = torch.cat([torch.arange(len(made.match))[piece] for piece in rest])
+        starts = torch.tensor([0, *(piece.stop - piece.start for piece in rest)]).cumsum(0)[:-1]
+        synth, match = made.synth[rows], made.match[rows]
+        statistics = space.statistics(synth, match)
+        vectors = space.vectors(synth, match, statistics, starts)
+        joins, seams = _joined_well(space, synth, statistics, starts)
+        target = _Target(Index(vectors, self.encoder.device), statistics, joins, seams)
+        correction, views = CorrectionFit(refiner), refiner.config.views
+        total = _frames(pieces)
+        tell = _stage(progress, "listening", total)
+        for number, piece in enumerate(pieces):
+            spoken = made.synth[piece]
+            width = refiner.config.width
+            factor = DISGUISES[number % len(DISGUISES)]
+            moved = other_tract(spoken[:, :width], space.mels, factor)
+            # The pitch moves with the formants, which whoever compares relative pitch can't tell.
+            heard = features_of_spectra(self.encoder, torch.cat([moved, spoken[:, width:]], dim=1))
+            source, query = heard[:, columns.synth], heard[:, columns.match]
+            own = space.statistics(source, query)
+            averaged = self._averages(
+                synth, target, source, query, own, {self.k, *views}, self.k, self.weighting
+            )
+            correction.add(
+                spoken[:, :width],
+                averaged[self.k],
+                space.guide(source, query, own),
+                statistics.spectrum,
+                statistics.manner,
+                torch.cat([averaged[n][:, :width] for n in views], dim=1) if views else None,
+            )
+            if tell:
+                tell(correction.frames, total)
+        found = Correction(correction.solve(), self.refiner_fingerprint)
+        return replace(made, correction=found)
 
     def voices(
         self,
@@ -756,30 +818,17 @@ class VoiceConverter:
         for number, (one, weight) in enumerate(voices):
             one.check_encoder(self.fingerprint, self.preset.name)
             target = self._target(one, index, progress)
-            most = max(k, min(max(counts), target.searcher.frames))
-            averaged = {n: torch.empty(len(features), one.synth.shape[1]) for n in counts}
-            for start in range(0, len(features), MATCH_BLOCK):
-                stop = min(len(features), start + MATCH_BLOCK)
-                part = query[start:stop]
-                if self.space and own:
-                    part = self.space.vectors(source, query, own, span=(start, stop))
-                distances, indices = self._neighbours(target, part, most)
-                for count, frames in averaged.items():
-                    weights = weigh(distances[:, :count], weighting)
-                    chosen = select(one.synth, indices[:, :count], weights)
-                    if self.space and own and target.statistics:
-                        leader = source[start:stop]
-                        chosen = self.space.finish(chosen, leader, own, target.statistics)
-                    frames[start:stop] = chosen
-                if tell:
-                    tell(number * len(features) + stop, total)
+            told = tell and partial(_tell_from, tell, number * len(features), total)
+            averaged = self._averages(
+                one.synth, target, source, query, own, counts, k, weighting, told
+            )
             frames = averaged[kept]
             if self.refiner and self.space and own and target.statistics:
                 guide = self.space.guide(source, query, own)
                 known, width = target.statistics, self.refiner.config.width
                 seen = [averaged[n][:, :width] for n in views]
                 refined = self.refiner.refine(
-                    averaged[k], guide, known.spectrum, known.manner, seen
+                    averaged[k], guide, known.spectrum, known.manner, seen, self._correction(one)
                 )
                 frames.lerp_(self.space.sharpen(refined), self.space.options.refined)
             if weight != 1:
@@ -793,6 +842,50 @@ class VoiceConverter:
                 part = selected[start : start + MATCH_BLOCK]
                 part.copy_(blend(part, source[start : start + MATCH_BLOCK], lam))
         return selected
+
+    def _correction(self, one: MatchingSet) -> Tensor | None:
+        """What corrects this converter's refiner for the set's voice, if it is known."""
+        found, refiner = one.correction, self.refiner
+        if found is None or refiner is None or found.refiner != self.refiner_fingerprint:
+            return None
+        wanted = (refiner.config.channels + 1, refiner.config.width)
+        return found.weights if found.weights.shape == wanted else None
+
+    def _averages(
+        self,
+        synth: Tensor,
+        target: _Target,
+        source: Tensor,
+        query: Tensor,
+        own: Statistics | None,
+        counts: Iterable[int],
+        k: int,
+        weighting: str,
+        tell: Callable[[int], None] | None = None,
+    ) -> dict[int, Tensor]:
+        """For each of `counts` the means [T, Ds] of so many of the nearest frames, at least `k`.
+
+        `synth` [N, Ds] are the frames of the `target`; those of the source are [T, ...]. `tell` is
+        called with the number of frames that are done.
+        """
+        averaged = {n: torch.empty(len(source), synth.shape[1]) for n in counts}
+        most = max(k, min(max(averaged), target.searcher.frames))
+        for start in range(0, len(source), MATCH_BLOCK):
+            stop = min(len(source), start + MATCH_BLOCK)
+            part = query[start:stop]
+            if self.space and own:
+                part = self.space.vectors(source, query, own, span=(start, stop))
+            distances, indices = self._neighbours(target, part, most)
+            for count, frames in averaged.items():
+                weights = weigh(distances[:, :count], weighting)
+                chosen = select(synth, indices[:, :count], weights)
+                if self.space and own and target.statistics:
+                    leader = source[start:stop]
+                    chosen = self.space.finish(chosen, leader, own, target.statistics)
+                frames[start:stop] = chosen
+            if tell:
+                tell(stop)
+        return averaged
 
     def _neighbours(self, target: _Target, vectors: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Distances and rows [M, k]; in a preset that minds the joins the first one joins well."""
@@ -848,10 +941,8 @@ class VoiceConverter:
                 refused=_warn_unsaved,
             )
         joins = seams = None
-        if space and statistics and space.options.candidates > 1:
-            joins = space.joins(one.synth, statistics)
-            seams = torch.zeros(len(one.synth), dtype=torch.bool)
-            seams[one.frame_start] = True
+        if space and statistics:
+            joins, seams = _joined_well(space, one.synth, statistics, one.frame_start)
         kept[kind] = _Target(searcher, statistics, joins, seams)
         return kept[kind]
 
@@ -1029,6 +1120,52 @@ class _Target:
     statistics: Statistics | None
     joins: Tensor | None = None
     seams: Tensor | None = None
+
+
+def _joined_well(
+    space: AcousticSpace, synth: Tensor, statistics: Statistics, starts: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """What `follow` needs of the frames `synth` [N, Ds] whose recordings begin at `starts` [F].
+
+    Nothing, if the space does not mind the joins.
+    """
+    if space.options.candidates <= 1:
+        return None, None
+    seams = torch.zeros(len(synth), dtype=torch.bool)
+    seams[starts[starts < len(synth)]] = True
+    return space.joins(synth, statistics), seams
+
+
+def _parted(one: MatchingSet) -> tuple[list[slice], list[slice]]:
+    """A third of the set's rows in pieces, and pieces of the others; nothing of too short a set."""
+    edges = [*one.frame_start.tolist(), len(one.match)]
+    pieces = [
+        slice(at, min(at + PIECE, stop))
+        for start, stop in pairwise(edges)
+        for at in range(start, stop, PIECE)
+    ]
+    held_out = pieces[1::3]
+    rest = [piece for number, piece in enumerate(pieces) if number % 3 != 1]
+    if _frames(held_out) < LEAST_CORRECTED:
+        return [], []
+    return _thinned(held_out, MOST_CORRECTED), _thinned(rest, MOST_REFERENCE)
+
+
+def _frames(pieces: Iterable[slice]) -> int:
+    return sum(piece.stop - piece.start for piece in pieces)
+
+
+def _thinned(pieces: list[slice], frames: int) -> list[slice]:
+    """Some of the pieces, evenly drawn, that have about so many frames together."""
+    given = _frames(pieces)
+    if given <= frames:
+        return pieces
+    count = max(1, len(pieces) * frames // given)
+    return [pieces[at * len(pieces) // count] for at in range(count)]
+
+
+def _tell_from(tell: Callable[[int, int], None], before: int, total: int, done: int) -> None:
+    tell(before + done, total)
 
 
 def _warn_unsaved(reason: KnnvcError) -> None:

@@ -11,6 +11,12 @@ or as they are, with the target's statistics beside them (`RefinerConfig.normed`
 it is to smooth it may see other views of the target at the same place (`RefinerConfig.views`): the
 one frame chosen has the most of the voice, the mean of many the least noise.
 
+A network of a hundred voices makes any target sound a little like those, and strange microphones
+more. So its last layer is corrected for each target, in closed form and in seconds: a part of the
+target's own speech, disguised, is converted by the rest, and `CorrectionFit` finds what must be
+added to give back what was spoken. That is ridge regression on a fixed network's last hidden layer,
+as in the adaptation of a recogniser's output layer to a speaker (Neto et al. 1995).
+
 It never sees the source's spectra, only what the matching sees: values normalised by the source
 speaker's own statistics, so that no more of the source's voice gets through.
 """
@@ -23,12 +29,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from knnvc.errors import KnnvcError
 from knnvc.source_filter import ConvNeXtBlock
 
 PITCH_CENTRE = 7.2  # log2 of about 150 Hz
 CHUNK = 3000  # frames (one minute) refined at once, which bounds the memory
+RIDGE = 1500.0  # frames of evidence against a correction
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,7 @@ class Refiner(nn.Module):
         usual: Tensor,
         manner: Tensor | None = None,
         views: Tensor | None = None,
+        correction: Tensor | None = None,
     ) -> Tensor:
         """Refined frames [B, T, width + 2]; pitch and voicing are left as they are.
 
@@ -123,7 +132,24 @@ class Refiner(nn.Module):
             manner: [B, manner] further statistics, for one that is not `normed`, see
                 `Statistics.manner`.
             views: [B, T, len(config.views) · width] spectra of the views, one after the other.
+            correction: [channels + 1, width] what the last layer adds for the target, see
+                `CorrectionFit`.
         """
+        width = self.config.width
+        spectra, pitch = selected[..., :width], selected[..., width:]
+        hidden = self.hidden(selected, guide, usual, manner, views)
+        refined = spectra + self.change(hidden, usual, correction).to(spectra.dtype)
+        return torch.cat([refined, pitch], dim=-1)
+
+    def hidden(
+        self,
+        selected: Tensor,
+        guide: Tensor,
+        usual: Tensor,
+        manner: Tensor | None = None,
+        views: Tensor | None = None,
+    ) -> Tensor:
+        """What the last layer reads [B, T, channels]; arguments as those of `forward`."""
         width = self.config.width
         spectra, pitch = selected[..., :width], selected[..., width:]
         # Unvoiced frames carry no meaningful pitch: hide it.
@@ -134,18 +160,31 @@ class Refiner(nn.Module):
             seen = list(torch.split(views, width, dim=-1))
         if self.config.normed:
             seen = [self.in_units(view, usual) for view in seen]
-            spread = usual[:, 1].repeat(1, self.config.substeps)[:, None]
             read = [self.in_units(spectra, usual), guide]
         else:
             assert manner is not None
-            spread = torch.ones((), device=spectra.device)
             read = [spectra, guide, manner[:, None].expand(-1, selected.shape[1], -1)]
         columns = torch.cat([*read, shown, *seen], dim=-1)
         hidden = self.read(columns.transpose(1, 2)).transpose(1, 2)
         for block in self.blocks:
             hidden = block(hidden)
-        refined = spectra + spread * self.write(self.norm(hidden)).to(spectra.dtype)
-        return torch.cat([refined, pitch], dim=-1)
+        normed: Tensor = self.norm(hidden)
+        return normed
+
+    def change(self, hidden: Tensor, usual: Tensor, correction: Tensor | None = None) -> Tensor:
+        """What is added to the selected spectra [B, T, width], of what `hidden` gave."""
+        made: Tensor = self.write(hidden)
+        if correction is not None:
+            weights = correction.to(hidden)
+            made = made + hidden @ weights[:-1] + weights[-1]
+        changed: Tensor = self.unit(usual) * made
+        return changed
+
+    def unit(self, usual: Tensor) -> Tensor:
+        """What the last layer's output is counted in, to be multiplied with [B, T, width]."""
+        if self.config.normed:
+            return usual[:, 1].repeat(1, self.config.substeps)[:, None]
+        return torch.ones((), device=usual.device)
 
     @torch.no_grad()  # not inference mode: what comes out is blended in place
     def refine(
@@ -155,6 +194,7 @@ class Refiner(nn.Module):
         usual: Tensor,
         manner: Tensor | None = None,
         views: Sequence[Tensor] = (),
+        correction: Tensor | None = None,
     ) -> Tensor:
         """Refine a whole recording on the CPU tensors of the matching: [T, ...] -> [T, width + 2].
 
@@ -170,6 +210,53 @@ class Refiner(nn.Module):
             frames, says = (part[first:last][None].to(place) for part in (selected, guide))
             near = [view[first:last].to(place) for view in views]
             seen = torch.cat(near, dim=1)[None] if near else None
-            piece = self(frames, says, usual[None].to(place), told, seen)[0]
+            piece = self(frames, says, usual[None].to(place), told, seen, correction)[0]
             made.append(piece[start - first :][:CHUNK].to(selected))
         return torch.cat(made) if made else selected
+
+
+class CorrectionFit:
+    """Gathers how far a refiner is from what a target spoke, and finds what its last layer lacks.
+
+    Args:
+        refiner: stays as it is.
+    """
+
+    def __init__(self, refiner: Refiner) -> None:
+        size = refiner.config.channels + 1
+        self.refiner = refiner
+        self.frames = 0
+        self._squares = torch.zeros(size, size, dtype=torch.double)
+        self._products = torch.zeros(size, refiner.config.width, dtype=torch.double)
+
+    @torch.inference_mode()
+    def add(
+        self,
+        truth: Tensor,
+        selected: Tensor,
+        guide: Tensor,
+        usual: Tensor,
+        manner: Tensor | None = None,
+        views: Tensor | None = None,
+    ) -> None:
+        """Count a piece of which `truth` [T, width] is known; the rest [T, ...] as in `refine`."""
+        place = next(self.refiner.parameters()).device
+        frames, says, bands = (part[None].to(place) for part in (selected, guide, usual))
+        told, seen = (None if part is None else part[None].to(place) for part in (manner, views))
+        hidden = self.refiner.hidden(frames, says, bands, told, seen)
+        made = frames[..., : truth.shape[1]] + self.refiner.change(hidden, bands)
+        unit = self.refiner.unit(bands)
+        missing = ((truth[None].to(made) - made) / unit)[0].cpu().double()
+        read = functional.pad(hidden[0].cpu().double(), (0, 1), value=1.0)
+        self._squares += read.T @ read
+        self._products += read.T @ missing
+        self.frames += len(truth)
+
+    def solve(self, ridge: float = RIDGE) -> Tensor:
+        """The `correction` [channels + 1, width] that `Refiner` takes; small where little is known.
+
+        With fewer frames than `ridge` it is nearer to none than to what fits them.
+        """
+        penalty = ridge * torch.eye(len(self._squares), dtype=torch.double)
+        found: Tensor = torch.linalg.solve(self._squares + penalty, self._products)
+        return found.float()

@@ -163,7 +163,8 @@ def set_key(
     """What a set of these recordings is stored under.
 
     Args:
-        encoder: fingerprint of the encoder and its layers, and what it is computed with.
+        encoder: fingerprint of the encoder and its layers, that of the refiner, and what they are
+            computed with.
         pieces: frames of the pieces that long audio is encoded in, and of their context.
         trim: whether silence is cut off the ends.
         files: name, sha256, and whether it may be skipped, of each recording in order.
@@ -210,8 +211,12 @@ def _write(path: Path, made: MatchingSet, skipped: list[tuple[int, str]]) -> Non
         tensors["match"] = made.match
     if made.pitch is not None:
         tensors["pitch"] = made.pitch
+    if made.correction is not None:
+        tensors["correction"] = made.correction.weights
     # ASCII: names and messages may hold bytes that are no UTF-8.
-    info = json.dumps({"info": dataclasses.asdict(made.info), "skipped": skipped})
+    corrects = made.correction and made.correction.refiner
+    entry = {"info": dataclasses.asdict(made.info), "skipped": skipped, "corrects": corrects}
+    info = json.dumps(entry)
     write_tensors(path, tensors, {"cached_set": info}, force=True)
 
 
@@ -219,20 +224,21 @@ def _read(path: Path) -> Made | None:
     """An entry, marked as used; None if there is none, or none that is whole."""
     if not path.is_file():
         return None
-    from knnvc.matching_set import MatchingSet, SetInfo
+    from knnvc.matching_set import Correction, MatchingSet, SetInfo
 
     try:
         tensors, metadata = read_tensors(path)
         entry = json.loads(metadata["cached_set"])
         stored = entry["info"].items()
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored}
-        synth = tensors["synth"]
+        synth, weights = tensors["synth"], tensors.get("correction")
         found = MatchingSet(
             match=tensors.get("match", synth),
             synth=synth,
             frame_start=tensors["frame_start"],
             info=SetInfo(**values),
             pitch=tensors.get("pitch"),
+            correction=None if weights is None else Correction(weights, entry["corrects"]),
         )
         skipped = [(int(number), str(reason)) for number, reason in entry["skipped"]]
     except (KnnvcError, KeyError, TypeError, ValueError, AttributeError):

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save, save_file
 
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.matching_set import MatchingSet, SetInfo, load, merge
+from knnvc.matching_set import Correction, MatchingSet, SetInfo, load, merge
 
 INFO = SetInfo(
     preset="mini",
@@ -283,3 +283,27 @@ def test_damage_is_refused_or_harmless(tmp_path: Path, data: bytes) -> None:
         return
     assert str(path) in message
     assert "\n" not in message
+
+
+def test_a_correction_is_kept_and_not_merged(tmp_path: Path) -> None:
+    weights = torch.randn(5, 6)
+    original = dataclasses.replace(make(), correction=Correction(weights, "of a refiner"))
+    original.save(tmp_path / "voice.safetensors")
+    read = load(tmp_path / "voice.safetensors")
+    assert read.correction is not None
+    assert read.correction.refiner == "of a refiner"
+    assert torch.equal(read.correction.weights, weights.half().float())
+    assert merge([read, read]).correction is None
+
+
+@pytest.mark.parametrize(
+    "bad", [torch.full((2, 2), math.nan), torch.ones(3), torch.ones(2, 2).int()]
+)
+def test_a_damaged_correction_is_refused(tmp_path: Path, bad: torch.Tensor) -> None:
+    make().save(tmp_path / "voice.safetensors")
+    with safe_open(tmp_path / "voice.safetensors", "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    save_file(tensors | {"correction": bad}, tmp_path / "bad.safetensors", metadata)
+    with pytest.raises(KnnvcError, match=r"bad\.safetensors cannot be used"):
+        load(tmp_path / "bad.safetensors")

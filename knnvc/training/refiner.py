@@ -44,7 +44,6 @@ from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.training.augmentation import (
     channel_curve,
     degrade,
-    log_mel,
     noise_floor,
     recast,
     stretch,
@@ -62,6 +61,7 @@ from knnvc.training.options import RefinerOptions
 from knnvc.training.runs import cosine_rate, seed_everything
 from knnvc.training.spectrograms import SpectrogramTraining
 from knnvc.training.verifier import Verifier, verification_loss
+from knnvc.vocal_tract import log_mel
 
 CANDIDATES = 16  # of which the smoothest path is taken
 NEIGHBOURS = (1, 1, 1, 2, 4)  # drawn for each piece, so that any k works; one blurs least
