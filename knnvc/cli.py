@@ -283,7 +283,11 @@ def set_info(path: str) -> None:
 @click.option("-o", "--output", required=True, metavar="NAME.safetensors")
 @FORCE
 def set_merge(paths: tuple[str, ...], output: str, force: bool) -> None:
-    """Join matching sets of one encoder into one."""
+    """Join matching sets of one encoder into one.
+
+    What corrects mini's refiner for each of them is left out. To have it found for all together,
+    which takes seconds, give the sets to `knnvc set build`.
+    """
     _check_set_output(output, force)
     from knnvc.matching_set import load, merge
 
@@ -308,6 +312,8 @@ def _describe(one: MatchingSet, path: str, files: bool = False) -> None:
         ("licence", info.licence or "not stated"),
         ("created", info.created),
     ]
+    if one.correction is not None:
+        rows.insert(2, ("refiner", "corrected for this voice"))
     if one.pitch is not None:
         rows.insert(2, ("pitch", f"{2 ** float(one.pitch[0]):.0f} Hz"))
     if files:
