@@ -182,7 +182,10 @@ def reader(recordings: Iterable[Path]) -> list[tuple[str, Wave]]:
     paths = sorted(recordings)
     waves = [load_audio(path).numpy() for path in paths]
     speakers = tell_apart(waves, "reader")
-    (most, _), *_ = Counter(filter(None, speakers)).most_common(1)
+    known = Counter(filter(None, speakers))
+    if not known:
+        raise SystemExit(f"nobody says enough in the {len(paths)} recordings of {paths[0].parent}")
+    (most, _), *_ = known.most_common(1)
     clips: list[tuple[str, Wave]] = []
     pieces: list[Wave] = []
     for path, wave, speaker in zip(paths, waves, speakers, strict=True):
