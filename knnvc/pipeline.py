@@ -691,10 +691,12 @@ class VoiceConverter:
         known, as it was spoken.
         """
         space, refiner = self.space, self.refiner
-        pieces, rest = _parted(made)
-        if space is None or refiner is None or not pieces:
+        if space is None or refiner is None:
             return made
-        columns = self.encoder.columns
+        pieces, rest = _parted(made)
+        if not pieces:
+            return made
+        columns, views, width = self.encoder.columns, refiner.config.views, refiner.config.width
         rows = torch.cat([torch.arange(len(made.match))[piece] for piece in rest])
         starts = torch.tensor([0, *(piece.stop - piece.start for piece in rest)]).cumsum(0)[:-1]
         synth, match = made.synth[rows], made.match[rows]
@@ -702,12 +704,11 @@ class VoiceConverter:
         vectors = space.vectors(synth, match, statistics, starts)
         joins, seams = _joined_well(space, synth, statistics, starts)
         target = _Target(Index(vectors, self.encoder.device), statistics, joins, seams)
-        correction, views = CorrectionFit(refiner), refiner.config.views
+        correction = CorrectionFit(refiner)
         total = _frames(pieces)
         tell = _stage(progress, "listening", total)
         for number, piece in enumerate(pieces):
             spoken = made.synth[piece]
-            width = refiner.config.width
             factor = DISGUISES[number % len(DISGUISES)]
             moved = other_tract(spoken[:, :width], space.mels, factor)
             # The pitch moves with the formants, which whoever compares relative pitch can't tell.
@@ -723,7 +724,7 @@ class VoiceConverter:
                 space.guide(source, query, own),
                 statistics.spectrum,
                 statistics.manner,
-                torch.cat([averaged[n][:, :width] for n in views], dim=1) if views else None,
+                [averaged[n][:, :width] for n in views],
             )
             if tell:
                 tell(correction.frames, total)

@@ -138,7 +138,11 @@ class Refiner(nn.Module):
         width = self.config.width
         spectra, pitch = selected[..., :width], selected[..., width:]
         hidden = self.hidden(selected, guide, usual, manner, views)
-        refined = spectra + self.change(hidden, usual, correction).to(spectra.dtype)
+        change = self.write(hidden)
+        if correction is not None:
+            weights = correction.to(hidden)
+            change = change + hidden @ weights[:-1] + weights[-1]
+        refined = spectra + (self.unit(usual) * change).to(spectra.dtype)
         return torch.cat([refined, pitch], dim=-1)
 
     def hidden(
@@ -171,15 +175,6 @@ class Refiner(nn.Module):
         normed: Tensor = self.norm(hidden)
         return normed
 
-    def change(self, hidden: Tensor, usual: Tensor, correction: Tensor | None = None) -> Tensor:
-        """What is added to the selected spectra [B, T, width], of what `hidden` gave."""
-        made: Tensor = self.write(hidden)
-        if correction is not None:
-            weights = correction.to(hidden)
-            made = made + hidden @ weights[:-1] + weights[-1]
-        changed: Tensor = self.unit(usual) * made
-        return changed
-
     def unit(self, usual: Tensor) -> Tensor:
         """What the last layer's output is counted in, to be multiplied with [B, T, width]."""
         if self.config.normed:
@@ -201,18 +196,30 @@ class Refiner(nn.Module):
         It is done in chunks with context, so the result does not depend on them. `views` [T, ...]
         are those of `forward`, joined or one by one.
         """
-        place = next(self.parameters()).device
-        told = None if manner is None else manner[None].to(place)
         made = []
         for start in range(0, len(selected), CHUNK):
             first = max(0, start - self.context_frames)
             last = start + CHUNK + self.context_frames
-            frames, says = (part[first:last][None].to(place) for part in (selected, guide))
-            near = [view[first:last].to(place) for view in views]
-            seen = torch.cat(near, dim=1)[None] if near else None
-            piece = self(frames, says, usual[None].to(place), told, seen, correction)[0]
+            frames, says, *near = (part[first:last] for part in (selected, guide, *views))
+            given = self.batch_of_one(frames, says, usual, manner, near)
+            piece = self(*given, correction)[0]
             made.append(piece[start - first :][:CHUNK].to(selected))
         return torch.cat(made) if made else selected
+
+    def batch_of_one(
+        self,
+        selected: Tensor,
+        guide: Tensor,
+        usual: Tensor,
+        manner: Tensor | None,
+        views: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+        """What `forward` takes, on its device, of one piece as `refine` takes it."""
+        place = next(self.parameters()).device
+        told = None if manner is None else manner[None].to(place)
+        seen = torch.cat([view.to(place) for view in views], dim=1)[None] if views else None
+        frames, says, bands = (part[None].to(place) for part in (selected, guide, usual))
+        return frames, says, bands, told, seen
 
 
 class CorrectionFit:
@@ -237,16 +244,14 @@ class CorrectionFit:
         guide: Tensor,
         usual: Tensor,
         manner: Tensor | None = None,
-        views: Tensor | None = None,
+        views: Sequence[Tensor] = (),
     ) -> None:
         """Count a piece of which `truth` [T, width] is known; the rest [T, ...] as in `refine`."""
-        place = next(self.refiner.parameters()).device
-        frames, says, bands = (part[None].to(place) for part in (selected, guide, usual))
-        told, seen = (None if part is None else part[None].to(place) for part in (manner, views))
-        hidden = self.refiner.hidden(frames, says, bands, told, seen)
-        made = frames[..., : truth.shape[1]] + self.refiner.change(hidden, bands)
-        unit = self.refiner.unit(bands)
-        missing = ((truth[None].to(made) - made) / unit)[0].cpu().double()
+        given = self.refiner.batch_of_one(selected, guide, usual, manner, views)
+        frames, _, bands, *_ = given
+        hidden = self.refiner.hidden(*given)
+        wanted = (truth.to(frames) - frames[..., : truth.shape[1]]) / self.refiner.unit(bands)
+        missing = (wanted - self.refiner.write(hidden))[0].cpu().double()
         read = functional.pad(hidden[0].cpu().double(), (0, 1), value=1.0)
         self._squares += read.T @ read
         self._products += read.T @ missing

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from knnvc.audio import HOP, SAMPLE_RATE
-from knnvc.encoder import MEL_SCALE, MEL_SHIFT, MelWavLM, MelWavLMConfig
+from knnvc.encoder import MelWavLM
 from knnvc.errors import KnnvcError
 from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
 from knnvc.training.data import MINI_ENCODER, MINI_VOCODER, Utterance, load_corpus, split
@@ -24,6 +24,7 @@ from knnvc.training.losses import SpectralLoss
 from knnvc.training.options import VocoderOptions
 from knnvc.training.prematch import read_prematched
 from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
+from knnvc.vocal_tract import log_mel, magnitudes_of
 
 
 def train_vocoder(
@@ -151,9 +152,8 @@ class Reader:
 
 def _louder(features: Tensor, wave: Tensor, gain: float) -> tuple[Tensor, Tensor]:
     """Scale a waveform and its log-mel features alike (see `MelWavLM.log_mel`)."""
-    floor = MelWavLMConfig.floor
-    magnitude = (torch.exp(features[:, :-2] * MEL_SCALE + MEL_SHIFT) - floor).clamp(min=0.0)
-    mel = (torch.log(magnitude * gain + floor) - MEL_SHIFT) / MEL_SCALE
+    magnitudes = torch.from_numpy(magnitudes_of(features[:, :-2].numpy()))
+    mel = log_mel(magnitudes * gain)
     return torch.cat([mel, features[:, -2:]], dim=1), wave * gain
 
 
