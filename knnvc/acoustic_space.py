@@ -52,6 +52,8 @@ class AcousticSpaceOptions:
         refined: how far selected frames move to what the refiner makes of them, 0 to 1.
         kept: neighbours whose mean is what remains of the selected frames; 0 is all k. The refiner
             reads the mean of k: many are safe for the words, few keep more of the voice.
+        balanced: frames on either side over which the mean spectrum of what the refiner makes is
+            that of the selected frames, see `balance`; 0 leaves it as the refiner has it.
         sharpened: how much the peaks and valleys of refined spectra are raised, see `sharpen`.
         candidates: neighbours among which each frame's is chosen so that they join well; 1 takes
             the nearest.
@@ -67,6 +69,7 @@ class AcousticSpaceOptions:
     bands: int = 20
     refined: float = 1.0
     kept: int = 0
+    balanced: int = 0
     sharpened: float = 0.0
     candidates: int = 1
     join_weight: float = 0.1
@@ -286,6 +289,29 @@ class AcousticSpace:
         )
         raised = spectra + self.options.sharpened * (spectra - around)
         return torch.cat([raised.reshape(len(frames), width), frames[:, width:]], dim=1)
+
+    def balance(self, refined: Tensor, selected: Tensor) -> Tensor:
+        """`refined` [M, Ds] with the mean spectrum of `selected` [M, Ds].
+
+        Frame by frame a refiner knows better than what was selected; in the mean over seconds it is
+        the selected frames that are the target's. Means are over `options.balanced` frames before
+        and after each one, as far as there are.
+        """
+        reach = self.options.balanced
+        if reach == 0:
+            return refined
+        width = self.mels * self.substeps
+        done = refined.clone()
+        for start in range(0, len(refined), _BLOCK):
+            stop = min(len(refined), start + _BLOCK)
+            first, last = max(0, start - reach), min(len(refined), stop + reach)
+            missing = (selected[first:last, :width] - refined[first:last, :width]).double()
+            total = functional.pad(missing, (0, 0, 1, 0)).cumsum(0)
+            at = torch.arange(start, stop)
+            low, high = (at - reach).clamp(min=0), (at + reach + 1).clamp(max=len(refined))
+            mean = (total[high - first] - total[low - first]) / (high - low)[:, None]
+            done[start:stop, :width] += mean.to(done)
+        return done
 
     def _spectrum(self, blocks: list[Tensor]) -> Tensor:
         """Mean and spread [2, mels] of the log-mel bands of all frames in `blocks`."""

@@ -285,7 +285,7 @@ def set_info(path: str) -> None:
 def set_merge(paths: tuple[str, ...], output: str, force: bool) -> None:
     """Join matching sets of one encoder into one.
 
-    What corrects mini's refiner for each of them is left out. To have it found for all together,
+    What corrects mini for each of them is left out. To have it found for all together,
     which takes seconds, give the sets to `knnvc set build`.
     """
     _check_set_output(output, force)
@@ -314,6 +314,8 @@ def _describe(one: MatchingSet, path: str, files: bool = False) -> None:
     ]
     if one.correction is not None:
         rows.insert(2, ("refiner", "corrected for this voice"))
+    if one.vocoder_correction is not None:
+        rows.insert(2, ("vocoder", "corrected for this voice"))
     if one.pitch is not None:
         rows.insert(2, ("pitch", f"{2 ** float(one.pitch[0]):.0f} Hz"))
     if files:

@@ -4,7 +4,8 @@ On disk a set is one safetensors file (never a pickle, so a set from a stranger 
 
 - tensors `synth` [N, Ds] and, unless it equals `synth`, `match` [N, Dm], float16; `frame_start`
   [F] int64; `pitch` [2] float32 if the preset is aware of pitch; `correction` [C, W] float16 if the
-  preset has a refiner, whose fingerprint is the metadata entry `corrects`;
+  preset has a refiner, whose fingerprint is the metadata entry `corrects`; `vocoder_correction`
+  [C, W] float16 and `corrects_vocoder`, the same for a vocoder that can be corrected;
 - the metadata entry `matching_set`, a JSON object with the fields of `SetInfo` and the flag
   `match_is_synth`.
 
@@ -36,7 +37,8 @@ SUFFIX = ".safetensors"
 
 _METADATA_KEY = "matching_set"
 _MATCH_IS_SYNTH = "match_is_synth"
-_CORRECTS = "corrects"
+# Tensors, which are named like the fields, and the metadata entries of whose networks they are.
+_CORRECTIONS = {"correction": "corrects", "vocoder_correction": "corrects_vocoder"}
 
 
 def _now() -> str:
@@ -91,15 +93,15 @@ class SetInfo:
 
 @dataclass(frozen=True, eq=False)  # == on tensors has no single truth value
 class Correction:
-    """What makes a refiner fit one target, see `knnvc.refiner.CorrectionFit`.
+    """What makes a network fit one target: see `CorrectionFit` (refiner), `FilterFit` (vocoder).
 
     Attributes:
         weights: [C, W] float32.
-        refiner: fingerprint of the refiner that they are for; any other does without.
+        network: fingerprint of the network that they are for; any other does without.
     """
 
     weights: Tensor
-    refiner: str
+    network: str
 
     def __post_init__(self) -> None:
         """Check the weights.
@@ -124,6 +126,7 @@ class MatchingSet:
             None; only presets aware of pitch need it.
         origin: the file it was loaded from, beside which an index of it is kept; None if none.
         correction: for the refiner of the preset that made it, or None.
+        vocoder_correction: for its vocoder, or None.
     """
 
     match: Tensor
@@ -133,6 +136,7 @@ class MatchingSet:
     pitch: Tensor | None = None
     origin: Path | None = None
     correction: Correction | None = None
+    vocoder_correction: Correction | None = None
 
     def __post_init__(self) -> None:
         """Check that the tensors fit each other.
@@ -201,9 +205,11 @@ class MatchingSet:
         # A file name that is not UTF-8 reaches us with surrogates, which no JSON reader likes.
         text = json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace").decode()
         metadata = {_METADATA_KEY: text}
-        if self.correction is not None:
-            tensors["correction"] = _compact(self.correction.weights)
-            metadata[_CORRECTS] = self.correction.refiner
+        for name, corrects in _CORRECTIONS.items():
+            correction: Correction | None = getattr(self, name)
+            if correction is not None:
+                tensors[name] = _compact(correction.weights)
+                metadata[corrects] = correction.network
         write_tensors(path, tensors, metadata, force=force)
 
 
@@ -220,14 +226,15 @@ def load(path: str | Path) -> MatchingSet:
     try:
         info, match_is_synth = _parse_entry(metadata[_METADATA_KEY])
         expected = {"synth", "frame_start"} if match_is_synth else {"match", "synth", "frame_start"}
-        given = tensors.keys() - {"pitch", "correction"}
+        given = tensors.keys() - {"pitch", *_CORRECTIONS}
         _require(given == expected, "other tensors than it should have")
         synth = _expand(tensors["synth"])
         match = synth if match_is_synth else _expand(tensors["match"])
-        correction = None
-        if "correction" in tensors:
-            weights = _expand(tensors["correction"])
-            correction = Correction(weights, metadata.get(_CORRECTS, ""))
+        corrections = {
+            name: Correction(_expand(tensors[name]), metadata.get(corrects, ""))
+            for name, corrects in _CORRECTIONS.items()
+            if name in tensors
+        }
         return MatchingSet(
             match,
             synth,
@@ -235,7 +242,7 @@ def load(path: str | Path) -> MatchingSet:
             info,
             tensors.get("pitch"),
             origin=path,
-            correction=correction,
+            **corrections,
         )
     except KnnvcError as error:
         raise KnnvcError(f"{path} cannot be used: {error}") from error
@@ -246,7 +253,7 @@ def merge(sets: Sequence[MatchingSet]) -> MatchingSet:
 
     Names of speakers and licences are joined. The pitch statistics are those of all frames
     together, each set counted by its length, as the number of its voiced frames is not kept. What
-    corrects a refiner is left out: `VoiceConverter.matching_set` finds it anew.
+    corrects networks is left out: `VoiceConverter.matching_set` finds it anew.
 
     Raises:
         UsageError: there are no sets.

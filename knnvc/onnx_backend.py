@@ -6,7 +6,8 @@ B batch, T frames, S samples; B is 1, T and S are dynamic, all is float32. The g
 - mel-wavlm: log-mel spectra [B, T, mels · substeps] -> phone logits [B, T, states] and pitch
   [B, T, 2]. The spectra themselves stay in torch, which costs next to nothing.
 - HiFi-GAN: features [B, T, D] -> waveform [B, 1, T · hop].
-- source-filter: features [B, T, D] -> what the filters are made of [B, steps, 4, bins]. The sources
+- source-filter: features [B, T, D] -> what the filters are made of [B, steps, 4, bins], and what
+  the last layer reads [B, T · substeps, channels], for what corrects it for a voice. The sources
   and the inverse STFT, with its complex numbers, stay in torch.
 
 Needs the extra `onnx`: onnxruntime to run, onnx and onnxscript to export.
@@ -34,7 +35,7 @@ from knnvc.hifigan import HifiGan
 from knnvc.source_filter import SourceFilterVocoder
 from knnvc.wavlm import WavLM
 
-FORMAT = 1  # of the graphs; another one is exported anew
+FORMAT = 2  # of the graphs; another one is exported anew
 OPSET = 18
 _EXTRA = "the backend onnx needs onnxruntime, onnx and onnxscript: run `pip install knnvc[onnx]`"
 
@@ -60,7 +61,7 @@ def _part(network: nn.Module) -> tuple[str, list[int], list[str]]:
     if isinstance(network, HifiGan):
         return "forward", [1, 40, network.dim], ["waveform"]
     if isinstance(network, SourceFilterVocoder):
-        return "shape", [1, 40, network.dim], ["shapes"]
+        return "shape", [1, 40, network.dim], ["shapes", "hidden"]
     raise KnnvcError(
         "only encoders of the types mel-wavlm and wavlm can be exported: use --backend torch"
     )

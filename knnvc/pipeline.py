@@ -44,6 +44,7 @@ from knnvc.checkpoints import read_tensors
 from knnvc.encoder import (
     CHUNK_SECONDS,
     CONTEXT_SECONDS,
+    MEL_SCALE,
     WINDOW,
     Encoder,
     MelWavLM,
@@ -77,7 +78,7 @@ from knnvc.pitch import pitch_statistics
 from knnvc.preset import Preset, find_preset
 from knnvc.refiner import CorrectionFit, Refiner, RefinerConfig
 from knnvc.set_cache import SetCache, set_key
-from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
+from knnvc.source_filter import FilterFit, SourceFilterConfig, SourceFilterVocoder
 from knnvc.text_frontend import TextFrontend
 from knnvc.tts import FrontEnd, Line, columns_of, fit, read, says_something
 from knnvc.tts import load as load_front_end
@@ -93,8 +94,9 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 BACKENDS = ("torch", "onnx")
 WIDE = 512  # columns of features from which on a vocoder is a large one
 WIDE_CHUNK_FRAMES = 400  # 8 s
-# A refiner is corrected for a target by what its references say of each other.
+# A refiner is corrected for a target by what its references say of each other, a vocoder by them.
 PIECE = 200  # frames of them converted at once
+MOST_VOCODED = 1500  # frames of pieces that a vocoder is corrected by; more add nothing
 LEAST_CORRECTED = 1500  # frames of such pieces (of 90 s), with fewer words and voice may suffer
 MOST_CORRECTED = 3000  # evenly drawn, and
 MOST_REFERENCE = 15000  # frames that they are converted with
@@ -288,7 +290,8 @@ class VoiceConverter:
             chunk_seconds = preset.encoder.get("chunk_seconds", CHUNK_SECONDS)
         context_seconds = preset.encoder.get("context_seconds", CONTEXT_SECONDS)
         # Of the weights as they are stored, whatever they are computed with.
-        identity = fingerprint(network) if precision != "float32" or backend == "onnx" else None
+        stored = precision == "float32" and backend == "torch"
+        identities = None if stored else (fingerprint(network), fingerprint(vocoder))
         if backend == "onnx":
             from knnvc.onnx_backend import use_onnx
 
@@ -311,8 +314,10 @@ class VoiceConverter:
         # activations are written to takes longer than computing them.
         chunk = {} if vocoder.dim < WIDE else {"chunk_frames": WIDE_CHUNK_FRAMES}
         made = cls(preset, encoder, Vocoder(vocoder, device=where, **chunk), refiner)
-        if identity is not None:
-            made.fingerprint = identity
+        if identities is not None:
+            made.fingerprint = identities[0]
+            if made.vocoder_fingerprint:
+                made.vocoder_fingerprint = identities[1]
             made.computed_with = (precision, backend)
         return made
 
@@ -325,6 +330,14 @@ class VoiceConverter:
     def refiner_fingerprint(self) -> str:
         """Identifies the refiner in what corrects it; "" where there is none."""
         return fingerprint(self.refiner) if self.refiner and self.space else ""
+
+    @cached_property
+    def vocoder_fingerprint(self) -> str:
+        """Identifies the vocoder in what corrects it; "" where nothing can."""
+        network = self.vocoder.network
+        if self.space is None or not isinstance(network, SourceFilterVocoder):
+            return ""
+        return fingerprint(network)
 
     def convert(
         self,
@@ -358,7 +371,7 @@ class VoiceConverter:
             progress=progress,
         )
         del features
-        made = self.vocode(converted, progress)
+        made = self.vocode(converted, progress, voices=voices, lam=options.lam)
         if options.loudness:
             made = normalize_loudness(made, self.sample_rate, LOUDNESS, in_place=True)
         return made.numpy(), self.sample_rate
@@ -466,7 +479,8 @@ class VoiceConverter:
                 features = speaking.match(
                     features, voices, options.k, lam, options.weighting, own=self._own_voice
                 )
-            spool.append(trim_edges(self.vocode(features), self.sample_rate))
+            spoken = self.vocode(features, voices=voices or (), lam=lam)
+            spool.append(trim_edges(spoken, self.sample_rate))
             if number < len(lines) - 1:
                 spool.append(silence(line.pause / options.speed, self.sample_rate))
             if tell:
@@ -525,7 +539,7 @@ class VoiceConverter:
         if preset.refiner != self.preset.refiner:
             refiner = _load_refiner(preset, self.encoder.device)
         made = VoiceConverter(preset, self.encoder, self.vocoder, refiner, self.front_end)
-        made.fingerprint = self.fingerprint
+        made.fingerprint, made.vocoder_fingerprint = self.fingerprint, self.vocoder_fingerprint
         return made
 
     @cached_property
@@ -621,7 +635,8 @@ class VoiceConverter:
                 for one in recordings
             ]
             pieces = (self.encoder.chunk, self.encoder.context)
-            encoder = " ".join((self.fingerprint, self.refiner_fingerprint, *self.computed_with))
+            networks = (self.fingerprint, self.refiner_fingerprint, self.vocoder_fingerprint)
+            encoder = " ".join((*networks, *self.computed_with))
             key = set_key(encoder, pieces, trim, files, self.encoder.device)
             built, skipped = cache.fetch(key, make)
         for number, reason in skipped:
@@ -683,19 +698,38 @@ class VoiceConverter:
         )
         return self._corrected(made, progress), skipped
 
-    @torch.inference_mode()
     def _corrected(self, made: MatchingSet, progress: Progress | None) -> MatchingSet:
-        """The set with what makes the refiner fit its voice, if there is one and enough to hear.
+        """The set with what makes vocoder and refiner fit its voice, if there is enough to hear."""
+        return replace(
+            made,
+            vocoder_correction=self._vocoder_correction(made),
+            correction=self._refiner_correction(made, progress),
+        )
 
-        Some pieces are disguised and converted by the others; what they should have become is
-        known, as it was spoken.
+    def _vocoder_correction(self, made: MatchingSet) -> Correction | None:
+        """What makes the vocoder give pieces of the set as they were spoken."""
+        network, encoder = self.vocoder.network, self.encoder.network
+        if not isinstance(network, SourceFilterVocoder) or not isinstance(encoder, MelWavLM):
+            return None
+        fit = FilterFit(network, encoder.log_mel, MEL_SCALE)
+        for piece in _thinned(_pieces(made), MOST_VOCODED):
+            fit.add(made.synth[piece])
+        return Correction(fit.solve(), self.vocoder_fingerprint)
+
+    @torch.inference_mode()
+    def _refiner_correction(
+        self, made: MatchingSet, progress: Progress | None
+    ) -> Correction | None:
+        """What makes the refiner give pieces of the set as they were spoken.
+
+        They are disguised and converted by the others, so what they should become is known.
         """
         space, refiner = self.space, self.refiner
         if space is None or refiner is None:
-            return made
-        pieces, rest = _parted(made)
+            return None
+        pieces, rest = _parted(_pieces(made))
         if not pieces:
-            return made
+            return None
         columns, views, width = self.encoder.columns, refiner.config.views, refiner.config.width
         rows = torch.cat([torch.arange(len(made.match))[piece] for piece in rest])
         starts = torch.tensor([0, *(piece.stop - piece.start for piece in rest)]).cumsum(0)[:-1]
@@ -704,8 +738,7 @@ class VoiceConverter:
         vectors = space.vectors(synth, match, statistics, starts)
         joins, seams = _joined_well(space, synth, statistics, starts)
         target = _Target(Index(vectors, self.encoder.device), statistics, joins, seams)
-        correction = CorrectionFit(refiner)
-        total = _frames(pieces)
+        correction, total = CorrectionFit(refiner), _frames(pieces)
         tell = _stage(progress, "listening", total)
         for number, piece in enumerate(pieces):
             spoken = made.synth[piece]
@@ -728,8 +761,7 @@ class VoiceConverter:
             )
             if tell:
                 tell(correction.frames, total)
-        found = Correction(correction.solve(), self.refiner_fingerprint)
-        return replace(made, correction=found)
+        return Correction(correction.solve(), self.refiner_fingerprint)
 
     def voices(
         self,
@@ -831,7 +863,8 @@ class VoiceConverter:
                 refined = self.refiner.refine(
                     averaged[k], guide, known.spectrum, known.manner, seen, self._correction(one)
                 )
-                frames.lerp_(self.space.sharpen(refined), self.space.options.refined)
+                made = self.space.balance(self.space.sharpen(refined), frames)
+                frames.lerp_(made, self.space.options.refined)
             if weight != 1:
                 frames *= weight
             selected = frames if selected is None else selected.add_(frames)
@@ -846,11 +879,11 @@ class VoiceConverter:
 
     def _correction(self, one: MatchingSet) -> Tensor | None:
         """What corrects this converter's refiner for the set's voice, if it is known."""
-        found, refiner = one.correction, self.refiner
-        if found is None or refiner is None or found.refiner != self.refiner_fingerprint:
+        refiner = self.refiner
+        if refiner is None:
             return None
         wanted = (refiner.config.channels + 1, refiner.config.width)
-        return found.weights if found.weights.shape == wanted else None
+        return _fitting_weights(one.correction, self.refiner_fingerprint, wanted)
 
     def _averages(
         self,
@@ -947,16 +980,41 @@ class VoiceConverter:
         kept[kind] = _Target(searcher, statistics, joins, seams)
         return kept[kind]
 
-    def vocode(self, features: Tensor, progress: Progress | None = None) -> Tensor:
+    def vocode(
+        self,
+        features: Tensor,
+        progress: Progress | None = None,
+        *,
+        voices: MatchingSet | Iterable[tuple[MatchingSet, float]] = (),
+        lam: float | None = None,
+    ) -> Tensor:
         """Turn frames [T, Ds] into a waveform [T · 320].
 
         Features [T, D] straight from `encode` are taken too (copy-synthesis): only the columns that
-        are synthesised from are read.
+        are synthesised from are read. `voices` and `lam` are what `match` got the frames with: what
+        corrects the vocoder for the voices, if their sets hold it, is then used in that share.
         """
         columns = self.encoder.columns
         if features.shape[1] > self.vocoder.network.dim:
             features = features[:, columns.synth]
-        return self.vocoder(features, _stage(progress, "vocoding", len(features)))
+        correction = self._heard_with(voices, self.lam if lam is None else lam)
+        return self.vocoder(features, _stage(progress, "vocoding", len(features)), correction)
+
+    def _heard_with(
+        self, voices: MatchingSet | Iterable[tuple[MatchingSet, float]], lam: float
+    ) -> Tensor | None:
+        """What corrects this converter's vocoder for the voices, each by its weight."""
+        network = self.vocoder.network
+        if not isinstance(network, SourceFilterVocoder):
+            return None
+        wanted = (network.config.channels + 1, network.config.mels)
+        total: Tensor | None = None
+        for one, weight in [(voices, 1.0)] if isinstance(voices, MatchingSet) else voices:
+            found = _fitting_weights(one.vocoder_correction, self.vocoder_fingerprint, wanted)
+            if found is not None:
+                share = found * (weight * min(lam, 1.0))
+                total = share if total is None else total + share
+        return total
 
 
 @torch.inference_mode()
@@ -1123,6 +1181,15 @@ class _Target:
     seams: Tensor | None = None
 
 
+def _fitting_weights(
+    found: Correction | None, network: str, wanted: tuple[int, int]
+) -> Tensor | None:
+    """The weights of a correction, if they are for this network."""
+    if found is None or found.network != network or found.weights.shape != wanted:
+        return None
+    return found.weights
+
+
 def _joined_well(
     space: AcousticSpace, synth: Tensor, statistics: Statistics, starts: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
@@ -1137,14 +1204,18 @@ def _joined_well(
     return space.joins(synth, statistics), seams
 
 
-def _parted(one: MatchingSet) -> tuple[list[slice], list[slice]]:
-    """A third of the set's rows in pieces, and pieces of the others; nothing of too short a set."""
+def _pieces(one: MatchingSet) -> list[slice]:
+    """The set's rows in pieces, none over the end of a recording."""
     edges = [*one.frame_start.tolist(), len(one.match)]
-    pieces = [
+    return [
         slice(at, min(at + PIECE, stop))
         for start, stop in pairwise(edges)
         for at in range(start, stop, PIECE)
     ]
+
+
+def _parted(pieces: list[slice]) -> tuple[list[slice], list[slice]]:
+    """A third of the pieces, and the others; nothing of too short a set."""
     held_out = pieces[1::3]
     rest = [piece for number, piece in enumerate(pieces) if number % 3 != 1]
     if _frames(held_out) < LEAST_CORRECTED:

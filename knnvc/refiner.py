@@ -14,8 +14,7 @@ one frame chosen has the most of the voice, the mean of many the least noise.
 A network of a hundred voices makes any target sound a little like those, and strange microphones
 more. So its last layer is corrected for each target, in closed form and in seconds: a part of the
 target's own speech, disguised, is converted by the rest, and `CorrectionFit` finds what must be
-added to give back what was spoken. That is ridge regression on a fixed network's last hidden layer,
-as in the adaptation of a recogniser's output layer to a speaker (Neto et al. 1995).
+added to give back what was spoken, by ridge regression on the fixed network's last hidden layer.
 
 It never sees the source's spectra, only what the matching sees: values normalised by the source
 speaker's own statistics, so that no more of the source's voice gets through.
@@ -29,9 +28,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from knnvc.errors import KnnvcError
+from knnvc.ridge import Ridge, predict
 from knnvc.source_filter import ConvNeXtBlock
 
 PITCH_CENTRE = 7.2  # log2 of about 150 Hz
@@ -140,8 +139,7 @@ class Refiner(nn.Module):
         hidden = self.hidden(selected, guide, usual, manner, views)
         change = self.write(hidden)
         if correction is not None:
-            weights = correction.to(hidden)
-            change = change + hidden @ weights[:-1] + weights[-1]
+            change = change + predict(hidden, correction)
         refined = spectra + (self.unit(usual) * change).to(spectra.dtype)
         return torch.cat([refined, pitch], dim=-1)
 
@@ -230,11 +228,9 @@ class CorrectionFit:
     """
 
     def __init__(self, refiner: Refiner) -> None:
-        size = refiner.config.channels + 1
         self.refiner = refiner
         self.frames = 0
-        self._squares = torch.zeros(size, size, dtype=torch.double)
-        self._products = torch.zeros(size, refiner.config.width, dtype=torch.double)
+        self._ridge = Ridge(refiner.config.channels, refiner.config.width)
 
     @torch.inference_mode()
     def add(
@@ -251,10 +247,7 @@ class CorrectionFit:
         frames, _, bands, *_ = given
         hidden = self.refiner.hidden(*given)
         wanted = (truth.to(frames) - frames[..., : truth.shape[1]]) / self.refiner.unit(bands)
-        missing = (wanted - self.refiner.write(hidden))[0].cpu().double()
-        read = functional.pad(hidden[0].cpu().double(), (0, 1), value=1.0)
-        self._squares += read.T @ read
-        self._products += read.T @ missing
+        self._ridge.add(hidden[0], (wanted - self.refiner.write(hidden))[0])
         self.frames += len(truth)
 
     def solve(self, ridge: float = RIDGE) -> Tensor:
@@ -262,6 +255,4 @@ class CorrectionFit:
 
         With fewer frames than `ridge` it is nearer to none than to what fits them.
         """
-        penalty = ridge * torch.eye(len(self._squares), dtype=torch.double)
-        found: Tensor = torch.linalg.solve(self._squares + penalty, self._products)
-        return found.float()
+        return self._ridge.solve(ridge)

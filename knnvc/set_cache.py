@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 LIMIT_VARIABLE = "KNNVC_CACHE_LIMIT"
 DEFAULT_LIMIT = 2 * 10**9  # bytes
 
-_FORMAT = "1"
+_CORRECTIONS = ("correction", "vocoder_correction")  # fields of a set
+_FORMAT = "2"
 _SUFFIX = ".safetensors"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _ABANDONED_SECONDS = 24 * 3600  # after which a hidden file is a killed writer's
@@ -211,10 +212,12 @@ def _write(path: Path, made: MatchingSet, skipped: list[tuple[int, str]]) -> Non
         tensors["match"] = made.match
     if made.pitch is not None:
         tensors["pitch"] = made.pitch
-    if made.correction is not None:
-        tensors["correction"] = made.correction.weights
+    corrects: dict[str, str] = {}
+    for name in _CORRECTIONS:
+        correction = getattr(made, name)
+        if correction is not None:
+            tensors[name], corrects[name] = correction.weights, correction.network
     # ASCII: names and messages may hold bytes that are no UTF-8.
-    corrects = made.correction and made.correction.refiner
     entry = {"info": dataclasses.asdict(made.info), "skipped": skipped, "corrects": corrects}
     info = json.dumps(entry)
     write_tensors(path, tensors, {"cached_set": info}, force=True)
@@ -231,14 +234,17 @@ def _read(path: Path) -> Made | None:
         entry = json.loads(metadata["cached_set"])
         stored = entry["info"].items()
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored}
-        synth, weights = tensors["synth"], tensors.get("correction")
+        synth = tensors["synth"]
+        corrections: dict[str, Any] = {
+            name: Correction(tensors[name], of) for name, of in entry["corrects"].items()
+        }
         found = MatchingSet(
             match=tensors.get("match", synth),
             synth=synth,
             frame_start=tensors["frame_start"],
             info=SetInfo(**values),
             pitch=tensors.get("pitch"),
-            correction=None if weights is None else Correction(weights, entry["corrects"]),
+            **corrections,
         )
         skipped = [(int(number), str(reason)) for number, reason in entry["skipped"]]
     except (KnnvcError, KeyError, TypeError, ValueError, AttributeError):

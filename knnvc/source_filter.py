@@ -9,24 +9,35 @@ feature matching and spectral losses).
 Sources: the source-filter idea of neural source-filter models (Wang et al. 2019,
 https://arxiv.org/abs/1904.12088) and of HiFTNet (Li et al. 2023, https://arxiv.org/abs/2309.09493);
 the network and the inverse STFT head of Vocos (Siuzdak 2023, https://arxiv.org/abs/2306.00814).
+
+What so small a network gets wrong of a voice is much the same from sentence to sentence. So it is
+corrected for each target, in closed form: `FilterFit` lets it say what the target said and finds by
+which gains, as a linear function of its last hidden layer, the spectra come nearer to those spoken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
+import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
 from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.errors import KnnvcError
+from knnvc.ridge import Ridge, predict
 
 NYQUIST_MARGIN = 0.96  # harmonics stop here, as a share of half the sample rate
 NOISE_SECONDS = 60  # the noise repeats after this long
 STATE_COLUMNS = 4  # what prepare() appends: phase, f0 at both frame edges, frame number
+SCALE = 3.0  # of log magnitudes and phases against what the network writes
+RIDGE = 1500.0  # spectra of evidence against a correction
+MOST_MISSING = 2.0  # of the logarithm of a magnitude: more is not a voice, but a click or a pause
+EDGE = 2  # spectra at either end of a piece whose filters lack their neighbours
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ class SourceFilterVocoder(nn.Module):
     hop = HOP
     noise: Tensor
     window: Tensor
+    bands: Tensor
 
     def __init__(self, config: SourceFilterConfig) -> None:
         super().__init__()
@@ -116,8 +128,10 @@ class SourceFilterVocoder(nn.Module):
         with torch.device("cpu"):  # real even where the rest is built without memory
             window = torch.hann_window(config.filter_size)
             noise = torch.randn(NOISE_SECONDS * SAMPLE_RATE, generator=generator)
+            bands = _between_bands(config.mels, self.bins)
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("noise", noise, persistent=False)
+        self.register_buffer("bands", bands, persistent=False)
 
     @torch.no_grad()
     def prepare(self, features: Tensor, start_phase: float = 0.0, start_frame: int = 0) -> Tensor:
@@ -137,11 +151,22 @@ class SourceFilterVocoder(nn.Module):
         state = torch.stack([phase, f0[:-1], f0[1:], number.double()], dim=1)
         return torch.cat([features, state.to(features)], dim=1)
 
-    def forward(self, prepared: Tensor) -> Tensor:
-        """`prepared` [B, T, D + 4] from `prepare` -> waveform [B, 1, T · hop]."""
-        features, state = prepared[..., : self.dim], prepared[..., self.dim :]
-        harmonic, noise = self.sources(features[..., -1], state)
-        gains = self.filters(features)
+    def forward(self, prepared: Tensor, correction: Tensor | None = None) -> Tensor:
+        """`prepared` [B, T, D + 4] from `prepare` -> waveform [B, 1, T · hop].
+
+        `correction` [channels + 1, mels] is what a `FilterFit` found for the voice.
+        """
+        shapes, hidden = self.shape(prepared[..., : self.dim])
+        if correction is not None:
+            gains = predict(hidden.float(), correction) @ self.bands / SCALE
+            gains = gains.repeat_interleave(self.filters_per_step, dim=1)[:, :, None]
+            shapes = torch.cat([shapes[:, :, :2] + gains, shapes[:, :, 2:]], dim=2)
+        return self.sound(prepared, shapes)
+
+    def sound(self, prepared: Tensor, shapes: Tensor) -> Tensor:
+        """Waveform [B, 1, T · hop] of the sources through filters of these `shapes`."""
+        harmonic, noise = self.sources(prepared[..., self.dim - 1], prepared[..., self.dim :])
+        gains = _filters(shapes)
         shaped = gains[0] * self._stft(harmonic) + gains[1] * self._stft(noise)
         samples = prepared.shape[1] * HOP
         wave = torch.istft(
@@ -154,20 +179,11 @@ class SourceFilterVocoder(nn.Module):
         )
         return wave[:, None]
 
-    def filters(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Complex gains [B, bins, steps] of the harmonic and of the noise source."""
-        out = self.shape(features)
-        # istft with center=True wants one spectrum more than hops; repeat the last.
-        out = torch.cat([out, out[:, -1:]], dim=1).permute(2, 0, 3, 1)
-        magnitude = torch.exp((out[:2] * 3.0).clamp(-12.0, 6.0))
-        harmonic = torch.polar(magnitude[0], out[2] * 3.0)
-        noise = torch.polar(magnitude[1], out[3] * 3.0)
-        return harmonic, noise
-
-    def shape(self, features: Tensor) -> Tensor:
+    def shape(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """The network alone: features [B, T, D] to two log magnitudes, two phases [B, ·, 4, bins].
 
-        Scaled to about unit variance; there are T · substeps · filters_per_step of them.
+        Scaled to about unit variance; there are T · substeps · filters_per_step of them. Beside
+        them what its last layer reads [B, T · substeps, channels].
         """
         batch, frames, _ = features.shape
         config = self.config
@@ -179,9 +195,9 @@ class SourceFilterVocoder(nn.Module):
         hidden = self.read(torch.cat([mels, pitch], dim=-1).transpose(1, 2)).transpose(1, 2)
         for block in self.blocks:
             hidden = block(hidden)
-        out = self.write(self.norm(hidden)).float()
-        shapes: Tensor = out.reshape(batch, steps * self.filters_per_step, 4, self.bins)
-        return shapes
+        hidden = self.norm(hidden)
+        out = self.write(hidden).float()
+        return out.reshape(batch, steps * self.filters_per_step, 4, self.bins), hidden
 
     @torch.no_grad()
     def sources(self, voicing: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -216,6 +232,56 @@ class SourceFilterVocoder(nn.Module):
             pad_mode="constant",
             return_complex=True,
         )
+
+
+class FilterFit:
+    """Gathers how what a vocoder says differs from what was spoken, and finds what it lacks.
+
+    Args:
+        network: stays as it is.
+        log_mel: waveform [B, S] -> spectra [B, T, mels · substeps] as in the features.
+        unit: of the features' spectra, as a natural logarithm.
+    """
+
+    def __init__(
+        self, network: SourceFilterVocoder, log_mel: Callable[[Tensor], Tensor], unit: float
+    ) -> None:
+        self.network, self.log_mel, self.unit = network, log_mel, unit
+        self._ridge = Ridge(network.config.channels, network.config.mels)
+
+    @torch.inference_mode()
+    def add(self, features: Tensor) -> None:
+        """Count a piece of the voice, `features` [T, D] of what was spoken."""
+        network, mels = self.network, self.network.config.mels
+        prepared = network.prepare(features.to(network.window.device))[None]
+        shapes, hidden = network.shape(prepared[..., : network.dim])
+        made = self.log_mel(network.sound(prepared, shapes)[:, 0])[0].reshape(-1, mels)
+        spoken = prepared[0, :, : network.dim - 2].reshape(-1, mels)
+        missing = (spoken - made) * self.unit
+        inner = slice(EDGE, len(missing) - EDGE)
+        self._ridge.add(hidden[0, inner], missing[inner].clamp(-MOST_MISSING, MOST_MISSING))
+
+    def solve(self, ridge: float = RIDGE) -> Tensor:
+        """The `correction` [channels + 1, mels] that `SourceFilterVocoder` takes."""
+        return self._ridge.solve(ridge)
+
+
+def _filters(shapes: Tensor) -> tuple[Tensor, Tensor]:
+    """Complex gains [B, bins, steps] of the harmonic and of the noise source."""
+    # istft with center=True wants one spectrum more than hops; repeat the last.
+    out = torch.cat([shapes, shapes[:, -1:]], dim=1).permute(2, 0, 3, 1) * SCALE
+    magnitude = torch.exp(out[:2].clamp(-12.0, 6.0))
+    return torch.polar(magnitude[0], out[2]), torch.polar(magnitude[1], out[3])
+
+
+def _between_bands(mels: int, bins: int) -> Tensor:
+    """[mels, bins] values between the centres of mel bands, at the bins of a spectrum."""
+    half = SAMPLE_RATE / 2
+    bank = torchaudio.functional.melscale_fbanks(513, 0.0, half, mels, SAMPLE_RATE, None, "slaney")
+    centres = (bank.T @ torch.linspace(0.0, half, 513)) / bank.sum(0)
+    hertz = np.linspace(0.0, half, bins)
+    rows = [np.interp(hertz, centres.numpy(), row) for row in np.eye(mels)]
+    return torch.from_numpy(np.stack(rows)).float()
 
 
 def _pulse_train(turns: Tensor, count: Tensor) -> Tensor:

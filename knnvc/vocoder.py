@@ -56,8 +56,8 @@ class VocoderNetwork(Protocol):
     def prepare(self, features: Tensor) -> Tensor:
         """Do once, on all frames `[T, D] -> [T, P]`, what is not local (running phase, say)."""
 
-    def __call__(self, features: Tensor) -> Tensor:
-        """Map `[B, T, P]` to `[B, 1, T * hop]`."""
+    def __call__(self, features: Tensor, *correction: Tensor) -> Tensor:
+        """Map `[B, T, P]` to `[B, 1, T * hop]`; some take what corrects them for a voice, too."""
 
 
 class Vocoder:
@@ -103,12 +103,18 @@ class Vocoder:
         """Hz of the waveforms it makes."""
         return self.network.sample_rate
 
-    def __call__(self, features: Tensor, progress: Progress | None = None) -> Tensor:
+    def __call__(
+        self,
+        features: Tensor,
+        progress: Progress | None = None,
+        correction: Tensor | None = None,
+    ) -> Tensor:
         """Make a waveform.
 
         Args:
             features: `[T, D]`, T frames of `network.dim` columns, on any device.
             progress: Called with the frames done and the frames in total after every chunk.
+            correction: For the network, if it takes one (see `knnvc.source_filter.FilterFit`).
 
         Returns:
             `[T * hop]` float32 on the CPU.
@@ -118,17 +124,23 @@ class Vocoder:
         """
         waveform = torch.empty(self._check(features) * self.network.hop)
         start = 0
-        for piece in self.stream(features, progress):
+        for piece in self.stream(features, progress, correction):
             waveform[start : start + len(piece)] = piece
             start += len(piece)
         return waveform
 
-    def stream(self, features: Tensor, progress: Progress | None = None) -> Iterator[Tensor]:
+    def stream(
+        self,
+        features: Tensor,
+        progress: Progress | None = None,
+        correction: Tensor | None = None,
+    ) -> Iterator[Tensor]:
         """Make the same waveform a chunk at a time.
 
         Args:
             features: `[T, D]`, as for a call.
             progress: As for a call.
+            correction: As for a call.
 
         Yields:
             `[t * hop]` float32 on the CPU for t <= `chunk_frames` frames at a time, in order.
@@ -144,17 +156,18 @@ class Vocoder:
         chunks = math.ceil(frames / self.chunk_frames)
         for index in range(chunks):
             start, end = index * frames // chunks, (index + 1) * frames // chunks
-            yield self._chunk(prepared, start, end)
+            yield self._chunk(prepared, start, end, correction)
             if progress is not None:
                 progress(end, frames)
 
     # Not around the loop in `stream`: a generator would leave the mode on in its caller.
     @torch.inference_mode()
-    def _chunk(self, prepared: Tensor, start: int, end: int) -> Tensor:
+    def _chunk(self, prepared: Tensor, start: int, end: int, correction: Tensor | None) -> Tensor:
         network = self.network
         left = max(0, start - network.context_frames)
         right = min(len(prepared), end + network.context_frames)
-        audio = network(prepared[None, left:right])[0, 0]
+        given = () if correction is None else (correction.to(self._device),)
+        audio = network(prepared[None, left:right], *given)[0, 0]
         return audio[(start - left) * network.hop : (end - left) * network.hop].float().cpu()
 
     def _check(self, features: Tensor) -> int:

@@ -84,6 +84,22 @@ def test_sharpening_raises_peaks_and_lowers_valleys_only() -> None:
     assert make_space().sharpen(flat) is flat  # not asked for
 
 
+def test_balancing_gives_the_mean_of_what_was_selected(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = make_space(balanced=7)
+    refined, selected = make_frames(60, 1)[0], make_frames(60, 2)[0]
+    done = space.balance(refined, selected)
+    assert torch.equal(done[:, WIDTH:], refined[:, WIDTH:])  # pitch and voicing
+    for at in (0, 3, 30, 59):
+        around = slice(max(0, at - 7), at + 8)
+        mean = (selected[around] - refined[around]).mean(0)[:WIDTH]
+        torch.testing.assert_close(done[at, :WIDTH], refined[at, :WIDTH] + mean)
+    monkeypatch.setattr("knnvc.acoustic_space._BLOCK", 11)
+    torch.testing.assert_close(space.balance(refined, selected), done)
+    whole = make_space(balanced=1000).balance(refined, selected)  # over all there is
+    torch.testing.assert_close(whole.mean(0)[:WIDTH], selected.mean(0)[:WIDTH])
+    assert make_space().balance(refined, selected) is refined  # not asked for
+
+
 def test_vectors_do_not_depend_on_level_and_range_of_the_speaker() -> None:
     space = make_space()
     synth, match = make_frames(100)

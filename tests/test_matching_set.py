@@ -285,25 +285,34 @@ def test_damage_is_refused_or_harmless(tmp_path: Path, data: bytes) -> None:
     assert "\n" not in message
 
 
-def test_a_correction_is_kept_and_not_merged(tmp_path: Path) -> None:
-    weights = torch.randn(5, 6)
-    original = dataclasses.replace(make(), correction=Correction(weights, "of a refiner"))
+CORRECTIONS = ("correction", "vocoder_correction")
+
+
+@pytest.mark.parametrize("names", [CORRECTIONS[:1], CORRECTIONS[1:], CORRECTIONS])
+def test_corrections_are_kept_and_not_merged(tmp_path: Path, names: tuple[str, ...]) -> None:
+    given = {name: Correction(torch.randn(5, 6), f"of a network, {name}") for name in names}
+    original = dataclasses.replace(make(), **given)
     original.save(tmp_path / "voice.safetensors")
     read = load(tmp_path / "voice.safetensors")
-    assert read.correction is not None
-    assert read.correction.refiner == "of a refiner"
-    assert torch.equal(read.correction.weights, weights.half().float())
-    assert merge([read, read]).correction is None
+    for name in CORRECTIONS:
+        found = getattr(read, name)
+        assert (found is None) == (name not in given)
+        if found is not None:
+            assert found.network == given[name].network
+            assert torch.equal(found.weights, given[name].weights.half().float())
+    merged = merge([read, read])
+    assert merged.correction is merged.vocoder_correction is None
 
 
+@pytest.mark.parametrize("name", CORRECTIONS)
 @pytest.mark.parametrize(
     "bad", [torch.full((2, 2), math.nan), torch.ones(3), torch.ones(2, 2).int()]
 )
-def test_a_damaged_correction_is_refused(tmp_path: Path, bad: torch.Tensor) -> None:
+def test_a_damaged_correction_is_refused(tmp_path: Path, name: str, bad: torch.Tensor) -> None:
     make().save(tmp_path / "voice.safetensors")
     with safe_open(tmp_path / "voice.safetensors", "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
-    save_file(tensors | {"correction": bad}, tmp_path / "bad.safetensors", metadata)
+    save_file(tensors | {name: bad}, tmp_path / "bad.safetensors", metadata)
     with pytest.raises(KnnvcError, match=r"bad\.safetensors cannot be used"):
         load(tmp_path / "bad.safetensors")

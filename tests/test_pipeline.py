@@ -18,6 +18,7 @@ import knnvc
 from knnvc.acoustic_space import AcousticSpace
 from knnvc.audio import HOP, SAMPLE_RATE, find_audio, load_audio
 from knnvc.cli import cli
+from knnvc.encoder import MelWavLM
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.matching import search
 from knnvc.matching_set import load, merge
@@ -151,7 +152,7 @@ def test_what_is_kept_is_not_what_the_refiner_reads(mini: VoiceConverter, anna: 
     features = mini.encode(EXAMPLES / "source.wav")
 
     def matched(k: int, kept: int, refined: float) -> Tensor:
-        options = replace(space.options, kept=kept, refined=refined)
+        options = replace(space.options, kept=kept, refined=refined, balanced=0)
         converter = VoiceConverter(mini.preset, mini.encoder, mini.vocoder, mini.refiner)
         converter.space = AcousticSpace(options, space.mels, space.substeps)
         return converter.match(features, voice, k=k)
@@ -170,20 +171,55 @@ def test_minis_refiner_is_corrected_for_a_voice_of_which_there_is_enough(
     monkeypatch.setattr("knnvc.pipeline.LEAST_CORRECTED", 1200)
     voice = mini.matching_set(known)
     assert voice.correction is not None
-    assert voice.correction.refiner == mini.refiner_fingerprint
+    assert voice.correction.network == mini.refiner_fingerprint
     # What it says of a recording that was not among them is nearer to what was spoken.
     features = mini.encode(heard)
     width = mini.encoder.columns.synth.stop - 2
     others = [replace(voice, correction=None)]
-    others.append(replace(voice, correction=replace(voice.correction, refiner="another")))
-    spoken, made = features[:, :width], mini.match(features, voice)[:, :width]
-    plain, unused = (mini.match(features, other)[:, :width] for other in others)
+    others.append(replace(voice, correction=replace(voice.correction, network="another")))
+    space = mini.space
+    assert space is not None
+    alone = VoiceConverter(mini.preset, mini.encoder, mini.vocoder, mini.refiner)
+    alone.space = AcousticSpace(replace(space.options, balanced=0), space.mels, space.substeps)
+    spoken, made = features[:, :width], alone.match(features, voice)[:, :width]
+    plain, unused = (alone.match(features, other)[:, :width] for other in others)
     assert torch.equal(plain, unused)
     assert (made - spoken).abs().mean() < 0.97 * (plain - spoken).abs().mean()
     # Two sets together are heard as one voice again.
     both = mini.matching_set([voice, mini.matching_set(heard)])
     assert both.correction is not None
     assert not torch.equal(both.correction.weights, voice.correction.weights)
+
+
+def test_minis_vocoder_is_corrected_for_a_voice(mini: VoiceConverter) -> None:
+    *known, heard = find_audio(EXAMPLES / "target")
+    voice = mini.matching_set(known[:2])
+    assert voice.vocoder_correction is not None
+    assert voice.vocoder_correction.network == mini.vocoder_fingerprint
+    # Its spectra of a recording that was not among them are nearer to what was spoken.
+    network = mini.encoder.network
+    assert isinstance(network, MelWavLM)
+    features = mini.encode(heard)
+    spoken = features[:, : mini.encoder.columns.synth.stop - 2]
+
+    def missing(waveform: Tensor) -> float:
+        return float((network.log_mel(waveform[None])[0] - spoken).abs().mean())
+
+    plain, made = mini.vocode(features), mini.vocode(features, voices=voice)
+    assert missing(made) < 0.995 * missing(plain)
+    # It counts as much as the voice does.
+    assert torch.equal(mini.vocode(features, voices=voice, lam=0.0), plain)
+    half = mini.vocode(features, voices=voice, lam=0.5)
+    assert torch.equal(mini.vocode(features, voices=[(voice, 0.5)]), half)
+    assert torch.equal(mini.vocode(features, voices=voice, lam=2.0), made)
+    assert not torch.equal(half, made)
+    foreign = replace(voice.vocoder_correction, network="another")
+    unused = replace(voice, vocoder_correction=foreign)
+    assert torch.equal(mini.vocode(features, voices=unused), plain)
+    # What is converted is spoken with it.
+    options = ConvertOptions(loudness=False)
+    converted, _ = mini.convert(heard, voice, options)
+    assert np.array_equal(converted, mini.vocode(mini.match(features, voice), voices=voice).numpy())
 
 
 @pytest.mark.parametrize("name", ["tiny", "mini"])
@@ -499,7 +535,7 @@ def test_peaks_that_do_not_fit_are_told(
 ) -> None:
     spike = torch.zeros(16_000)
     spike[100] = 2.0
-    monkeypatch.setattr(VoiceConverter, "vocode", lambda *_: spike)
+    monkeypatch.setattr(VoiceConverter, "vocode", lambda *_, **__: spike)
     path = record(tmp_path / "source.wav", source)
     with pytest.warns(KnnvcWarning, match=r"out.wav is 6\.0 dB quieter than asked"):
         tiny.convert_file(path, ben, tmp_path / "out.wav", ConvertOptions(loudness=False))

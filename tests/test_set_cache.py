@@ -46,16 +46,19 @@ def matching_set(frames: int = 8, separate: bool = True) -> MatchingSet:
         ),
         pitch=torch.tensor([7.0, 0.2]),
         correction=Correction(torch.randn(5, 6), "of a refiner") if separate else None,
+        vocoder_correction=Correction(torch.randn(7, 3), "of a vocoder"),
     )
 
 
 def same(one: MatchingSet, other: MatchingSet) -> bool:
     assert one.pitch is not None
     assert other.pitch is not None
-    assert (one.correction is None) == (other.correction is None)
-    if one.correction and other.correction:
-        assert torch.equal(one.correction.weights, other.correction.weights)
-        assert one.correction.refiner == other.correction.refiner
+    for name in ("correction", "vocoder_correction"):
+        first, second = getattr(one, name), getattr(other, name)
+        assert (first is None) == (second is None)
+        if first is not None:
+            assert torch.equal(first.weights, second.weights)
+            assert first.network == second.network
     return (
         torch.equal(one.match, other.match)
         and torch.equal(one.synth, other.synth)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.errors import KnnvcError
-from knnvc.source_filter import STATE_COLUMNS, SourceFilterConfig, SourceFilterVocoder
+from knnvc.source_filter import STATE_COLUMNS, FilterFit, SourceFilterConfig, SourceFilterVocoder
 from knnvc.vocoder import Vocoder
 
 CONFIG = SourceFilterConfig(mels=8, channels=16, layers=3, kernel=5, expansion=2)
@@ -167,3 +167,50 @@ def test_configuration() -> None:
     assert SourceFilterConfig.from_dict({"mels": 8}).dim == 18
     with pytest.raises(KnnvcError, match="unknown source-filter vocoder settings: melz"):
         SourceFilterConfig.from_dict({"melz": 8})
+
+
+def test_a_correction_makes_bands_louder(network: SourceFilterVocoder) -> None:
+    """Its constant is a gain of each band, as a natural logarithm, whatever is said."""
+    given = features(60)
+    correction = torch.zeros(CONFIG.channels + 1, CONFIG.mels)
+    vocoder = Vocoder(network)
+    plain = vocoder(given)
+    assert torch.equal(vocoder(given, correction=correction), plain)
+    correction[-1] = math.log(2.0)
+    torch.testing.assert_close(vocoder(given, correction=correction), 2 * plain, atol=1e-4, rtol=0)
+    correction[-1, 1:] = 0.0  # the lowest band only
+    power = torch.fft.rfft(plain).abs().square()
+    louder = torch.fft.rfft(vocoder(given, correction=correction)).abs().square()
+    low, high = slice(0, len(power) // 50), slice(len(power) // 2, None)
+    assert louder[low].sum() == pytest.approx(float(4 * power[low].sum()), rel=0.1)
+    assert louder[high].sum() == pytest.approx(float(power[high].sum()), rel=0.01)
+
+
+def test_a_corrected_waveform_does_not_depend_on_the_chunks(network: SourceFilterVocoder) -> None:
+    generator = torch.Generator().manual_seed(3)
+    correction = 0.1 * torch.randn(CONFIG.channels + 1, CONFIG.mels, generator=generator)
+    whole = Vocoder(network)(features(90), correction=correction)
+    pieces = Vocoder(network, chunk_frames=20)(features(90), correction=correction)
+    assert (whole - pieces).abs().max() < 1e-5
+
+
+def test_a_fit_finds_by_how_much_a_vocoder_is_too_quiet(network: SourceFilterVocoder) -> None:
+    def log_mel(waveform: Tensor) -> Tensor:
+        """The level of every 10 ms in all bands, which any gain of all bands moves alike."""
+        steps = waveform.reshape(len(waveform), -1, HOP // CONFIG.substeps)
+        level = steps.square().mean(2, keepdim=True).sqrt().log() / 2.5
+        return level.expand(-1, -1, CONFIG.mels).reshape(len(waveform), -1, 2 * CONFIG.mels)
+
+    fit = FilterFit(network, log_mel, unit=2.5)
+    for seed in range(4):
+        given = features(200, seed)
+        spoken = log_mel(Vocoder(network)(given)[None])[0] + math.log(1.5) / 2.5
+        # The features decide what is said, so only what they are compared with may differ.
+        fit.log_mel = lambda wave, now=given, then=spoken: log_mel(wave) + now[:, :-2] - then
+        fit.add(given)
+    found = fit.solve(ridge=1.0)
+    torch.testing.assert_close(
+        found[-1], torch.full((CONFIG.mels,), math.log(1.5)), atol=0.01, rtol=0
+    )
+    assert found[:-1].abs().max() < 0.02
+    assert fit.solve(ridge=1e9).abs().max() < 1e-4

@@ -38,6 +38,7 @@ REFINED_MATCHING: dict[str, Any] = {
     "envelope_transfer": 0.0,
     "refined": 0.8,
     "kept": 2,
+    "balanced": 100,
     "sharpened": 0.9,
 }
 # Text has no voice of its own to get rid of: what follows its front end closely loses fewer words.
@@ -46,6 +47,7 @@ SPEECH_MATCHING: dict[str, Any] = {
     "candidates": 1,
     "kept": 0,
     "refined": 1.0,
+    "balanced": 0,
     "sharpened": 0.6,
     "envelope_transfer": 0.5,
 }
