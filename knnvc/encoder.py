@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.pitch import refine_pitch
 from knnvc.wavlm import Transformer, WavLM, WavLMConfig
 
 WINDOW = 400  # samples: what the published convolutions need for their first frame
@@ -115,8 +116,11 @@ class Encoder:
         return out
 
     def _run(self, waveform: Tensor) -> Tensor:
-        features: Tensor = self.network(waveform[None].to(self.device))[0]
-        return features.float().cpu()
+        features: Tensor = self.network(waveform[None].to(self.device))[0].float().cpu()
+        pitch = self.columns.pitch
+        if pitch is not None:
+            features[:, pitch] = refine_pitch(waveform, features[:, pitch : pitch + 2])
+        return features
 
 
 @contextmanager

@@ -14,10 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knnvc.audio import SAMPLE_RATE
+from knnvc.audio import HOP, SAMPLE_RATE
 
 VOICED = 0.5  # probability above which a frame counts as voiced
 F0_RANGE = (55.0, 600.0)  # Hz
+STEPS = 2  # of StoneMask, each of which finds what is nearer than the last
 LEAST_SPREAD = 0.05  # octaves: a monotone speaker is not stretched beyond this
 
 
@@ -63,6 +64,27 @@ def move_pitch(log_f0: Tensor, source: Tensor, target: Tensor) -> Tensor:
     if not (torch.isfinite(source).all() and torch.isfinite(target).all()):
         return log_f0
     return target[0] + (log_f0 - source[0]) * (target[1] / source[1])
+
+
+def refine_pitch(waveform: Tensor, columns: Tensor) -> Tensor:
+    """log2 f0 [N] of `columns` [N, ≥ 2], made exact by the `waveform` [S] where it is voiced.
+
+    A network that reads mel spectra hears pitch to half a semitone; StoneMask (Morise et al. 2009,
+    part of WORLD) finds the instantaneous frequencies of the harmonics near there. Frames where
+    that finds nothing stay as they are.
+    """
+    import pyworld
+
+    log_f0, voiced = columns[:, 0], columns[:, 1] > VOICED
+    low, high = F0_RANGE
+    guess = torch.where(voiced, torch.exp2(log_f0.double()).clamp(low, high), 0.0).cpu().numpy()
+    samples = waveform.cpu().double().numpy()
+    centres = (np.arange(len(guess)) + 0.5) * (HOP / SAMPLE_RATE)
+    for _ in range(STEPS):
+        guess = pyworld.stonemask(samples, guess, centres, SAMPLE_RATE)
+    found = torch.from_numpy(guess).to(log_f0.device)
+    exact = torch.log2(found.clamp(min=low)).to(log_f0)
+    return torch.where(voiced & (found > 0), exact, log_f0)
 
 
 def f0_track(wave: npt.NDArray[np.float32], frames: int) -> npt.NDArray[np.float32]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from knnvc.audio import SAMPLE_RATE
+from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.pitch import (
     LEAST_SPREAD,
     _thinned,
@@ -17,6 +17,7 @@ from knnvc.pitch import (
     move_pitch,
     pitch_space,
     pitch_statistics,
+    refine_pitch,
 )
 
 NO_PITCH = torch.full((2,), math.nan)
@@ -129,3 +130,21 @@ def test_f0_track_hears_a_tone_and_silence() -> None:
     tone = sum(np.sin(2 * np.pi * n * 150 * at) / n for n in range(1, 8)).astype(np.float32)
     assert np.median(f0_track(tone / 4, 50)[5:45]) == pytest.approx(150, rel=0.01)
     assert not f0_track(np.zeros(SAMPLE_RATE, dtype=np.float32), 50).any()
+
+
+@pytest.mark.parametrize("off", [-0.04, 0.02, 0.04])
+def test_pitch_that_is_nearly_right_is_made_exact(off: float) -> None:
+    frames = 50
+    at = torch.arange(frames * HOP + 80) / SAMPLE_RATE
+    contour = 7.0 + 0.3 * torch.sin(2 * torch.pi * at)  # about 104 to 158 Hz
+    phase = torch.cumsum(torch.exp2(contour.double()), 0) / SAMPLE_RATE
+    waveform = sum(torch.sin(2 * torch.pi * n * phase) / n for n in range(1, 20)).float()
+    centres = (torch.arange(frames) * HOP + HOP // 2).long()
+    true = contour[centres]
+    columns = torch.stack([true + off, torch.ones(frames)], dim=1)
+    columns[:10, 1] = 0.2  # taken for unvoiced
+    found = refine_pitch(waveform, columns)
+    assert torch.equal(found[:10], columns[:10, 0])
+    assert (found[10:] - true[10:])[1:-2].abs().max() < 0.005  # octaves: 6 cents
+    silent = refine_pitch(torch.zeros(len(waveform)), columns)
+    assert torch.equal(silent, columns[:, 0])
