@@ -459,7 +459,7 @@ def test_a_result_with_peaks_is_told_about_once(
 
     spike = torch.zeros(RATE)
     spike[5] = 4.0
-    monkeypatch.setattr(VoiceConverter, "vocode", lambda *_: spike)
+    monkeypatch.setattr(VoiceConverter, "vocode", lambda *_, **__: spike)
     record(home / "b.wav", noise(0.3))
     common = ("--ref", source, "--preset", preset, "--no-loudness", "-o", "out")
     result = run("convert", source, "b.wav", *common)
