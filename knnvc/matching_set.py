@@ -163,6 +163,12 @@ class MatchingSet:
             _require(bool(self.pitch[1] >= 0), "pitch has a negative deviation")
 
     @property
+    def corrections(self) -> dict[str, Correction]:
+        """The corrections that there are, by the names of their fields."""
+        found = {name: getattr(self, name) for name in _CORRECTIONS}
+        return {name: one for name, one in found.items() if one is not None}
+
+    @property
     def seconds(self) -> float:
         """Duration in seconds of all frames."""
         return len(self.match) * self.info.hop / self.info.sample_rate
@@ -205,11 +211,9 @@ class MatchingSet:
         # A file name that is not UTF-8 reaches us with surrogates, which no JSON reader likes.
         text = json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace").decode()
         metadata = {_METADATA_KEY: text}
-        for name, corrects in _CORRECTIONS.items():
-            correction: Correction | None = getattr(self, name)
-            if correction is not None:
-                tensors[name] = _compact(correction.weights)
-                metadata[corrects] = correction.network
+        for name, correction in self.corrections.items():
+            tensors[name] = _compact(correction.weights)
+            metadata[_CORRECTIONS[name]] = correction.network
         write_tensors(path, tensors, metadata, force=force)
 
 

@@ -291,7 +291,7 @@ class VoiceConverter:
         context_seconds = preset.encoder.get("context_seconds", CONTEXT_SECONDS)
         # Of the weights as they are stored, whatever they are computed with.
         stored = precision == "float32" and backend == "torch"
-        identities = None if stored else (fingerprint(network), fingerprint(vocoder))
+        identities = None if stored else (fingerprint(network), _correctable(vocoder))
         if backend == "onnx":
             from knnvc.onnx_backend import use_onnx
 
@@ -315,9 +315,7 @@ class VoiceConverter:
         chunk = {} if vocoder.dim < WIDE else {"chunk_frames": WIDE_CHUNK_FRAMES}
         made = cls(preset, encoder, Vocoder(vocoder, device=where, **chunk), refiner)
         if identities is not None:
-            made.fingerprint = identities[0]
-            if made.vocoder_fingerprint:
-                made.vocoder_fingerprint = identities[1]
+            made.fingerprint, made.vocoder_fingerprint = identities
             made.computed_with = (precision, backend)
         return made
 
@@ -334,10 +332,7 @@ class VoiceConverter:
     @cached_property
     def vocoder_fingerprint(self) -> str:
         """Identifies the vocoder in what corrects it; "" where nothing can."""
-        network = self.vocoder.network
-        if self.space is None or not isinstance(network, SourceFilterVocoder):
-            return ""
-        return fingerprint(network)
+        return _correctable(self.vocoder.network)
 
     def convert(
         self,
@@ -833,9 +828,7 @@ class VoiceConverter:
         lam = self.lam if lam is None else lam
         weighting = self.weighting if weighting is None else weighting
         check_lam(lam)
-        voices = (
-            [(matching_set, 1.0)] if isinstance(matching_set, MatchingSet) else list(matching_set)
-        )
+        voices = _weighted(matching_set)
         columns = self.encoder.columns
         source, query = features[:, columns.synth], features[:, columns.match]
         if self.space and own is None:
@@ -1009,7 +1002,7 @@ class VoiceConverter:
             return None
         wanted = (network.config.channels + 1, network.config.mels)
         total: Tensor | None = None
-        for one, weight in [(voices, 1.0)] if isinstance(voices, MatchingSet) else voices:
+        for one, weight in _weighted(voices):
             found = _fitting_weights(one.vocoder_correction, self.vocoder_fingerprint, wanted)
             if found is not None:
                 share = found * (weight * min(lam, 1.0))
@@ -1179,6 +1172,17 @@ class _Target:
     statistics: Statistics | None
     joins: Tensor | None = None
     seams: Tensor | None = None
+
+
+def _weighted(
+    voices: MatchingSet | Iterable[tuple[MatchingSet, float]],
+) -> list[tuple[MatchingSet, float]]:
+    return [(voices, 1.0)] if isinstance(voices, MatchingSet) else list(voices)
+
+
+def _correctable(vocoder: object) -> str:
+    """The fingerprint of a vocoder that can be corrected for a voice, "" of any other."""
+    return fingerprint(vocoder) if isinstance(vocoder, SourceFilterVocoder) else ""
 
 
 def _fitting_weights(

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 LIMIT_VARIABLE = "KNNVC_CACHE_LIMIT"
 DEFAULT_LIMIT = 2 * 10**9  # bytes
 
-_CORRECTIONS = ("correction", "vocoder_correction")  # fields of a set
 _FORMAT = "2"
 _SUFFIX = ".safetensors"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -212,11 +211,8 @@ def _write(path: Path, made: MatchingSet, skipped: list[tuple[int, str]]) -> Non
         tensors["match"] = made.match
     if made.pitch is not None:
         tensors["pitch"] = made.pitch
-    corrects: dict[str, str] = {}
-    for name in _CORRECTIONS:
-        correction = getattr(made, name)
-        if correction is not None:
-            tensors[name], corrects[name] = correction.weights, correction.network
+    tensors |= {name: one.weights for name, one in made.corrections.items()}
+    corrects = {name: one.network for name, one in made.corrections.items()}
     # ASCII: names and messages may hold bytes that are no UTF-8.
     entry = {"info": dataclasses.asdict(made.info), "skipped": skipped, "corrects": corrects}
     info = json.dumps(entry)
