@@ -33,6 +33,8 @@ LEAST_SPREAD = 0.1  # of an envelope band, in units of the log-mel
 
 LEVEL_IN_JOINS = 0.5  # against the whole envelope
 SHARPENED_BANDS = 9  # of the mel spectrum: wider than a formant, narrower than two
+MOST_MISSING = 3.0  # of contrast, against what there is
+FLAT = 1e-6  # mean square contrast that is none
 
 _BLOCK = 8192  # frames worked on at a time, which bounds the temporary memory
 
@@ -54,7 +56,9 @@ class AcousticSpaceOptions:
             reads the mean of k: many are safe for the words, few keep more of the voice.
         balanced: frames on either side over which the mean spectrum of what the refiner makes is
             that of the selected frames, see `balance`; 0 leaves it as the refiner has it.
-        sharpened: how much the peaks and valleys of refined spectra are raised, see `sharpen`.
+        sharpened: how many times the contrast that refined spectra lack against the target's is
+            given to them, see `sharpen`; more than once, as the selected frames beside them and
+            the vocoder blur it, too.
         candidates: neighbours among which each frame's is chosen so that they join well; 1 takes
             the nearest.
         join_weight: of a bad join, against distance.
@@ -98,8 +102,8 @@ class Statistics:
     """What is taken out of one speaker's frames and put back for another's.
 
     `pitch` [2] as of `pitch_statistics`; `mean`, `spread` [bands] of the envelope; `level` [2] mean
-    and spread of the mean log-mel, `spectrum` [2, mels] those of every band; all but pitch over
-    frames of speech.
+    and spread of the mean log-mel, `spectrum` [2, mels] those of every band, `contrast` [mels] see
+    `AcousticSpace.contrast`; all but pitch over frames of speech.
     """
 
     pitch: Tensor
@@ -107,6 +111,7 @@ class Statistics:
     spread: Tensor
     level: Tensor
     spectrum: Tensor
+    contrast: Tensor
 
     @property
     def manner(self) -> Tensor:
@@ -132,9 +137,7 @@ class AcousticSpace:
 
     def statistics(self, synth: Tensor, match: Tensor) -> Statistics:
         """Statistics of one speaker, from `synth` [N, Ds] and `match` [N, Dm]."""
-        speech = match[:, 2].square() < 0.5
-        if int(speech.sum()) < LEAST_SPEECH:
-            speech = torch.ones_like(speech)
+        speech = _speech(match[:, 2])
         blocks = [
             block[rows]
             for block, rows in zip(
@@ -149,6 +152,7 @@ class AcousticSpace:
             spread=envelope.std(0, correction=0).clamp(min=LEAST_SPREAD),
             level=torch.stack([level.mean(), level.std(correction=0).clamp(min=LEAST_SPREAD)]),
             spectrum=self._spectrum(blocks),
+            contrast=self.contrast(synth, match[:, 2]),
         )
 
     def vectors(
@@ -273,22 +277,42 @@ class AcousticSpace:
         """Set the envelope in `guide` [M, states + bands + 1] to the speaker's mean, in place."""
         guide[:, -1 - self.options.bands : -1] = 0
 
-    def sharpen(self, frames: Tensor) -> Tensor:
-        """Refined `frames` [M, Ds] with formants as marked as in speech.
+    def contrast(self, frames: Tensor, silence: Tensor) -> Tensor:
+        """How high peaks and valleys are in `frames` [N, ≥ width]: mean squares [mels].
+
+        Of what differs from the mean of the bands around, `SHARPENED_BANDS` wide, over frames of
+        speech as √posteriors of `silence` [N] tell them.
+        """
+        speech = _speech(silence)
+        total = torch.zeros(self.mels, dtype=torch.double)
+        for block, rows in zip(
+            torch.split(frames, _BLOCK), torch.split(speech, _BLOCK), strict=True
+        ):
+            total += self._peaks(block[rows]).double().square().sum(0).cpu()
+        return (total / max(1, int(speech.sum()) * self.substeps)).float()
+
+    def sharpen(self, frames: Tensor, silence: Tensor, contrast: Tensor) -> Tensor:
+        """Refined `frames` [M, Ds] with formants as marked as the target's, of that `contrast`.
 
         Networks that learn from the mean error flatten peaks and valleys, for which statistical
-        speech synthesis has its postfilters (Yoshimura et al. 2005; Toda and Tokuda 2007). Here
-        what differs from the mean of the bands around, `SHARPENED_BANDS` wide, is raised.
+        speech synthesis has its postfilters and compares variances with those of speech (Yoshimura
+        et al. 2005; Toda and Tokuda 2007). Here what differs from the mean of the bands around is
+        raised in every band by what it lacks against the target, `options.sharpened` times.
+        `silence` [M] and `contrast` [mels] are as of `AcousticSpace.contrast`.
         """
         if self.options.sharpened == 0:
             return frames
+        with torch.no_grad():
+            present = self.contrast(frames, silence).clamp(min=FLAT)
+            missing = (contrast / present).sqrt().sub(1).clamp(0, MOST_MISSING)
+            gain = (self.options.sharpened * missing).to(frames)
         width = self.mels * self.substeps
-        spectra = frames[:, :width].reshape(-1, 1, self.mels)
-        around = functional.avg_pool1d(
-            spectra, SHARPENED_BANDS, 1, SHARPENED_BANDS // 2, count_include_pad=False
-        )
-        raised = spectra + self.options.sharpened * (spectra - around)
-        return torch.cat([raised.reshape(len(frames), width), frames[:, width:]], dim=1)
+        raised = frames.clone()
+        for start in range(0, len(frames), _BLOCK):
+            block = frames[start : start + _BLOCK]
+            more = gain * self._peaks(block)
+            raised[start : start + len(block), :width] += more.reshape(len(block), width)
+        return raised
 
     def balance(self, refined: Tensor, selected: Tensor) -> Tensor:
         """`refined` [M, Ds] with the mean spectrum of `selected` [M, Ds].
@@ -325,6 +349,14 @@ class AcousticSpace:
         spread = (squares / max(1, count) - mean.square()).clamp(min=0).sqrt()
         return torch.stack([mean, spread.clamp(min=LEAST_SPREAD)]).float()
 
+    def _peaks(self, frames: Tensor) -> Tensor:
+        """How far bands of `frames` [N, ≥ width] rise from those around: [N · substeps, mels]."""
+        spectra = frames[:, : self.mels * self.substeps].reshape(-1, 1, self.mels)
+        around = functional.avg_pool1d(
+            spectra, SHARPENED_BANDS, 1, SHARPENED_BANDS // 2, count_include_pad=False
+        )
+        return (spectra - around)[:, 0]
+
     def _envelope(self, synth: Tensor) -> Tensor:
         """Coarse log-mel envelope [N, bands], mean over the frame."""
         spectra = synth[:, : self.mels * self.substeps].float()
@@ -334,6 +366,12 @@ class AcousticSpace:
     def _level(self, synth: Tensor) -> Tensor:
         """Mean log-mel [N]."""
         return synth[:, : self.mels * self.substeps].float().mean(1)
+
+
+def _speech(silence: Tensor) -> Tensor:
+    """Which frames [N] are speech by √posteriors of `silence` [N]; all, where hardly any are."""
+    speech = silence.square() < 0.5
+    return speech if int(speech.sum()) >= LEAST_SPEECH else torch.ones_like(speech)
 
 
 def _posteriors(match: Tensor) -> Tensor:

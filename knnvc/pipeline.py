@@ -856,7 +856,8 @@ class VoiceConverter:
                 refined = self.refiner.refine(
                     averaged[k], guide, known.spectrum, known.manner, seen, self._correction(one)
                 )
-                made = self.space.balance(self.space.sharpen(refined), frames)
+                sharp = self.space.sharpen(refined, query[:, 2], known.contrast)
+                made = self.space.balance(sharp, frames)
                 frames.lerp_(made, self.space.options.refined)
             if weight != 1:
                 frames *= weight

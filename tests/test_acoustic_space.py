@@ -66,22 +66,37 @@ def test_full_envelope_transfer_gives_the_normalised_envelope_of_the_source() ->
     torch.testing.assert_close(after.spread, other.spread, atol=1e-3, rtol=0)
 
 
-def test_sharpening_raises_peaks_and_lowers_valleys_only() -> None:
-    options = AcousticSpaceOptions.from_dict({"bands": 20, "sharpened": 0.5})
-    space = AcousticSpace(options, 80, SUBSTEPS)
+def test_sharpening_gives_peaks_and_valleys_what_the_targets_have_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def space(sharpened: float) -> AcousticSpace:
+        options = AcousticSpaceOptions.from_dict({"bands": 20, "sharpened": sharpened})
+        return AcousticSpace(options, 80, SUBSTEPS)
+
     bands = torch.arange(80.0)
     formants = torch.exp(-(((bands - 20) / 3) ** 2)) + torch.exp(-(((bands - 50) / 3) ** 2))
     frame = torch.cat([formants - 1, 0.5 * formants, torch.tensor([7.0, 0.9])])
-    done = space.sharpen(frame[None])[0]
-    assert torch.equal(done[160:], frame[160:])  # pitch and voicing
+    frames, spoken = frame.repeat(40, 1), torch.zeros(40)
+    target = frames.clone()
+    target[:, :160] *= 1.5
+    wanted = space(1.0).contrast(target, spoken)
+    done = space(1.0).sharpen(frames, spoken, wanted)
+    assert torch.equal(done[:, 160:], frames[:, 160:])  # pitch and voicing
     for start, height in ((0, 1.0), (80, 0.5)):
-        before, after = frame[start : start + 80], done[start : start + 80]
-        assert float(after[20] - before[20]) > 0.2 * height
+        before, after = frame[start : start + 80], done[0, start : start + 80]
+        assert 0.1 * height < float(after[20] - before[20]) < 0.5 * height
         assert float(after[26] - before[26]) < 0  # beside a peak
         assert float((after - before).mean().abs()) < 0.01  # the level stays
-    flat = torch.ones(3, 162)
-    torch.testing.assert_close(space.sharpen(flat), flat)
-    assert make_space().sharpen(flat) is flat  # not asked for
+    twice = space(2.0).sharpen(frames, spoken, wanted)
+    torch.testing.assert_close(twice - frames, 2 * (done - frames))
+    # Silence does not count where there is speech: half of it, flat, changes nothing.
+    flat = torch.cat([frames, torch.ones(40, 162)])
+    heard = torch.cat([spoken, torch.ones(40)])
+    monkeypatch.setattr("knnvc.acoustic_space._BLOCK", 11)
+    torch.testing.assert_close(space(1.0).sharpen(flat, heard, wanted)[:40], done)
+    torch.testing.assert_close(space(1.0).sharpen(flat, heard, wanted)[40:], flat[40:])
+    assert torch.equal(space(1.0).sharpen(target, spoken, wanted / 9), target)  # nothing missing
+    assert space(0.0).sharpen(frames, spoken, wanted) is frames  # not asked for
 
 
 def test_balancing_gives_the_mean_of_what_was_selected(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,8 +132,8 @@ def test_f0_track_hears_a_tone_and_silence() -> None:
     assert not f0_track(np.zeros(SAMPLE_RATE, dtype=np.float32), 50).any()
 
 
-@pytest.mark.parametrize("off", [-0.04, 0.02, 0.04])
-def test_pitch_that_is_nearly_right_is_made_exact(off: float) -> None:
+@pytest.mark.parametrize("off", [-0.04, 0.02, 0.04, 0.5, 1.0])
+def test_pitch_is_made_exact_whether_it_was_nearly_right_or_far_off(off: float) -> None:
     frames = 50
     at = torch.arange(frames * HOP + 80) / SAMPLE_RATE
     contour = 7.0 + 0.3 * torch.sin(2 * torch.pi * at)  # about 104 to 158 Hz
@@ -145,6 +145,8 @@ def test_pitch_that_is_nearly_right_is_made_exact(off: float) -> None:
     columns[:10, 1] = 0.2  # taken for unvoiced
     found = refine_pitch(waveform, columns)
     assert torch.equal(found[:10], columns[:10, 0])
-    assert (found[10:] - true[10:])[1:-2].abs().max() < 0.005  # octaves: 6 cents
+    # DIO, which helps where it was far off, says nothing of the ends.
+    inside = slice(1, -2) if off < 0.1 else slice(3, -6)
+    assert (found[10:] - true[10:])[inside].abs().max() < 0.005  # octaves: 6 cents
     silent = refine_pitch(torch.zeros(len(waveform)), columns)
     assert torch.equal(silent, columns[:, 0])

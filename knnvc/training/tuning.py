@@ -68,7 +68,8 @@ class Batch:
     """`selected` to `views` are what `Refiner` takes; the first of them have no known result.
 
     `truth` [B, T, width] for those that have; of the others, `said` [B, T, states] is what to hear,
-    `sample` [B, SAMPLE, width] the target's own speech, `moments` [B, 3, mels] that of all of it.
+    `sample` [B, SAMPLE, width] the target's own speech, `moments` [B, 3, mels] that of all of it,
+    `contrast` [B, mels] as in its `Statistics`.
     """
 
     selected: Tensor
@@ -80,6 +81,7 @@ class Batch:
     said: Tensor
     sample: Tensor
     moments: Tensor
+    contrast: Tensor
 
 
 class Conversions(Pieces):
@@ -147,7 +149,7 @@ class Conversions(Pieces):
         spectra = built[voiced, :width].reshape(1, -1, self.space.mels)
         usual = moments(spectra, torch.ones(1, spectra.shape[1]))[0]
         told = (found.target.spectrum, found.target.manner, found.views, truth[:, :width])
-        return selected, guide, *told, match[:, 2:], sample, usual
+        return selected, guide, *told, match[:, 2:], sample, usual, found.target.contrast
 
 
 def moments(spectra: Tensor, voiced: Tensor) -> Tensor:
@@ -259,7 +261,7 @@ def tune_refiner(
             made = refiner(*given).float()
             with torch.no_grad():
                 was = before(*(one[:count] for one in given)).float()
-        losses, heard = judges(_sharpened(space, made[:count]), batch)
+        losses, heard = judges(_sharpened(space, made[:count], batch), batch)
         spectra = made[..., : config.width]
         losses["anchor"] = (made[:count] - was).abs().mean()
         total = (
@@ -292,9 +294,10 @@ def with_treble(recordings: list[Utterance], spoken: list[Utterance]) -> list[Ut
     return done
 
 
-def _sharpened(space: AcousticSpace, frames: Tensor) -> Tensor:
-    """`frames` [B, T, width + 2] as a preset sharpens them."""
-    return space.sharpen(frames.flatten(0, 1)).reshape(frames.shape)
+def _sharpened(space: AcousticSpace, frames: Tensor, batch: Batch) -> Tensor:
+    """Refined `frames` [B, T, width + 2] of the first of `batch`, as a preset sharpens them."""
+    told = (batch.guide[: len(frames), :, 0], batch.contrast[: len(frames)])
+    return torch.stack([space.sharpen(*one) for one in zip(frames, *told, strict=True)])
 
 
 def _pairs(corpus: Path, spoken: list[Utterance], network: MelWavLM) -> list[tuple[Tensor, Tensor]]:
