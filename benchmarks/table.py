@@ -11,6 +11,7 @@ import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, pstdev
 from typing import Any
 
 Values = dict[str, Any]
@@ -75,11 +76,37 @@ def table(results: Values) -> list[str]:
             lines.append(line(aim, ["–" if row is None else cell(aim, row) for row in found]))
         copies = [cell(COPY, row) for row in own if row["system"] == COPY.system][:1]
         lines.append(line(COPY, copies + [""] * (len(conditions) - len(copies))))
+    for kind in ("same language", "another language"):
+        alike = [row for row in converted if kind in row["group"] and "person" not in row["group"]]
+        lines += over_targets(kind, alike, conditions)
     size = results["preset_bytes"] / 1e6
     stated = f"Size of the preset: {size:.1f} MB {MEGABYTES.verdict(size)}. Speed was measured on "
     lines += ["", f"{stated}{results['computed_on']}, with the matching set at hand."]
     lines += ["", *(f"- {what}: {name}" for what, name in results["instruments"].items())]
     return lines
+
+
+def over_targets(kind: str, rows: list[Values], conditions: list[str]) -> list[str]:
+    """Mean over targets, each by the mean of its rows: an EER is a property of a target."""
+    aim = next(aim for aim in AIMS if aim.key == "eer")
+    cells, names = [], dict[str, None]()
+    for condition in conditions:
+        rates: dict[str, list[float]] = {}
+        for row in rows:
+            if row["condition"] == condition:
+                for target, rate in row["eer_of_targets"].items():
+                    rates.setdefault(target, []).append(rate)
+        names |= dict.fromkeys(rates)
+        of_each = [mean(found) for found in rates.values()]
+        value = mean(of_each) if of_each else 0.0
+        cells.append(
+            f"{value:.1f} [sd {pstdev(of_each):.1f}] {aim.verdict(value)}" if of_each else "–"
+        )
+    if not names:
+        return []
+    head = f"| {kind}, all sources → {', '.join(names)} | aim | acceptable |"
+    rule = "|---" * (3 + len(conditions)) + "|"
+    return ["", f"{head} {' | '.join(conditions)} |", rule, line(aim, cells)]
 
 
 def line(aim: Aim, cells: list[str]) -> str:

@@ -106,20 +106,23 @@ class Encoder:
         for start in range(0, frames, self.chunk):
             stop = min(frames, start + self.chunk)
             first, last = max(0, start - self.context), min(frames, stop + self.context)
-            piece = self._run(waveform[first * HOP : (last - 1) * HOP + WINDOW])
+            within = slice(start - first, stop - first)
+            piece = self._run(waveform[first * HOP : (last - 1) * HOP + WINDOW], within)
             if out is None:
                 out = torch.empty(frames, piece.shape[1])
-            out[start:stop] = piece[start - first : stop - first]
+            out[start:stop] = piece[within]
             if progress:
                 progress(stop, frames)
         assert out is not None
         return out
 
-    def _run(self, waveform: Tensor) -> Tensor:
+    def _run(self, waveform: Tensor, wanted: slice = slice(None)) -> Tensor:
+        """Features of one piece; the pitch is made exact in the frames that are `wanted`."""
         features: Tensor = self.network(waveform[None].to(self.device))[0].float().cpu()
         pitch = self.columns.pitch
         if pitch is not None:
-            features[:, pitch] = refine_pitch(waveform, features[:, pitch : pitch + 2])
+            told = features[:, pitch : pitch + 2]
+            features[:, pitch] = refine_pitch(waveform, told, wanted)
         return features
 
 

@@ -68,17 +68,19 @@ def move_pitch(log_f0: Tensor, source: Tensor, target: Tensor) -> Tensor:
     return target[0] + (log_f0 - source[0]) * (target[1] / source[1])
 
 
-def refine_pitch(waveform: Tensor, columns: Tensor) -> Tensor:
+def refine_pitch(waveform: Tensor, columns: Tensor, wanted: slice = slice(None)) -> Tensor:
     """log2 f0 [N] of `columns` [N, ≥ 2], made exact by the `waveform` [S] where it is voiced.
 
     A network that reads mel spectra hears pitch to half a semitone, and very low pitch worse. Where
     DIO (Morise et al. 2009a) is `FAR` from it, that is where StoneMask starts (both are part of
     WORLD), which finds the instantaneous frequencies of the harmonics near there. Frames where that
-    finds nothing stay as they are.
+    finds nothing stay as they are, and so do those that are not `wanted`.
     """
     import pyworld
 
-    log_f0, voiced = columns[:, 0], columns[:, 1] > VOICED
+    log_f0, asked = columns[:, 0], torch.zeros(len(columns), dtype=torch.bool)
+    asked[wanted] = True
+    voiced = (columns[:, 1] > VOICED) & asked.to(columns.device)
     low, high = F0_RANGE
     samples = waveform.cpu().double().numpy()
     heard, _ = _dio(samples, DIO_QUICK)
