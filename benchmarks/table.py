@@ -36,9 +36,10 @@ class Aim:
         return "✓" if self.better * (value - self.acceptable) >= 0 else "✗"
 
 
+EER = Aim("EER (%), 50 = cannot be told from the target", "eer", 40, 20, 1, 1)
 AIMS = (
     Aim("WER added (points)", "wer_added", 2, 10, 1, -1),
-    Aim("EER (%), 50 = cannot be told from the target", "eer", 40, 20, 1, 1),
+    EER,
     Aim("similarity gained", "like_gain", 0.30, 0.20, 3, 1),
     Aim("DistillMOS", "distillmos", 4.0, 3.0, 2, 1),
 )
@@ -69,8 +70,7 @@ def table(results: Values) -> list[str]:
     for group in dict.fromkeys(row["group"] for row in rows):
         own = [row for row in rows if row["group"] == group]
         by_condition = {row["condition"]: row for row in own if row["system"] == "converted"}
-        lines += ["", f"| {group} | aim | acceptable | {' | '.join(conditions)} |"]
-        lines.append("|---" * (3 + len(conditions)) + "|")
+        lines += head(group, conditions)
         for aim in (*AIMS, SPEED):
             found = [by_condition.get(condition) for condition in conditions]
             lines.append(line(aim, ["–" if row is None else cell(aim, row) for row in found]))
@@ -88,7 +88,6 @@ def table(results: Values) -> list[str]:
 
 def over_targets(kind: str, rows: list[Values], conditions: list[str]) -> list[str]:
     """Mean over targets, each by the mean of its rows: an EER is a property of a target."""
-    aim = next(aim for aim in AIMS if aim.key == "eer")
     cells, names = [], dict[str, None]()
     for condition in conditions:
         rates: dict[str, list[float]] = {}
@@ -97,16 +96,21 @@ def over_targets(kind: str, rows: list[Values], conditions: list[str]) -> list[s
                 for target, rate in row["eer_of_targets"].items():
                     rates.setdefault(target, []).append(rate)
         names |= dict.fromkeys(rates)
+        if not rates:
+            cells.append("–")
+            continue
         of_each = [mean(found) for found in rates.values()]
-        value = mean(of_each) if of_each else 0.0
-        cells.append(
-            f"{value:.1f} [sd {pstdev(of_each):.1f}] {aim.verdict(value)}" if of_each else "–"
-        )
+        value = mean(of_each)
+        cells.append(f"{value:.1f} [sd {pstdev(of_each):.1f}] {EER.verdict(value)}")
     if not names:
         return []
-    head = f"| {kind}, all sources → {', '.join(names)} | aim | acceptable |"
-    rule = "|---" * (3 + len(conditions)) + "|"
-    return ["", f"{head} {' | '.join(conditions)} |", rule, line(aim, cells)]
+    return [*head(f"{kind}, all sources → {', '.join(names)}", conditions), line(EER, cells)]
+
+
+def head(title: str, conditions: list[str]) -> list[str]:
+    """How a part of the table begins."""
+    top = f"| {title} | aim | acceptable | {' | '.join(conditions)} |"
+    return ["", top, "|---" * (3 + len(conditions)) + "|"]
 
 
 def line(aim: Aim, cells: list[str]) -> str:

@@ -137,13 +137,7 @@ class AcousticSpace:
 
     def statistics(self, synth: Tensor, match: Tensor) -> Statistics:
         """Statistics of one speaker, from `synth` [N, Ds] and `match` [N, Dm]."""
-        speech = _speech(match[:, 2])
-        blocks = [
-            block[rows]
-            for block, rows in zip(
-                torch.split(synth, _BLOCK), torch.split(speech, _BLOCK), strict=True
-            )
-        ]
+        blocks = _spoken(synth, match[:, 2])
         envelope = torch.cat([self._envelope(block) for block in blocks])
         level = torch.cat([self._level(block) for block in blocks])
         return Statistics(
@@ -152,7 +146,7 @@ class AcousticSpace:
             spread=envelope.std(0, correction=0).clamp(min=LEAST_SPREAD),
             level=torch.stack([level.mean(), level.std(correction=0).clamp(min=LEAST_SPREAD)]),
             spectrum=self._spectrum(blocks),
-            contrast=self.contrast(synth, match[:, 2]),
+            contrast=self._contrast(blocks),
         )
 
     def vectors(
@@ -283,13 +277,7 @@ class AcousticSpace:
         Of what differs from the mean of the bands around, `SHARPENED_BANDS` wide, over frames of
         speech as √posteriors of `silence` [N] tell them.
         """
-        speech = _speech(silence)
-        total = torch.zeros(self.mels, dtype=torch.double)
-        for block, rows in zip(
-            torch.split(frames, _BLOCK), torch.split(speech, _BLOCK), strict=True
-        ):
-            total += self._peaks(block[rows]).double().square().sum(0).cpu()
-        return (total / max(1, int(speech.sum()) * self.substeps)).float()
+        return self._contrast(_spoken(frames, silence))
 
     def sharpen(self, frames: Tensor, silence: Tensor, contrast: Tensor) -> Tensor:
         """Refined `frames` [M, Ds] with formants as marked as the target's, of that `contrast`.
@@ -349,6 +337,15 @@ class AcousticSpace:
         spread = (squares / max(1, count) - mean.square()).clamp(min=0).sqrt()
         return torch.stack([mean, spread.clamp(min=LEAST_SPREAD)]).float()
 
+    def _contrast(self, blocks: list[Tensor]) -> Tensor:
+        """Mean square [mels] of the `_peaks` of all frames in `blocks`."""
+        count, total = 0, torch.zeros(self.mels, dtype=torch.double)
+        for block in blocks:
+            peaks = self._peaks(block)
+            count += len(peaks)
+            total += peaks.double().square().sum(0).cpu()
+        return (total / max(1, count)).float()
+
     def _peaks(self, frames: Tensor) -> Tensor:
         """How far bands of `frames` [N, ≥ width] rise from those around: [N · substeps, mels]."""
         spectra = frames[:, : self.mels * self.substeps].reshape(-1, 1, self.mels)
@@ -368,10 +365,16 @@ class AcousticSpace:
         return synth[:, : self.mels * self.substeps].float().mean(1)
 
 
-def _speech(silence: Tensor) -> Tensor:
-    """Which frames [N] are speech by √posteriors of `silence` [N]; all, where hardly any are."""
+def _spoken(frames: Tensor, silence: Tensor) -> list[Tensor]:
+    """Blocks of those `frames` [N, ...] that are speech by √posteriors of `silence` [N].
+
+    Where hardly any are, all count.
+    """
     speech = silence.square() < 0.5
-    return speech if int(speech.sum()) >= LEAST_SPEECH else torch.ones_like(speech)
+    if int(speech.sum()) < LEAST_SPEECH:
+        speech = torch.ones_like(speech)
+    parts = zip(torch.split(frames, _BLOCK), torch.split(speech, _BLOCK), strict=True)
+    return [block[rows] for block, rows in parts]
 
 
 def _posteriors(match: Tensor) -> Tensor:

@@ -78,9 +78,8 @@ def refine_pitch(waveform: Tensor, columns: Tensor, wanted: slice = slice(None))
     """
     import pyworld
 
-    log_f0, asked = columns[:, 0], torch.zeros(len(columns), dtype=torch.bool)
-    asked[wanted] = True
-    voiced = (columns[:, 1] > VOICED) & asked.to(columns.device)
+    log_f0, voiced = columns[:, 0], torch.zeros_like(columns[:, 1], dtype=torch.bool)
+    voiced[wanted] = columns[wanted, 1] > VOICED
     low, high = F0_RANGE
     samples = waveform.cpu().double().numpy()
     heard, _ = _dio(samples, DIO_QUICK)
