@@ -28,6 +28,8 @@ from knnvc.wavlm import Transformer, WavLM, WavLMConfig
 WINDOW = 400  # samples: what the published convolutions need for their first frame
 CHUNK_SECONDS = 30.0
 CONTEXT_SECONDS = 2.0
+PITCH_FRAMES = 3000  # whose pitch is made exact at once, which bounds the memory
+PITCH_CONTEXT = 50  # frames heard before and after them
 FAMILIES = ("wavlm", "hubert", "wav2vec2", "data2vec-audio")
 
 
@@ -58,7 +60,8 @@ class Encoder:
 
     Args:
         network: waveform [B, S] to features [B, T, D]; moved to `device`.
-        chunk_seconds: longer audio is cut into pieces of this length, in seconds.
+        chunk_seconds: longer audio is cut into equal pieces of about this length, in seconds (up to
+            a quarter longer, or half if there are two).
         context_seconds: real neighbouring audio given to each piece on both sides, then dropped.
 
     Attention sees the whole piece, so chunked features differ slightly from unchunked ones; the
@@ -97,33 +100,41 @@ class Encoder:
         if waveform.numel() < WINDOW:
             waveform = functional.pad(waveform, (0, WINDOW - waveform.numel()))
         frames = (waveform.numel() - WINDOW) // HOP + 1
-        if frames <= self.chunk + 2 * self.context:
-            features = self._run(waveform)
-            if progress:
-                progress(frames, frames)
-            return features
-        out: Tensor | None = None
-        for start in range(0, frames, self.chunk):
-            stop = min(frames, start + self.chunk)
+        features: Tensor | None = None
+        # Pieces of equal length: a short rest would be little more than its context.
+        alone = frames <= self.chunk + 2 * self.context
+        pieces = 1 if alone else max(2, round(frames / self.chunk))
+        for number in range(pieces):
+            start, stop = number * frames // pieces, (number + 1) * frames // pieces
             first, last = max(0, start - self.context), min(frames, stop + self.context)
-            within = slice(start - first, stop - first)
-            piece = self._run(waveform[first * HOP : (last - 1) * HOP + WINDOW], within)
-            if out is None:
-                out = torch.empty(frames, piece.shape[1])
-            out[start:stop] = piece[within]
+            end = (last - 1) * HOP + WINDOW if last < frames else None
+            piece = self._run(waveform[first * HOP : end])
+            if features is None:
+                features = torch.empty(frames, piece.shape[1])
+            features[start:stop] = piece[start - first : stop - first]
             if progress:
                 progress(stop, frames)
-        assert out is not None
-        return out
-
-    def _run(self, waveform: Tensor, wanted: slice = slice(None)) -> Tensor:
-        """Features of one piece; the pitch is made exact in the frames that are `wanted`."""
-        features: Tensor = self.network(waveform[None].to(self.device))[0].float().cpu()
-        pitch = self.columns.pitch
-        if pitch is not None:
-            told = features[:, pitch : pitch + 2]
-            features[:, pitch] = refine_pitch(waveform, told, wanted)
+        assert features is not None
+        self._refine_pitch(waveform, features)
         return features
+
+    def _run(self, waveform: Tensor) -> Tensor:
+        """Features of one piece."""
+        features: Tensor = self.network(waveform[None].to(self.device))[0].float().cpu()
+        return features
+
+    def _refine_pitch(self, waveform: Tensor, features: Tensor) -> None:
+        """Make the pitch in `features` [T, D] exact, in place, if there is any."""
+        pitch = self.columns.pitch
+        if pitch is None:
+            return
+        for start in range(0, len(features), PITCH_FRAMES):
+            stop = min(len(features), start + PITCH_FRAMES)
+            first, last = max(0, start - PITCH_CONTEXT), min(len(features), stop + PITCH_CONTEXT)
+            sound = waveform[first * HOP : (last - 1) * HOP + WINDOW]
+            told = features[first:last, pitch : pitch + 2]
+            wanted = slice(start - first, stop - first)
+            features[start:stop, pitch] = refine_pitch(sound, told, wanted)[wanted]
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from numbers import Integral
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,10 +26,13 @@ from knnvc.errors import KnnvcError, UsageError
 WEIGHTINGS = ("mean", "distance")
 LAM_MAX = 2.0
 
-# Rows of the query and of the matching set compared at a time. On a CPU the product of the two
-# stays in the cache (8 MB); a GPU wants larger ones (256 MB).
-_BLOCKS = {"cpu": (1024, 2048)}
+# Rows of the query and of the matching set compared at a time, the product of which takes 16 MB on
+# a CPU; a GPU wants larger ones (256 MB). Of wide rows it is fewer: larger pieces of memory come
+# new from the system each time, which takes longer than filling them.
+_BLOCKS = {"cpu": (512, 8192)}
 _GPU_BLOCKS = (4096, 16384)
+_BLOCK_VALUES = {"cpu": 3 << 20}
+_GROUP = 32  # columns of that product
 _CHECKED = 8192  # rows checked at a time
 
 # Cosine distances of float32 unit vectors are exact to about 1e-7, so anything nearer than this is
@@ -105,18 +109,51 @@ class Index:
         start = 0
         for block in torch.split(self._match, _block_sizes(self._match)[1]):
             cosines = query @ _unit(block).T
+            maxima = _group_maxima(cosines)
             # Most blocks hold nothing new for most frames; the maximum tells it for a tenth of the
             # time that selecting takes.
-            better = (cosines.amax(dim=1) > best[:, -1]).nonzero()[:, 0]
+            better = (maxima.amax(dim=1) > best[:, -1]).nonzero()[:, 0]
             if len(better):
-                some = len(better) < len(query)
-                near, at = (cosines[better] if some else cosines).topk(min(k, len(block)), dim=1)
+                if len(better) < len(query):
+                    cosines, maxima = cosines[better], maxima[better]
+                near, at = _largest(cosines, maxima, k)
                 near = torch.cat([best[better], near], dim=1)
                 at = torch.cat([rows[better], at + start], dim=1)
                 best[better], order = near.topk(k, dim=1)
                 rows[better] = at.gather(1, order)
             start += len(block)
         return best, rows
+
+
+def _group_maxima(values: Tensor) -> Tensor:
+    """Maxima of groups of columns of `values` [m, n], then the columns in no group: [m, G + rest].
+
+    Of the G = n // `_GROUP` groups, g is columns g, g + G, g + 2 G and so on.
+    """
+    groups = values.shape[1] // _GROUP
+    if groups == 0:
+        return values
+    whole = groups * _GROUP
+    maxima = values[:, :whole].reshape(-1, _GROUP, groups).amax(dim=1)
+    return torch.cat([maxima, values[:, whole:]], dim=1)
+
+
+def _largest(values: Tensor, maxima: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The `k` largest of each row of `values` [m, n], the largest first, and their columns.
+
+    `maxima` are theirs as of `_group_maxima`. The k largest lie in the k groups that have the
+    largest maxima, or in no group: only there it is looked for them.
+    """
+    groups, columns = values.shape[1] // _GROUP, values.shape[1]
+    if k >= groups:
+        return values.topk(min(k, columns), dim=1)
+    members = torch.arange(_GROUP, device=values.device) * groups
+    rest = torch.arange(groups * _GROUP, columns, device=values.device)
+    chosen = maxima[:, :groups].topk(k, dim=1, sorted=False).indices
+    looked_at = (chosen[:, :, None] + members).flatten(1)
+    looked_at = torch.cat([looked_at, rest.expand(len(values), -1)], dim=1)
+    near, at = values.gather(1, looked_at).topk(k, dim=1)
+    return near, looked_at.gather(1, at)
 
 
 def search(query: Tensor, match: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -151,19 +188,23 @@ def follow(distances: Tensor, rows: Tensor, joins: Tensor, weight: float, seams:
         return rows[:, 0]
     after = (rows + 1).clamp(max=len(joins) - 1)
     after = torch.where(seams[after], rows, after)
-    # [M - 1, K, K]: from each candidate of a frame to each of the next one's.
-    jumps = weight * torch.cdist(joins[after[:-1]], joins[rows[1:]])
-    jumps[after[:-1, :, None] == rows[1:, None, :]] = 0.0
-    cost, came = distances[0], torch.empty(count, rows.shape[1], dtype=torch.int64)
+    # [M - 1, K, K]: to each candidate of a frame from each of the one before.
+    jumps = weight * torch.cdist(joins[rows[1:]], joins[after[:-1]])
+    jumps[rows[1:, :, None] == after[:-1, None, :]] = 0.0
+    # In numpy, which spends a fifth of torch's time on so small arrays.
+    steps, costs = jumps.numpy(), distances.numpy()
+    cost, came = costs[0], np.empty(rows.shape, dtype=np.intp)
+    column = np.arange(rows.shape[1])
     for step in range(1, count):
-        cost, came[step] = (cost[:, None] + jumps[step - 1]).min(dim=0)
-        cost = cost + distances[step]
-    path = torch.empty(count, dtype=torch.int64)
+        through = steps[step - 1] + cost
+        came[step] = nearest = through.argmin(axis=1)
+        cost = through[column, nearest] + costs[step]
+    path = np.empty(count, dtype=np.int64)
     best = int(cost.argmin())
     for step in range(count - 1, -1, -1):
-        path[step] = rows[step, best]
+        path[step] = best
         best = int(came[step, best])
-    return path
+    return rows.gather(1, torch.from_numpy(path)[:, None])[:, 0]
 
 
 def path_first(rows: Tensor, path: Tensor) -> Tensor:
@@ -319,7 +360,10 @@ def _unit(rows: Tensor) -> Tensor:
 
 
 def _block_sizes(match: Tensor) -> tuple[int, int]:
-    return _BLOCKS.get(match.device.type, _GPU_BLOCKS)
+    kind, dim = match.device.type, match.shape[1]
+    query, rows = _BLOCKS.get(kind, _GPU_BLOCKS)
+    most = _BLOCK_VALUES.get(kind)
+    return query, rows if most is None else min(rows, max(1, most // dim))
 
 
 def _check_finite(block: Tensor, what: str) -> None:

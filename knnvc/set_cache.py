@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 LIMIT_VARIABLE = "KNNVC_CACHE_LIMIT"
 DEFAULT_LIMIT = 2 * 10**9  # bytes
 
-_FORMAT = "3"
+_FORMAT = "4"
 _SUFFIX = ".safetensors"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _ABANDONED_SECONDS = 24 * 3600  # after which a hidden file is a killed writer's
