@@ -34,6 +34,7 @@ LEAST_SPREAD = 0.1  # of an envelope band, in units of the log-mel
 LEVEL_IN_JOINS = 0.5  # against the whole envelope
 SHARPENED_BANDS = 9  # of the mel spectrum: wider than a formant, narrower than two
 MOST_MISSING = 3.0  # of contrast, against what there is
+REFINED = (0.6, 0.9)  # how far frames are moved to the refined ones, where `roughness` says it
 FLAT = 1e-6  # mean square contrast that is none
 
 _BLOCK = 8192  # frames worked on at a time, which bounds the temporary memory
@@ -52,6 +53,9 @@ class AcousticSpaceOptions:
         energy_transfer: the same for the level.
         bands: of the envelope.
         refined: how far selected frames move to what the refiner makes of them, 0 to 1.
+        roughness: instead of that, how much of what differs between the two is left in speech, in
+            units of the log-mel: as much for a voice whose frames the refiner changes little (a
+            synthetic one) as for any. 0 takes `refined`.
         kept: neighbours whose mean is what remains of the selected frames; 0 is all k. The refiner
             reads the mean of k: many are safe for the words, few keep more of the voice.
         balanced: frames on either side over which the mean spectrum of what the refiner makes is
@@ -72,6 +76,7 @@ class AcousticSpaceOptions:
     energy_transfer: float = 1.0
     bands: int = 20
     refined: float = 1.0
+    roughness: float = 0.0
     kept: int = 0
     balanced: int = 0
     sharpened: float = 0.0
@@ -270,6 +275,28 @@ class AcousticSpace:
     def hide_envelope(self, guide: Tensor) -> None:
         """Set the envelope in `guide` [M, states + bands + 1] to the speaker's mean, in place."""
         guide[:, -1 - self.options.bands : -1] = 0
+
+    def unite(self, selected: Tensor, refined: Tensor, match: Tensor, target: Statistics) -> Tensor:
+        """What is to be synthesised of `selected` and `refined` frames, both [M, Ds].
+
+        Refined frames are sharpened and balanced, and some of the selected ones is kept; see
+        `AcousticSpaceOptions`. `match` [M, Dm] is the source's, `target` are the voice's.
+        """
+        silence = match[:, 2]
+        sharp = self.sharpen(refined, silence, target.contrast)
+        made = self.balance(sharp, selected)
+        return selected.lerp(made, self._share(selected, made, silence))
+
+    def _share(self, selected: Tensor, refined: Tensor, silence: Tensor) -> float:
+        """How far `selected` frames [M, Ds] are to be moved to `refined` ones."""
+        if self.options.roughness == 0:
+            return self.options.refined
+        width = self.mels * self.substeps
+        pairs = zip(torch.split(selected, _BLOCK), torch.split(refined, _BLOCK), strict=True)
+        squares = torch.cat([(one - two)[:, :width].square().mean(1) for one, two in pairs])
+        apart = float(torch.cat(_spoken(squares, silence)).mean().sqrt())
+        least, most = REFINED
+        return min(max(1 - self.options.roughness / max(apart, FLAT), least), most)
 
     def contrast(self, frames: Tensor, silence: Tensor) -> Tensor:
         """How high peaks and valleys are in `frames` [N, ≥ width]: mean squares [mels].

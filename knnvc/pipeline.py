@@ -856,9 +856,7 @@ class VoiceConverter:
                 refined = self.refiner.refine(
                     averaged[k], guide, known.spectrum, known.manner, seen, self._correction(one)
                 )
-                sharp = self.space.sharpen(refined, query[:, 2], known.contrast)
-                made = self.space.balance(sharp, frames)
-                frames.lerp_(made, self.space.options.refined)
+                frames = self.space.unite(frames, refined, query, known)
             if weight != 1:
                 frames *= weight
             selected = frames if selected is None else selected.add_(frames)

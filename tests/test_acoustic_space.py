@@ -115,6 +115,26 @@ def test_balancing_gives_the_mean_of_what_was_selected(monkeypatch: pytest.Monke
     assert make_space().balance(refined, selected) is refined  # not asked for
 
 
+def test_as_much_roughness_is_left_for_every_voice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of frames that the refiner changed much a smaller part is kept than of others."""
+    selected, match = make_frames(60, 1)
+    match[:, 2] = 0.0
+    match[40:, 2] = 1.0  # silence, where the two may differ as they like
+    target = statistics(make_space(), make_frames(60, 3))
+    space = make_space(roughness=0.06)
+    for apart, left in ((0.3, 0.06), (0.2, 0.06), (0.1, 0.04), (3.0, 0.3)):  # 0.1 to 0.4 of it
+        refined = selected.clone()
+        refined[:40, :WIDTH] += apart * torch.tensor([1.0, -1.0]).repeat(WIDTH // 2)
+        refined[40:, :WIDTH] += 9.0
+        done = space.unite(selected, refined, match, target)
+        rough = (done - refined)[:40, :WIDTH]
+        torch.testing.assert_close(rough.abs(), torch.full_like(rough, left))
+        assert torch.equal(done[:, WIDTH:], selected[:, WIDTH:])  # pitch and voicing
+        monkeypatch.setattr("knnvc.acoustic_space._BLOCK", 11)
+    halfway = make_space(refined=0.5).unite(selected, refined, match, target)
+    torch.testing.assert_close(halfway, (selected + refined) / 2)
+
+
 def test_vectors_do_not_depend_on_level_and_range_of_the_speaker() -> None:
     space = make_space()
     synth, match = make_frames(100)

@@ -152,7 +152,8 @@ def test_what_is_kept_is_not_what_the_refiner_reads(mini: VoiceConverter, anna: 
     features = mini.encode(EXAMPLES / "source.wav")
 
     def matched(k: int, kept: int, refined: float) -> Tensor:
-        options = replace(space.options, kept=kept, refined=refined, balanced=0)
+        chosen = {"kept": kept, "refined": refined, "roughness": 0.0, "balanced": 0}
+        options = replace(space.options, **chosen)
         converter = VoiceConverter(mini.preset, mini.encoder, mini.vocoder, mini.refiner)
         converter.space = AcousticSpace(options, space.mels, space.substeps)
         return converter.match(features, voice, k=k)

@@ -31,11 +31,11 @@ MINI_MATCHING: dict[str, Any] = {
 }
 # The refiner knows the source's envelope; what it reads stays the target's own, and with it beside
 # them neighbours need not resemble the source as much. Of what was selected, the path that joins
-# best, a fifth is kept: rougher than what the refiner makes, and more like the target.
+# best, about a fifth is kept: rougher than what the refiner makes, and more like the target.
 REFINED_MATCHING: dict[str, Any] = {
     "envelope_weight": 3.0,
     "envelope_transfer": 0.0,
-    "refined": 0.8,
+    "roughness": 0.075,
     "kept": 1,
     "balanced": 100,
     "sharpened": 2.0,
@@ -45,7 +45,7 @@ SPEECH_MATCHING: dict[str, Any] = {
     "envelope_weight": 4.0,
     "candidates": 1,
     "kept": 0,
-    "refined": 1.0,
+    "roughness": 0.0,
     "balanced": 0,
     "envelope_transfer": 0.5,
 }
