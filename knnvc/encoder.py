@@ -60,8 +60,7 @@ class Encoder:
 
     Args:
         network: waveform [B, S] to features [B, T, D]; moved to `device`.
-        chunk_seconds: longer audio is cut into equal pieces of about this length, in seconds (up to
-            a quarter longer, or half if there are two).
+        chunk_seconds: longer audio is cut into pieces of this length, in seconds.
         context_seconds: real neighbouring audio given to each piece on both sides, then dropped.
 
     Attention sees the whole piece, so chunked features differ slightly from unchunked ones; the
@@ -101,11 +100,9 @@ class Encoder:
             waveform = functional.pad(waveform, (0, WINDOW - waveform.numel()))
         frames = (waveform.numel() - WINDOW) // HOP + 1
         features: Tensor | None = None
-        # Pieces of equal length: a short rest would be little more than its context.
-        alone = frames <= self.chunk + 2 * self.context
-        pieces = 1 if alone else max(2, round(frames / self.chunk))
-        for number in range(pieces):
-            start, stop = number * frames // pieces, (number + 1) * frames // pieces
+        step = frames if frames <= self.chunk + 2 * self.context else self.chunk
+        for start in range(0, frames, step):
+            stop = min(frames, start + step)
             first, last = max(0, start - self.context), min(frames, stop + self.context)
             end = (last - 1) * HOP + WINDOW if last < frames else None
             piece = self._run(waveform[first * HOP : end])
