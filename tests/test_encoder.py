@@ -350,8 +350,8 @@ def test_pitch_is_made_exact_in_stretches(
     apart = (whole[:, pitch] - parts[:, pitch]).abs()
     assert voiced.sum() > 300
     assert (apart[voiced] < 0.01).float().mean() > 0.99
-    parts[:, pitch] = whole[:, pitch]
-    assert torch.equal(parts, whole)
+    apart_from_pitch = torch.arange(whole.shape[1]) != pitch
+    assert torch.equal(parts[:, apart_from_pitch], whole[:, apart_from_pitch])
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
