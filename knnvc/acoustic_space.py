@@ -279,7 +279,7 @@ class AcousticSpace:
     def unite(self, selected: Tensor, refined: Tensor, match: Tensor, target: Statistics) -> Tensor:
         """What is to be synthesised of `selected` and `refined` frames, both [M, Ds].
 
-        Refined frames are sharpened and balanced, and some of the selected ones is kept; see
+        Refined frames are sharpened and balanced, and something of the selected ones is kept; see
         `AcousticSpaceOptions`. `match` [M, Dm] is the source's, `target` are the voice's.
         """
         silence = match[:, 2]

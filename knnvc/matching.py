@@ -142,7 +142,7 @@ def _largest(values: Tensor, maxima: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The `k` largest of each row of `values` [m, n], the largest first, and their columns.
 
     `maxima` are theirs as of `_group_maxima`. The k largest lie in the k groups that have the
-    largest maxima, or in no group: only there it is looked for them.
+    largest maxima, or in no group, so the rest is not looked at.
     """
     groups, columns = values.shape[1] // _GROUP, values.shape[1]
     if k >= groups:
