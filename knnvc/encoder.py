@@ -131,7 +131,7 @@ class Encoder:
             sound = waveform[first * HOP : (last - 1) * HOP + WINDOW]
             told = features[first:last, pitch : pitch + 2]
             wanted = slice(start - first, stop - first)
-            features[start:stop, pitch] = refine_pitch(sound, told, wanted)[wanted]
+            features[first:last, pitch] = refine_pitch(sound, told, wanted)
 
 
 @contextmanager

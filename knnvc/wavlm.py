@@ -419,14 +419,10 @@ def _attend_on_cpu(query: Tensor, key: Tensor, value: Tensor, gate: Tensor, bias
     query = (query * width**-0.5).flip(2).contiguous()
     gate, key = gate.flip(2).contiguous(), key.contiguous()
     matrix = bias.float().unfold(1, frames, 1)
+    if batch * heads * frames * frames <= TOGETHER:
+        scores = (query @ key.transpose(2, 3)).float().addcmul_(gate, matrix)
+        return (torch.softmax(scores, dim=-1).to(value.dtype) @ value).flip(2)
     made = torch.empty_like(query)
-    if heads * frames * frames <= TOGETHER:
-        for one in range(batch):
-            scores = torch.bmm(query[one], key[one].transpose(1, 2)).float()
-            scores.addcmul_(gate[one], matrix)
-            weights = torch.softmax(scores, dim=-1).to(value.dtype)
-            made[one] = torch.bmm(weights, value[one])
-        return made.flip(2)
     value = value.transpose(2, 3).contiguous()
     for one in range(batch):
         for head in range(heads):
