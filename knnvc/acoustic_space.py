@@ -17,7 +17,7 @@ log2 f0, voicing, √posterior of silence, √posteriors of three states for eac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -354,28 +354,31 @@ class AcousticSpace:
 
     def _spectrum(self, blocks: list[Tensor]) -> Tensor:
         """Mean and spread [2, mels] of the log-mel bands of all frames in `blocks`."""
-        count, total, squares = 0, torch.zeros(self.mels).double(), torch.zeros(self.mels).double()
-        for block in blocks:
-            spectra = block[:, : self.mels * self.substeps].reshape(-1, self.mels).double()
-            count += len(spectra)
-            total += spectra.sum(0)
-            squares += spectra.square().sum(0)
-        mean = total / max(1, count)
-        spread = (squares / max(1, count) - mean.square()).clamp(min=0).sqrt()
+        mean, squares = self._moments(self._spectra(block)[:, 0] for block in blocks)
+        spread = (squares - mean.square()).clamp(min=0).sqrt()
         return torch.stack([mean, spread.clamp(min=LEAST_SPREAD)]).float()
 
     def _contrast(self, blocks: list[Tensor]) -> Tensor:
         """Mean square [mels] of the `_peaks` of all frames in `blocks`."""
-        count, total = 0, torch.zeros(self.mels, dtype=torch.double)
+        return self._moments(map(self._peaks, blocks))[1].float()
+
+    def _moments(self, blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean and mean square [mels] float64 of all rows in `blocks`, each [N, mels]."""
+        count, total, squares = 0, torch.zeros(self.mels).double(), torch.zeros(self.mels).double()
         for block in blocks:
-            peaks = self._peaks(block)
-            count += len(peaks)
-            total += peaks.double().square().sum(0).cpu()
-        return (total / max(1, count)).float()
+            rows = block.double()
+            count += len(rows)
+            total += rows.sum(0).cpu()
+            squares += rows.square().sum(0).cpu()
+        return total / max(1, count), squares / max(1, count)
+
+    def _spectra(self, frames: Tensor) -> Tensor:
+        """The log-mel spectra in `frames` [N, ≥ width]: [N · substeps, 1, mels]."""
+        return frames[:, : self.mels * self.substeps].reshape(-1, 1, self.mels)
 
     def _peaks(self, frames: Tensor) -> Tensor:
         """How far bands of `frames` [N, ≥ width] rise from those around: [N · substeps, mels]."""
-        spectra = frames[:, : self.mels * self.substeps].reshape(-1, 1, self.mels)
+        spectra = self._spectra(frames)
         around = functional.avg_pool1d(
             spectra, SHARPENED_BANDS, 1, SHARPENED_BANDS // 2, count_include_pad=False
         )

@@ -631,7 +631,7 @@ class VoiceConverter:
             ]
             pieces = (self.encoder.chunk, self.encoder.context)
             networks = (self.fingerprint, self.refiner_fingerprint, self.vocoder_fingerprint)
-            encoder = " ".join((*networks, *self.computed_with))
+            encoder = " ".join((*networks, *self.computed_with, *self._corrected_with))
             key = set_key(encoder, pieces, trim, files, self.encoder.device)
             built, skipped = cache.fetch(key, make)
         for number, reason in skipped:
@@ -692,6 +692,13 @@ class VoiceConverter:
             pitch=pitch if pitch is not None and bool(torch.isfinite(pitch).all()) else None,
         )
         return self._corrected(made, progress), skipped
+
+    @property
+    def _corrected_with(self) -> list[str]:
+        """What decides a refiner's correction, besides networks and recordings."""
+        if self.space is None or self.refiner is None:
+            return []
+        return [str(self.k), self.weighting, repr(self.space.options)]
 
     def _corrected(self, made: MatchingSet, progress: Progress | None) -> MatchingSet:
         """The set with what makes vocoder and refiner fit its voice, if there is enough to hear."""

@@ -163,8 +163,8 @@ def set_key(
     """What a set of these recordings is stored under.
 
     Args:
-        encoder: fingerprint of the encoder and its layers, that of the refiner, and what they are
-            computed with.
+        encoder: fingerprints of the networks, what they are computed with, and the settings by
+            which a refiner is corrected.
         pieces: frames of the pieces that long audio is encoded in, and of their context.
         trim: whether silence is cut off the ends.
         files: name, sha256, and whether it may be skipped, of each recording in order.

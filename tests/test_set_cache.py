@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import soundfile as sf
 import torch
 
 from knnvc import MatchingSet, VoiceConverter
+from knnvc.acoustic_space import AcousticSpace
 from knnvc.cli import cli
 from knnvc.errors import UsageError
 from knnvc.matching_set import Correction, SetInfo
@@ -199,6 +201,24 @@ def test_a_converter_encodes_references_once(
     with pytest.warns(KnnvcWarning):
         other = converter.matching_set(moved, cache=cache)
     assert not torch.equal(other.synth, found.synth)
+
+
+def test_a_converter_that_would_correct_otherwise_asks_for_another_set(tmp_path: Path) -> None:
+    anna = noise(tmp_path / "anna" / "a.wav", 0.6).parent
+    cache = SetCache(tmp_path / "cache", 10**9)
+    converter = VoiceConverter.from_preset("mini", "cpu")
+    space = converter.space
+    assert space is not None
+
+    def sets(**changes: float) -> int:
+        options = dataclasses.replace(space.options, **changes)
+        converter.space = AcousticSpace(options, space.mels, space.substeps)
+        converter.matching_set(anna, cache=cache)
+        return len(cache.sets())
+
+    assert sets() == 1
+    assert sets(envelope_transfer=0.5) == 2
+    assert sets() == 2
 
 
 def test_the_cache_commands(
