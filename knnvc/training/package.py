@@ -31,9 +31,11 @@ MINI_MATCHING: dict[str, Any] = {
 }
 # The refiner knows the source's envelope; what it reads stays nearly the target's own (following it
 # a tenth of the way saves one in six of the wrong words), and with it beside them neighbours need
-# not resemble the source as much. Of what was selected, the path that joins best, about a fifth is
-# kept: rougher than what the refiner makes, and more like the target.
+# resemble the source less: in envelope, against the phones around. Of what was selected, the path
+# that joins best, about a fifth is kept: rougher than what the refiner makes, and more like the
+# target.
 REFINED_MATCHING: dict[str, Any] = {
+    "context": ((-4, 0.7), (-2, 1.0), (2, 1.0), (4, 0.7)),
     "envelope_weight": 3.0,
     "envelope_transfer": 0.1,
     "roughness": 0.075,
@@ -43,6 +45,7 @@ REFINED_MATCHING: dict[str, Any] = {
 }
 # Text has no voice of its own to get rid of: what follows its front end closely loses fewer words.
 SPEECH_MATCHING: dict[str, Any] = {
+    "context": AcousticSpaceOptions.context,
     "envelope_weight": 4.0,
     "candidates": 1,
     "kept": 0,
