@@ -24,10 +24,10 @@ from knnvc.hifigan import HifiGanConfig
 from knnvc.phones import IGNORED, PHONES, assure, segments
 from knnvc.pipeline import ConvertOptions, VoiceConverter
 from knnvc.pitch import f0_track
-from knnvc.preset import import_published
+from knnvc.preset import find_preset, import_published
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
-from knnvc.training import campplus, kokoro, twins
+from knnvc.training import campplus, kokoro, package, twins
 from knnvc.training import refiner as refiner_module
 from knnvc.training.augmentation import roughen
 from knnvc.training.data import MINI_ENCODER, frame_states, load_corpus, load_twins, split
@@ -487,7 +487,7 @@ def test_the_refiner_learns_from_disguised_speech_and_the_preset_uses_it(
     preset = package_mini(
         trained_encoder, vocoder, tmp_path / "preset", "tiny", ENCODER, VOCODER, [weights], REFINER
     )
-    assert preset.matching["space"]["envelope_transfer"] == 0.1
+    assert preset.matching["space"]["envelope_transfer"] == 0.2
     assert preset.for_speech.matching["k"] == 4
     assert preset.for_speech.refiner == preset.refiner
     converter = VoiceConverter.from_preset(tmp_path / "preset", device="cpu")
@@ -750,6 +750,14 @@ def test_a_corpus_that_cannot_be_spoken_again_is_refused(corpus: Path, tmp_path:
     parts = kokoro.Ingredients(tmp_path, tmp_path, tmp_path, tmp_path)
     with pytest.raises(KnnvcError, match="knnvc train corpus"):
         twins.speak_twins(parts, corpus)
+
+
+def test_the_recipe_sets_what_the_bundled_preset_is_set_to() -> None:
+    bundled = find_preset("mini")
+    space = package.MINI_MATCHING["space"] | package.REFINED_MATCHING
+    for preset, wanted in (bundled, space), (bundled.for_speech, space | package.SPEECH_MATCHING):
+        found = AcousticSpaceOptions.from_dict(preset.matching["space"])
+        assert found == AcousticSpaceOptions.from_dict(wanted)
 
 
 def test_the_commands_lead_from_a_corpus_to_a_preset(corpus: Path, tmp_path: Path) -> None:
