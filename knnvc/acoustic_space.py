@@ -354,7 +354,7 @@ class AcousticSpace:
 
     def _spectrum(self, blocks: list[Tensor]) -> Tensor:
         """Mean and spread [2, mels] of the log-mel bands of all frames in `blocks`."""
-        mean, squares = self._moments(self._spectra(block)[:, 0] for block in blocks)
+        mean, squares = self._moments(map(self._spectra, blocks))
         spread = (squares - mean.square()).clamp(min=0).sqrt()
         return torch.stack([mean, spread.clamp(min=LEAST_SPREAD)]).float()
 
@@ -373,16 +373,16 @@ class AcousticSpace:
         return total / max(1, count), squares / max(1, count)
 
     def _spectra(self, frames: Tensor) -> Tensor:
-        """The log-mel spectra in `frames` [N, ≥ width]: [N · substeps, 1, mels]."""
-        return frames[:, : self.mels * self.substeps].reshape(-1, 1, self.mels)
+        """The log-mel spectra in `frames` [N, ≥ width]: [N · substeps, mels]."""
+        return frames[:, : self.mels * self.substeps].reshape(-1, self.mels)
 
     def _peaks(self, frames: Tensor) -> Tensor:
         """How far bands of `frames` [N, ≥ width] rise from those around: [N · substeps, mels]."""
         spectra = self._spectra(frames)
         around = functional.avg_pool1d(
-            spectra, SHARPENED_BANDS, 1, SHARPENED_BANDS // 2, count_include_pad=False
+            spectra[:, None], SHARPENED_BANDS, 1, SHARPENED_BANDS // 2, count_include_pad=False
         )
-        return (spectra - around)[:, 0]
+        return spectra - around[:, 0]
 
     def _envelope(self, synth: Tensor) -> Tensor:
         """Coarse log-mel envelope [N, bands], mean over the frame."""
