@@ -2,20 +2,24 @@
 
 The games' speech (`knnvc.training.recordings`) was sampled at 11 kHz or less. A refiner that is to
 speak in such voices learns to leave the treble out, in full-band voices, too, which costs half a
-point of predicted MOS. So the bands above a recording's end are predicted from those below, by a
-regression on full-band speech, with the grain that it leaves unexplained.
+point of predicted MOS; an encoder hardly learns what people's fricatives are like up there. So the
+bands above a recording's end are predicted from those below, by a regression on full-band speech,
+with the grain that it leaves unexplained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from knnvc.training.augmentation import neighbours
+from knnvc.training.data import Utterance
+from knnvc.training.recordings import FULL_BANDS
 from knnvc.vocal_tract import log_mel
 
 Floats = npt.NDArray[np.float32]
@@ -64,6 +68,21 @@ class BandExtension:
         made += rng.normal(0, GRAIN, made.shape) * self.spread
         bands = [spectra[:, : self.cut], np.maximum(made, SILENCE).astype(np.float16)]
         return np.concatenate(bands, axis=1)
+
+
+def with_treble(recordings: list[Utterance], spoken: list[Utterance]) -> list[Utterance]:
+    """The recordings, with the bands that theirs lack continued as in what is `spoken`."""
+    extensions: dict[str, BandExtension] = {}
+    rng, done = np.random.default_rng(0), []
+    for recording in recordings:
+        source = Path(recording.file).parts[1]
+        if source in FULL_BANDS:
+            if source not in extensions:
+                spectra = [utterance.mel for utterance in spoken]
+                extensions[source] = BandExtension.fit(spectra, FULL_BANDS[source])
+            recording = replace(recording, mel=extensions[source].extend(recording.mel, rng))
+        done.append(recording)
+    return done
 
 
 def _lifted(spectra: npt.NDArray[np.float16], cut: int, features: Floats) -> Floats:

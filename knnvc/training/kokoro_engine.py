@@ -267,6 +267,7 @@ def _openvino(model: Path, bf16: bool) -> Any:
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
         "INFERENCE_NUM_THREADS": 1,
+        "ENABLE_CPU_PINNING": False,  # else every process computes on the same core
         "CPU_RUNTIME_CACHE_CAPACITY": SHAPES_CACHED,
     }
     return core.compile_model(core.read_model(str(model)), "CPU", settings)

@@ -19,7 +19,7 @@ B batch, T frames.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from knnvc.phones import assure
 from knnvc.pitch import VOICED
 from knnvc.refiner import RefinerConfig
 from knnvc.source_filter import SourceFilterVocoder
-from knnvc.training.bandwidth import BandExtension
+from knnvc.training.bandwidth import with_treble
 from knnvc.training.campplus import CamPlusPlus, VoiceJudge, fit_banks
 from knnvc.training.data import (
     MINI_REFINER,
@@ -43,7 +43,6 @@ from knnvc.training.data import (
     split,
 )
 from knnvc.training.options import TuningOptions
-from knnvc.training.recordings import FULL_BANDS
 from knnvc.training.refiner import (
     Pieces,
     Task,
@@ -277,21 +276,6 @@ def tune_refiner(
         if training.finish_step(total, losses):
             run.report()
     return run.publish(training.averaged, "refiner", **recorded(recordings))
-
-
-def with_treble(recordings: list[Utterance], spoken: list[Utterance]) -> list[Utterance]:
-    """The recordings, with the bands that theirs lack continued as in what is `spoken`."""
-    extensions: dict[str, BandExtension] = {}
-    rng, done = np.random.default_rng(0), []
-    for recording in recordings:
-        source = Path(recording.file).parts[1]
-        if source in FULL_BANDS:
-            if source not in extensions:
-                spectra = [utterance.mel for utterance in spoken]
-                extensions[source] = BandExtension.fit(spectra, FULL_BANDS[source])
-            recording = replace(recording, mel=extensions[source].extend(recording.mel, rng))
-        done.append(recording)
-    return done
 
 
 def _sharpened(space: AcousticSpace, frames: Tensor, batch: Batch) -> Tensor:
