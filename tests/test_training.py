@@ -28,7 +28,6 @@ from knnvc.preset import find_preset, import_published
 from knnvc.refiner import Refiner, RefinerConfig
 from knnvc.source_filter import SourceFilterConfig
 from knnvc.training import campplus, kokoro, package, twins
-from knnvc.training import encoder as encoder_module
 from knnvc.training import refiner as refiner_module
 from knnvc.training.augmentation import roughen
 from knnvc.training.data import MINI_ENCODER, frame_states, load_corpus, load_twins, split
@@ -193,30 +192,6 @@ def test_training_the_encoder_writes_a_log_and_weights(trained_encoder: Path) ->
     assert metadata["steps"] == "2"
     features = load_encoder(trained_encoder).encode(torch.zeros(RATE))
     assert features.shape == (49, 2 * ENCODER.mels + 2 + ENCODER.states)
-
-
-@pytest.mark.parametrize("treble", [True, False])
-def test_narrow_recordings_are_heard_with_treble_too(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, treble: bool
-) -> None:
-    low = [u for u in load_corpus(corpus, MelWavLM(ENCODER)) if u.speaker == "low"]
-    queen = dataclasses.replace(low[0], file="recordings/queen/1.flac")
-    pools = []
-
-    def draw(*given: object) -> object:
-        pools.append(given[4])
-        return draw_batch(*given)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(encoder_module, "load_recordings", lambda *_: [queen])
-    monkeypatch.setattr(encoder_module, "draw_batch", draw)
-    options = EncoderOptions(steps=1, batch=2, frames=40, recorded_share=1.0, treble=treble)
-    train_encoder(corpus, tmp_path, options, ENCODER)
-    (heard,) = pools
-    assert heard[0] is queen
-    assert len(heard) == 1 + treble
-    for other in heard[1:]:
-        assert np.array_equal(other.mel[:, :58], queen.mel[:, :58])
-        assert not np.array_equal(other.mel[:, 58:], queen.mel[:, 58:])
 
 
 def test_the_verifier_learns_to_tell_two_voices_apart(corpus: Path, trained_encoder: Path) -> None:

@@ -2,9 +2,8 @@
 
 The games' speech (`knnvc.training.recordings`) was sampled at 11 kHz or less. A refiner that is to
 speak in such voices learns to leave the treble out, in full-band voices, too, which costs half a
-point of predicted MOS; an encoder hardly learns what people's fricatives are like up there. So the
-bands above a recording's end are predicted from those below, by a regression on full-band speech,
-with the grain that it leaves unexplained.
+point of predicted MOS. So the bands above a recording's end are predicted from those below, by a
+regression on full-band speech, with the grain that it leaves unexplained.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from torch.nn import functional
 from knnvc.encoder import PITCH_CENTRE, MelWavLM, MelWavLMConfig
 from knnvc.phones import IGNORED, STATES
 from knnvc.training.augmentation import degrade, roughen, stretch
-from knnvc.training.bandwidth import with_treble
 from knnvc.training.data import (
     MINI_ENCODER,
     Utterance,
@@ -61,8 +60,6 @@ def train_encoder(
     known = {utterance.file for utterance in spoken}
     recordings = load_recordings(corpus, network) if options.recorded_share > 0 else []
     twins = [u for u in load_twins(corpus, network).values() if u.file not in known]
-    # Half of what people say sounds as it was recorded, half as if it had treble.
-    pool = recordings + with_treble(recordings, spoken) if options.treble else recordings
     training, held_out = split(spoken + twins)
     validation = [u for u in held_out if u.file in known][:80]
     optimiser = torch.optim.AdamW(
@@ -80,7 +77,7 @@ def train_encoder(
 
     def draw() -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         mel, states, f0 = draw_batch(
-            training, options.batch, options.frames, rng, pool, options.recorded_share
+            training, options.batch, options.frames, rng, recordings, options.recorded_share
         )
         masked = rng.random() < options.masked_share
         return mel, states, f0, _spans(len(mel), options.frames, rng) if masked else None

@@ -53,7 +53,6 @@ class EncoderOptions:
     rate: float = 1e-3
     masked_share: float = 0.3  # of the batches
     recorded_share: float = 0.6  # of the crops, where the corpus has recordings
-    treble: bool = True  # recordings that end below 8 kHz are heard with predicted treble, too
     average: float = 0.998  # decay of the weight average that is published
     seed: int = 0
     report_every: int = 100
