@@ -50,6 +50,8 @@ class AcousticSpaceOptions:
         envelope_weight: of the normalised envelope; the posteriors weigh 1.
         context: (offset in frames, weight) of the neighbouring frames' phones.
         envelope_transfer: 0 keeps the selected envelope, 1 takes the source's, normalised.
+        transfer_from: the lowest of the envelope's bands that is transferred; below, all of it is
+            the target's. Voices differ most in low bands, fricatives are told apart by high ones.
         energy_transfer: the same for the level.
         bands: of the envelope.
         refined: how far selected frames move to what the refiner makes of them, 0 to 1.
@@ -73,6 +75,7 @@ class AcousticSpaceOptions:
     envelope_weight: float = 4.0
     context: tuple[tuple[int, float], ...] = ((-4, 0.5), (-2, 0.7), (2, 0.7), (4, 0.5))
     envelope_transfer: float = 0.35
+    transfer_from: int = 0
     energy_transfer: float = 1.0
     bands: int = 20
     refined: float = 1.0
@@ -237,6 +240,7 @@ class AcousticSpace:
         width = self.mels * self.substeps
         wanted = (self._envelope(source) - own.mean) / own.spread * target.spread + target.mean
         shift = self.options.envelope_transfer * (wanted - self._envelope(selected))
+        shift[:, : self.options.transfer_from] = 0
         shift = shift.repeat_interleave(self.mels // self.options.bands, dim=1)
         done[:, :width] += shift.repeat(1, self.substeps)
         done = self.follow_level(done, source, own, target)
