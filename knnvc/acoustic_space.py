@@ -50,8 +50,8 @@ class AcousticSpaceOptions:
         envelope_weight: of the normalised envelope; the posteriors weigh 1.
         context: (offset in frames, weight) of the neighbouring frames' phones.
         envelope_transfer: 0 keeps the selected envelope, 1 takes the source's, normalised.
-        transfer_from: the lowest of the envelope's bands that is transferred; below, all of it is
-            the target's. Voices differ most in low bands, fricatives are told apart by high ones.
+        transfer_from: the lowest of the envelope's bands that is transferred; those below keep the
+            selected envelope. Following them costs most of the voice that following all does.
         energy_transfer: the same for the level.
         bands: of the envelope.
         refined: how far selected frames move to what the refiner makes of them, 0 to 1.

@@ -16,7 +16,7 @@ from knnvc.phones import STATES
 from knnvc.source_filter import SourceFilterConfig, SourceFilterVocoder
 from knnvc.training import campplus, downloads
 from knnvc.training.augmentation import neighbours
-from knnvc.training.bandwidth import SILENCE, BandExtension
+from knnvc.training.bandwidth import SILENCE, BandExtension, with_treble
 from knnvc.training.data import Utterance
 from knnvc.training.options import TuningOptions
 from knnvc.training.tuning import (
@@ -26,7 +26,6 @@ from knnvc.training.tuning import (
     Judges,
     moments,
     speak,
-    with_treble,
 )
 
 RATE = 16_000
