@@ -5,8 +5,8 @@ level, timbre and position inside the phone, and the result is unintelligible. T
 that, each normalised by the statistics of either speaker, so that the voice itself does not count:
 
 - the vectors compared also hold the phones around a frame, its coarse spectral envelope, its pitch;
-- the envelope of the selected frames is moved a part of the way to the source's, and their level
-  all of it (per-speaker mean and variance normalisation, as in speech recognition);
+- the level of the selected frames is moved to the source's, and their envelope, where a preset says
+  so, a part of the way (per-speaker mean and variance normalisation, as in speech recognition);
 - the pitch is the source's contour in the target's range.
 
 Published kNN-VC does none of this; WavLM's features carry their context themselves.

@@ -76,7 +76,7 @@ from knnvc.matching_set import load as load_set
 from knnvc.phones import STATES, assure
 from knnvc.pitch import pitch_statistics
 from knnvc.preset import Preset, find_preset
-from knnvc.refiner import CorrectionFit, Refiner, RefinerConfig
+from knnvc.refiner import RIDGE, CorrectionFit, Refiner, RefinerConfig
 from knnvc.set_cache import SetCache, set_key
 from knnvc.source_filter import FilterFit, SourceFilterConfig, SourceFilterVocoder
 from knnvc.text_frontend import TextFrontend
@@ -84,7 +84,7 @@ from knnvc.tts import FrontEnd, Line, columns_of, fit, read, says_something
 from knnvc.tts import load as load_front_end
 from knnvc.vocal_tract import other_tract
 from knnvc.vocoder import Vocoder, griffin_lim, world
-from knnvc.voice import resolve
+from knnvc.voice import packaged, resolve
 
 DEFAULT_PRESET = "mini"
 _NAME = "\0"  # stands for a recording's name in what is kept about it
@@ -98,7 +98,7 @@ WIDE_CHUNK_FRAMES = 400  # 8 s
 PIECE = 200  # frames of them converted at once
 MOST_VOCODED = 1500  # frames of pieces that a vocoder is corrected by; more add nothing
 LEAST_CORRECTED = 1500  # frames of such pieces (of 90 s), with fewer words and voice may suffer
-MOST_CORRECTED = 3000  # evenly drawn, and
+MOST_CORRECTED = 6000  # evenly drawn, and
 MOST_REFERENCE = 15000  # frames that they are converted with
 DISGUISES = (0.85, 1.18)  # factors on the formants, in turn
 
@@ -698,7 +698,9 @@ class VoiceConverter:
         """What decides a refiner's correction, besides networks and recordings."""
         if self.space is None or self.refiner is None:
             return []
-        return [str(self.k), self.weighting, repr(self.space.options)]
+        others = [sha256_file(path) for path in packaged()]
+        found = f"{MOST_CORRECTED} {MOST_REFERENCE} {RIDGE}"
+        return [str(self.k), self.weighting, repr(self.space.options), found, *others]
 
     def _corrected(self, made: MatchingSet, progress: Progress | None) -> MatchingSet:
         """The set with what makes vocoder and refiner fit its voice, if there is enough to hear."""
@@ -724,7 +726,9 @@ class VoiceConverter:
     ) -> Correction | None:
         """What makes the refiner give pieces of the set as they were spoken.
 
-        They are disguised and converted by the others, so what they should become is known.
+        They are converted into other voices, and from there back by the rest of the set, so what
+        they should become is known (back-translation, Sennrich et al. 2016,
+        https://aclanthology.org/P16-1009).
         """
         space, refiner = self.space, self.refiner
         if space is None or refiner is None:
@@ -732,38 +736,53 @@ class VoiceConverter:
         pieces, rest = _parted(_pieces(made))
         if not pieces:
             return None
-        columns, views, width = self.encoder.columns, refiner.config.views, refiner.config.width
+        columns, width = self.encoder.columns, refiner.config.width
         rows = torch.cat([torch.arange(len(made.match))[piece] for piece in rest])
         starts = torch.tensor([0, *(piece.stop - piece.start for piece in rest)]).cumsum(0)[:-1]
         synth, match = made.synth[rows], made.match[rows]
-        statistics = space.statistics(synth, match)
-        vectors = space.vectors(synth, match, statistics, starts)
-        joins, seams = _joined_well(space, synth, statistics, starts)
-        target = _Target(Index(vectors, self.encoder.device), statistics, joins, seams)
+        target = self._flat(synth, match, starts)
+        known = target.statistics
+        assert known is not None
         correction, total = CorrectionFit(refiner), _frames(pieces)
         tell = _stage(progress, "listening", total)
+        others = self._others(synth, match, starts)
         for number, piece in enumerate(pieces):
-            spoken = made.synth[piece]
-            factor = DISGUISES[number % len(DISGUISES)]
-            moved = other_tract(spoken[:, :width], space.mels, factor)
-            # The pitch moves with the formants, which whoever compares relative pitch can't tell.
-            heard = features_of_spectra(self.encoder, torch.cat([moved, spoken[:, width:]], dim=1))
+            spoken, said = made.synth[piece], made.match[piece]
+            frames, other = others[number % len(others)]
+            own = space.statistics(spoken, said)
+            converted = self._spoken_by(
+                frames, other, spoken, said, own, self.k, self.weighting, None
+            )
+            heard = features_of_spectra(self.encoder, converted)
             source, query = heard[:, columns.synth], heard[:, columns.match]
             own = space.statistics(source, query)
-            averaged = self._averages(
-                synth, target, source, query, own, {self.k, *views}, self.k, self.weighting
-            )
+            averaged = self._averages(synth, target, source, query, own, self.k, self.weighting)
             correction.add(
                 spoken[:, :width],
                 averaged[self.k],
                 space.guide(source, query, own),
-                statistics.spectrum,
-                statistics.manner,
-                [averaged[n][:, :width] for n in views],
+                known.spectrum,
+                known.manner,
+                [averaged[n][:, :width] for n in refiner.config.views],
             )
             if tell:
                 tell(correction.frames, total)
         return Correction(correction.solve(), self.refiner_fingerprint)
+
+    def _others(self, synth: Tensor, match: Tensor, starts: Tensor) -> list[tuple[Tensor, _Target]]:
+        """Voices to convert into: frames to synthesise, and the rest.
+
+        They are the ready ones of the package. An encoder that these do not fit gets two that are
+        the given one, of the frames [N, ...], with formants moved.
+        """
+        ready = [one for one in map(load_set, packaged()) if one.info.encoder == self.fingerprint]
+        others = [(one.synth, one.match, one.frame_start) for one in ready]
+        if not others:
+            assert self.space is not None
+            for factor in DISGUISES:
+                spectra = other_tract(synth[:, :-2], self.space.mels, factor)
+                others.append((torch.cat([spectra, synth[:, -2:]], dim=1), match, starts))
+        return [(frames, self._flat(frames, *rest)) for frames, *rest in others]
 
     def voices(
         self,
@@ -842,28 +861,15 @@ class VoiceConverter:
             own = self.space.statistics(source, query)
         total = len(voices) * len(features)
         tell = _stage(progress, "matching", total)
-        # How many neighbours are averaged: for the refiner to read, and to keep beside its result.
-        kept, views = k, tuple[int, ...]()
-        if self.refiner and self.space:
-            kept, views = min(self.space.options.kept or k, k), self.refiner.config.views
-        counts = {k, kept, *views}
         selected: Tensor | None = None
         for number, (one, weight) in enumerate(voices):
             one.check_encoder(self.fingerprint, self.preset.name)
             target = self._target(one, index, progress)
             told = tell and partial(_tell_from, tell, number * len(features), total)
-            averaged = self._averages(
-                one.synth, target, source, query, own, counts, k, weighting, told
+            correction = self._correction(one)
+            frames = self._spoken_by(
+                one.synth, target, source, query, own, k, weighting, correction, told
             )
-            frames = averaged[kept]
-            if self.refiner and self.space and own and target.statistics:
-                guide = self.space.guide(source, query, own)
-                known, width = target.statistics, self.refiner.config.width
-                seen = [averaged[n][:, :width] for n in views]
-                refined = self.refiner.refine(
-                    averaged[k], guide, known.spectrum, known.manner, seen, self._correction(one)
-                )
-                frames = self.space.unite(frames, refined, query, known)
             if weight != 1:
                 frames *= weight
             selected = frames if selected is None else selected.add_(frames)
@@ -884,6 +890,37 @@ class VoiceConverter:
         wanted = (refiner.config.channels + 1, refiner.config.width)
         return _fitting_weights(one.correction, self.refiner_fingerprint, wanted)
 
+    def _spoken_by(
+        self,
+        synth: Tensor,
+        target: _Target,
+        source: Tensor,
+        query: Tensor,
+        own: Statistics | None,
+        k: int,
+        weighting: str,
+        correction: Tensor | None,
+        tell: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """What one voice makes of a source: [T, Ds], selected and, if there is a refiner, refined.
+
+        Arguments as those of `_averages`; `correction` is the refiner's for the voice.
+        """
+        averaged = self._averages(synth, target, source, query, own, k, weighting, tell)
+        space, refiner, known = self.space, self.refiner, target.statistics
+        if refiner is None or space is None or own is None or known is None:
+            return averaged[k]
+        views = [averaged[n][:, : refiner.config.width] for n in refiner.config.views]
+        guide = space.guide(source, query, own)
+        refined = refiner.refine(
+            averaged[k], guide, known.spectrum, known.manner, views, correction
+        )
+        return space.unite(averaged[self._kept(k)], refined, query, known)
+
+    def _kept(self, k: int) -> int:
+        """Of how many neighbours the mean is kept beside what the refiner makes of k."""
+        return min(self.space.options.kept or k, k) if self.space and self.refiner else k
+
     def _averages(
         self,
         synth: Tensor,
@@ -891,17 +928,17 @@ class VoiceConverter:
         source: Tensor,
         query: Tensor,
         own: Statistics | None,
-        counts: Iterable[int],
         k: int,
         weighting: str,
         tell: Callable[[int], None] | None = None,
     ) -> dict[int, Tensor]:
-        """For each of `counts` the means [T, Ds] of so many of the nearest frames, at least `k`.
+        """The means [T, Ds] of the k nearest frames, of as many as are kept, and of the views.
 
         `synth` [N, Ds] are the frames of the `target`; those of the source are [T, ...]. `tell` is
         called with the number of frames that are done.
         """
-        averaged = {n: torch.empty(len(source), synth.shape[1]) for n in counts}
+        views = self.refiner.config.views if self.refiner and self.space else ()
+        averaged = {n: torch.empty(len(source), synth.shape[1]) for n in {k, self._kept(k), *views}}
         most = max(k, min(max(averaged), target.searcher.frames))
         for start in range(0, len(source), MATCH_BLOCK):
             stop = min(len(source), start + MATCH_BLOCK)
@@ -945,6 +982,15 @@ class VoiceConverter:
         one.check_encoder(self.fingerprint, self.preset.name)
         self._target(one, index, progress)
         return choose(index, len(one.match))
+
+    def _flat(self, synth: Tensor, match: Tensor, starts: Tensor) -> _Target:
+        """A voice of the frames [N, ...] given, in which all of them are searched."""
+        space = self.space
+        assert space is not None
+        statistics = space.statistics(synth, match)
+        vectors = space.vectors(synth, match, statistics, starts)
+        joins, seams = _joined_well(space, synth, statistics, starts)
+        return _Target(Index(vectors, self.encoder.device), statistics, joins, seams)
 
     def _target(self, one: MatchingSet, index: str, progress: Progress | None) -> _Target:
         """What is derived from a matching set, kept as long as the set is."""

@@ -13,8 +13,9 @@ one frame chosen has the most of the voice, the mean of many the least noise.
 
 A network of a hundred voices makes any target sound a little like those, and strange microphones
 more. So its last layer is corrected for each target, in closed form and in seconds: a part of the
-target's own speech, disguised, is converted by the rest, and `CorrectionFit` finds what must be
-added to give back what was spoken, by ridge regression on the fixed network's last hidden layer.
+target's own speech is converted into other voices and from there back by the rest, and
+`CorrectionFit` finds what must be added to give back what was spoken, by ridge regression on the
+fixed network's last hidden layer.
 
 It never sees the source's spectra, only what the matching sees: values normalised by the source
 speaker's own statistics, so that no more of the source's voice gets through.
@@ -35,7 +36,7 @@ from knnvc.source_filter import ConvNeXtBlock
 
 PITCH_CENTRE = 7.2  # log2 of about 150 Hz
 CHUNK = 3000  # frames (one minute) refined at once, which bounds the memory
-RIDGE = 1500.0  # frames of evidence against a correction
+RIDGE = 700.0  # frames of evidence against a correction
 
 
 @dataclass(frozen=True)

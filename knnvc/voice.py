@@ -57,11 +57,10 @@ def folders() -> list[Path]:
 
     $KNNVC_VOICES, the package, and, in a checkout of the repository, its matching_sets/.
     """
-    package = Path(str(files("knnvc")))
     chosen = os.environ.get(FOLDER_VARIABLE)
     found = [Path(chosen).expanduser()] if chosen else []
-    found.append(package / "voices")
-    checkout = package.parent
+    found.append(_packaged())
+    checkout = found[-1].parent.parent
     if (checkout / "pyproject.toml").is_file():
         found.append(checkout / "matching_sets")
     return found
@@ -78,6 +77,15 @@ def list_voices() -> dict[str, tuple[Path, Card]]:
         for name, path, card in _read_folder(folder):
             found.setdefault(name, (path, card))
     return dict(sorted(found.items()))
+
+
+def packaged() -> list[Path]:
+    """The files of the voices inside the package, sorted: the same wherever knnvc runs."""
+    return sorted(_packaged().glob("*.safetensors"))
+
+
+def _packaged() -> Path:
+    return Path(str(files("knnvc"))) / "voices"
 
 
 def resolve(reference: str | Path) -> Path:

@@ -164,12 +164,21 @@ def test_what_is_kept_is_not_what_the_refiner_reads(mini: VoiceConverter, anna: 
     assert torch.equal(matched(2, 4, 0.5), matched(2, 0, 0.5))  # no more can be kept than there are
 
 
+@pytest.mark.parametrize("ready", [True, False])
 def test_minis_refiner_is_corrected_for_a_voice_of_which_there_is_enough(
-    mini: VoiceConverter, monkeypatch: pytest.MonkeyPatch
+    mini: VoiceConverter, monkeypatch: pytest.MonkeyPatch, ready: bool
 ) -> None:
+    """By way of the ready voices; where none fits the encoder, by its own with other formants."""
     *known, heard = find_audio(EXAMPLES / "target")
     assert mini.matching_set(known[:1]).correction is None
     monkeypatch.setattr("knnvc.pipeline.LEAST_CORRECTED", 1200)
+    if not ready:
+        by_others = mini.matching_set(known).correction
+        monkeypatch.setattr("knnvc.pipeline.packaged", list)
+        by_itself = mini.matching_set(known).correction
+        assert by_others is not None
+        assert by_itself is not None
+        assert not torch.equal(by_others.weights, by_itself.weights)
     voice = mini.matching_set(known)
     assert voice.correction is not None
     assert voice.correction.network == mini.refiner_fingerprint

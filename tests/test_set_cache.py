@@ -203,7 +203,9 @@ def test_a_converter_encodes_references_once(
     assert not torch.equal(other.synth, found.synth)
 
 
-def test_a_converter_that_would_correct_otherwise_asks_for_another_set(tmp_path: Path) -> None:
+def test_a_converter_that_would_correct_otherwise_asks_for_another_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     anna = noise(tmp_path / "anna" / "a.wav", 0.6).parent
     cache = SetCache(tmp_path / "cache", 10**9)
     converter = VoiceConverter.from_preset("mini", "cpu")
@@ -219,6 +221,8 @@ def test_a_converter_that_would_correct_otherwise_asks_for_another_set(tmp_path:
     assert sets() == 1
     assert sets(envelope_transfer=0.5) == 2
     assert sets() == 2
+    monkeypatch.setattr("knnvc.pipeline.packaged", list)  # the voices it converts by way of
+    assert sets() == 3
 
 
 def test_the_cache_commands(

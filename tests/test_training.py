@@ -487,7 +487,7 @@ def test_the_refiner_learns_from_disguised_speech_and_the_preset_uses_it(
     preset = package_mini(
         trained_encoder, vocoder, tmp_path / "preset", "tiny", ENCODER, VOCODER, [weights], REFINER
     )
-    assert preset.matching["space"]["envelope_transfer"] == 0.2
+    assert preset.matching["space"]["envelope_transfer"] == 0.0
     assert preset.for_speech.matching["k"] == 4
     assert preset.for_speech.refiner == preset.refiner
     converter = VoiceConverter.from_preset(tmp_path / "preset", device="cpu")

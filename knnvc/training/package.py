@@ -29,15 +29,14 @@ MINI_MATCHING: dict[str, Any] = {
     "lam": 1.0,
     "space": dataclasses.asdict(AcousticSpaceOptions(candidates=16, join_weight=0.3)),
 }
-# The refiner knows the source's envelope; what it reads stays near the target's own (following it
-# a fifth of the way saves one in three of the wrong words), and with it beside them neighbours need
-# resemble the source less: in envelope, against the phones around. Of what was selected, the path
-# that joins best, about a fifth is kept: rougher than what the refiner makes, and more like the
-# target.
+# The refiner knows the source's envelope; what it reads stays the target's own. That neighbours
+# resemble the source's envelope the more keeps more of the voice, for as many words, than to have
+# them follow it. Of what was selected, the path that joins best, about a fifth is kept: rougher
+# than what the refiner makes, and more like the target.
 REFINED_MATCHING: dict[str, Any] = {
     "context": ((-4, 0.7), (-2, 1.0), (2, 1.0), (4, 0.7)),
-    "envelope_weight": 3.0,
-    "envelope_transfer": 0.2,
+    "envelope_weight": 5.0,
+    "envelope_transfer": 0.0,
     "roughness": 0.075,
     "kept": 1,
     "balanced": 100,
