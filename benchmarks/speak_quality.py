@@ -216,7 +216,7 @@ def main() -> None:
     parser.add_argument("--speaker", default="af_heart", help="of the corpus")
     parser.add_argument("--seed", type=int, default=11, help="of the corpus")
     parser.add_argument("--sentences", type=int, default=100)
-    parser.add_argument("--sweep-sentences", type=int, default=20)
+    parser.add_argument("--sweep-sentences", type=int, default=20, help="0 does without")
     parser.add_argument("--seconds", type=float, default=300.0, help="of reference speech")
     parser.add_argument("--out", type=Path, default=Path("speak-quality"))
     arguments = parser.parse_args()
@@ -252,7 +252,7 @@ def main() -> None:
         name, _, where = item.partition("=")
         voice = load_voice(name, where, converter, ears, arguments.seconds)
         some = texts[: arguments.sweep_sentences]
-        for lam in LAMS:
+        for lam in LAMS if some else (1.0,):
             options = SpeakOptions(lam=lam)
             system = f"{name} λ {lam:g}"
             rows = results.measure(
@@ -265,12 +265,15 @@ def main() -> None:
             )
             if lam == 1:
                 table.append(summary(name, rows, voice))
-            sweep.append({"voice": name, "λ": lam, **summary(system, rows[: len(some)], voice)})
+            if some:
+                sweep.append({"voice": name, "λ": lam, **summary(system, rows[: len(some)], voice)})
         print(*markdown("system", COLUMNS, table[-1:]), sep="\n", flush=True)
-    lines = [*markdown("system", COLUMNS, table), ""]
-    lines += markdown("voice", ("λ", "WER", "CER", "similarity", "EER", "DistillMOS"), sweep)
+    lines = markdown("system", COLUMNS, table)
+    if sweep:
+        columns = ("λ", "WER", "CER", "similarity", "EER", "DistillMOS")
+        lines += ["", *markdown("voice", columns, sweep)]
+        plot(sweep, arguments.out / "lam.png")
     (arguments.out / "tables.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    plot(sweep, arguments.out / "lam.png")
     print(*lines, sep="\n")
 
 
