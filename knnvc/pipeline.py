@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
@@ -737,52 +737,39 @@ class VoiceConverter:
         if not pieces:
             return None
         columns, width = self.encoder.columns, refiner.config.width
-        rows = torch.cat([torch.arange(len(made.match))[piece] for piece in rest])
-        starts = torch.tensor([0, *(piece.stop - piece.start for piece in rest)]).cumsum(0)[:-1]
-        synth, match = made.synth[rows], made.match[rows]
-        target = self._flat(synth, match, starts)
-        known = target.statistics
-        assert known is not None
+        kept = _part(made, rest)
+        target = self._target(kept, "flat", None)
         correction, total = CorrectionFit(refiner), _frames(pieces)
         tell = _stage(progress, "listening", total)
-        others = self._others(synth, match, starts)
+        others = [self._target(one, "flat", None) for one in self._others(kept)]
         for number, piece in enumerate(pieces):
             spoken, said = made.synth[piece], made.match[piece]
-            frames, other = others[number % len(others)]
-            own = space.statistics(spoken, said)
-            converted = self._spoken_by(
-                frames, other, spoken, said, own, self.k, self.weighting, None
-            )
+            other, own = others[number % len(others)], space.statistics(spoken, said)
+            converted = self._spoken_by(other, spoken, said, own, self.k, self.weighting)
             heard = features_of_spectra(self.encoder, converted)
             source, query = heard[:, columns.synth], heard[:, columns.match]
             own = space.statistics(source, query)
-            averaged = self._averages(synth, target, source, query, own, self.k, self.weighting)
-            correction.add(
-                spoken[:, :width],
-                averaged[self.k],
-                space.guide(source, query, own),
-                known.spectrum,
-                known.manner,
-                [averaged[n][:, :width] for n in refiner.config.views],
-            )
+            averaged = self._averages(target, source, query, own, self.k, self.weighting)
+            shown = self._shown(averaged, target, source, query, own, self.k)
+            assert shown is not None
+            correction.add(spoken[:, :width], *shown)
             if tell:
                 tell(correction.frames, total)
         return Correction(correction.solve(), self.refiner_fingerprint)
 
-    def _others(self, synth: Tensor, match: Tensor, starts: Tensor) -> list[tuple[Tensor, _Target]]:
-        """Voices to convert into: frames to synthesise, and the rest.
+    def _others(self, one: MatchingSet) -> list[MatchingSet]:
+        """Voices to convert into: the ready ones of the package.
 
-        They are the ready ones of the package. An encoder that these do not fit gets two that are
-        the given one, of the frames [N, ...], with formants moved.
+        An encoder that these do not fit gets two that are the given one with formants moved.
         """
-        ready = [one for one in map(load_set, packaged()) if one.info.encoder == self.fingerprint]
-        others = [(one.synth, one.match, one.frame_start) for one in ready]
-        if not others:
-            assert self.space is not None
-            for factor in DISGUISES:
-                spectra = other_tract(synth[:, :-2], self.space.mels, factor)
-                others.append((torch.cat([spectra, synth[:, -2:]], dim=1), match, starts))
-        return [(frames, self._flat(frames, *rest)) for frames, *rest in others]
+        ready = list(map(load_set, packaged()))
+        fitting = [voice for voice in ready if voice.info.encoder == self.fingerprint]
+        if fitting:
+            return fitting
+        assert self.space is not None
+        spectra, pitch = one.synth[:, :-2], one.synth[:, -2:]
+        moved = (other_tract(spectra, self.space.mels, factor) for factor in DISGUISES)
+        return [replace(one, synth=torch.cat([other, pitch], dim=1)) for other in moved]
 
     def voices(
         self,
@@ -867,9 +854,7 @@ class VoiceConverter:
             target = self._target(one, index, progress)
             told = tell and partial(_tell_from, tell, number * len(features), total)
             correction = self._correction(one)
-            frames = self._spoken_by(
-                one.synth, target, source, query, own, k, weighting, correction, told
-            )
+            frames = self._spoken_by(target, source, query, own, k, weighting, correction, told)
             if weight != 1:
                 frames *= weight
             selected = frames if selected is None else selected.add_(frames)
@@ -892,30 +877,43 @@ class VoiceConverter:
 
     def _spoken_by(
         self,
-        synth: Tensor,
         target: _Target,
         source: Tensor,
         query: Tensor,
         own: Statistics | None,
         k: int,
         weighting: str,
-        correction: Tensor | None,
+        correction: Tensor | None = None,
         tell: Callable[[int], None] | None = None,
     ) -> Tensor:
         """What one voice makes of a source: [T, Ds], selected and, if there is a refiner, refined.
 
         Arguments as those of `_averages`; `correction` is the refiner's for the voice.
         """
-        averaged = self._averages(synth, target, source, query, own, k, weighting, tell)
-        space, refiner, known = self.space, self.refiner, target.statistics
-        if refiner is None or space is None or own is None or known is None:
-            return averaged[k]
+        averaged = self._averages(target, source, query, own, k, weighting, tell)
+        shown = self._shown(averaged, target, source, query, own, k)
+        kept = averaged[self._kept(k)]
+        if shown is None or self.refiner is None or self.space is None or not target.statistics:
+            return kept
+        refined = self.refiner.refine(*shown, correction)
+        return self.space.unite(kept, refined, query, target.statistics)
+
+    def _shown(
+        self,
+        averaged: Mapping[int, Tensor],
+        target: _Target,
+        source: Tensor,
+        query: Tensor,
+        own: Statistics | None,
+        k: int,
+    ) -> _Shown | None:
+        """What the refiner sees of `averaged` frames, from `selected` to `views`; None without."""
+        refiner, known = self.refiner, target.statistics
+        if refiner is None or self.space is None or own is None or known is None:
+            return None
         views = [averaged[n][:, : refiner.config.width] for n in refiner.config.views]
-        guide = space.guide(source, query, own)
-        refined = refiner.refine(
-            averaged[k], guide, known.spectrum, known.manner, views, correction
-        )
-        return space.unite(averaged[self._kept(k)], refined, query, known)
+        guide = self.space.guide(source, query, own)
+        return averaged[k], guide, known.spectrum, known.manner, views
 
     def _kept(self, k: int) -> int:
         """Of how many neighbours the mean is kept beside what the refiner makes of k."""
@@ -923,7 +921,6 @@ class VoiceConverter:
 
     def _averages(
         self,
-        synth: Tensor,
         target: _Target,
         source: Tensor,
         query: Tensor,
@@ -934,9 +931,9 @@ class VoiceConverter:
     ) -> dict[int, Tensor]:
         """The means [T, Ds] of the k nearest frames, of as many as are kept, and of the views.
 
-        `synth` [N, Ds] are the frames of the `target`; those of the source are [T, ...]. `tell` is
-        called with the number of frames that are done.
+        Those of the source are [T, ...]; `tell` is called with the number of frames that are done.
         """
+        synth = target.synth
         views = self.refiner.config.views if self.refiner and self.space else ()
         averaged = {n: torch.empty(len(source), synth.shape[1]) for n in {k, self._kept(k), *views}}
         most = max(k, min(max(averaged), target.searcher.frames))
@@ -983,15 +980,6 @@ class VoiceConverter:
         self._target(one, index, progress)
         return choose(index, len(one.match))
 
-    def _flat(self, synth: Tensor, match: Tensor, starts: Tensor) -> _Target:
-        """A voice of the frames [N, ...] given, in which all of them are searched."""
-        space = self.space
-        assert space is not None
-        statistics = space.statistics(synth, match)
-        vectors = space.vectors(synth, match, statistics, starts)
-        joins, seams = _joined_well(space, synth, statistics, starts)
-        return _Target(Index(vectors, self.encoder.device), statistics, joins, seams)
-
     def _target(self, one: MatchingSet, index: str, progress: Progress | None) -> _Target:
         """What is derived from a matching set, kept as long as the set is."""
         kind, space = choose(index, len(one.match)), self.space
@@ -1022,7 +1010,7 @@ class VoiceConverter:
         joins = seams = None
         if space and statistics:
             joins, seams = _joined_well(space, one.synth, statistics, one.frame_start)
-        kept[kind] = _Target(searcher, statistics, joins, seams)
+        kept[kind] = _Target(one.synth, searcher, statistics, joins, seams)
         return kept[kind]
 
     def vocode(
@@ -1214,12 +1202,17 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+_Shown: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]
+"""What `Refiner.refine` and `CorrectionFit.add` take, from `selected` to `views`."""
+
+
 @dataclass(frozen=True)
 class _Target:
-    """An index; if the preset has an acoustic space, the statistics of the speaker and, if it minds
-    the joins, what `follow` needs.
+    """Frames [N, Ds] and their index; if the preset has an acoustic space, the statistics of the
+    speaker and, if it minds the joins, what `follow` needs.
     """
 
+    synth: Tensor
     searcher: Searcher
     statistics: Statistics | None
     joins: Tensor | None = None
@@ -1277,6 +1270,16 @@ def _parted(pieces: list[slice]) -> tuple[list[slice], list[slice]]:
     if _frames(held_out) < LEAST_CORRECTED:
         return [], []
     return _thinned(held_out, MOST_CORRECTED), _thinned(rest, MOST_REFERENCE)
+
+
+def _part(one: MatchingSet, pieces: list[slice]) -> MatchingSet:
+    """These pieces of a set as one of its own, in which each counts as a recording."""
+    rows = torch.cat([torch.arange(len(one.match))[piece] for piece in pieces])
+    frames = [piece.stop - piece.start for piece in pieces]
+    seconds = tuple(n * one.info.hop / one.info.sample_rate for n in frames)
+    info = replace(one.info, files=("",) * len(pieces), seconds=seconds)
+    starts = torch.tensor([0, *frames]).cumsum(0)[:-1]
+    return MatchingSet(one.match[rows], one.synth[rows], starts, info)
 
 
 def _frames(pieces: Iterable[slice]) -> int:

@@ -59,8 +59,9 @@ def folders() -> list[Path]:
     """
     chosen = os.environ.get(FOLDER_VARIABLE)
     found = [Path(chosen).expanduser()] if chosen else []
-    found.append(_packaged())
-    checkout = found[-1].parent.parent
+    inside = _packaged()
+    found.append(inside)
+    checkout = inside.parents[1]
     if (checkout / "pyproject.toml").is_file():
         found.append(checkout / "matching_sets")
     return found
