@@ -7,7 +7,7 @@ that, each normalised by the statistics of either speaker, so that the voice its
 - the vectors compared also hold the phones around a frame, its coarse spectral envelope, its pitch;
 - the level of the selected frames is moved to the source's, and their envelope, where a preset says
   so, a part of the way (per-speaker mean and variance normalisation, as in speech recognition);
-- the pitch is the source's contour in the target's range.
+- the pitch is the source's contour, with every pitch as frequent as the target has it.
 
 Published kNN-VC does none of this; WavLM's features carry their context themselves.
 
@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from knnvc.errors import KnnvcError
-from knnvc.pitch import move_pitch, pitch_space, pitch_statistics
+from knnvc.pitch import move_pitch, pitch_quantiles, pitch_space, pitch_statistics
 
 LEAST_SPEECH = 25  # frames (0.5 s): with fewer, statistics are taken over everything
 LEAST_SPREAD = 0.1  # of an envelope band, in units of the log-mel
@@ -50,8 +50,9 @@ class AcousticSpaceOptions:
         envelope_weight: of the normalised envelope; the posteriors weigh 1.
         context: (offset in frames, weight) of the neighbouring frames' phones.
         envelope_transfer: 0 keeps the selected envelope, 1 takes the source's, normalised.
-        transfer_from: the lowest of the envelope's bands that is transferred; those below keep the
-            selected envelope. Following them costs most of the voice that following all does.
+        uncorrected_transfer: instead of `envelope_transfer` for a voice that the refiner has no
+            correction for, which short references leave without: its few frames say the words less
+            well than the source's envelope does. None: the same.
         energy_transfer: the same for the level.
         bands: of the envelope.
         refined: how far selected frames move to what the refiner makes of them, 0 to 1.
@@ -75,7 +76,7 @@ class AcousticSpaceOptions:
     envelope_weight: float = 4.0
     context: tuple[tuple[int, float], ...] = ((-4, 0.5), (-2, 0.7), (2, 0.7), (4, 0.5))
     envelope_transfer: float = 0.35
-    transfer_from: int = 0
+    uncorrected_transfer: float | None = None
     energy_transfer: float = 1.0
     bands: int = 20
     refined: float = 1.0
@@ -109,12 +110,14 @@ class AcousticSpaceOptions:
 class Statistics:
     """What is taken out of one speaker's frames and put back for another's.
 
-    `pitch` [2] as of `pitch_statistics`; `mean`, `spread` [bands] of the envelope; `level` [2] mean
-    and spread of the mean log-mel, `spectrum` [2, mels] those of every band, `contrast` [mels] see
-    `AcousticSpace.contrast`; all but pitch over frames of speech.
+    `pitch` [2] as of `pitch_statistics`, `pitches` [33] as of `pitch_quantiles`; `mean`, `spread`
+    [bands] of the envelope; `level` [2] mean and spread of the mean log-mel, `spectrum` [2, mels]
+    those of every band, `contrast` [mels] see `AcousticSpace.contrast`; all but pitch over frames
+    of speech.
     """
 
     pitch: Tensor
+    pitches: Tensor
     mean: Tensor
     spread: Tensor
     level: Tensor
@@ -150,6 +153,7 @@ class AcousticSpace:
         level = torch.cat([self._level(block) for block in blocks])
         return Statistics(
             pitch=pitch_statistics(match),
+            pitches=pitch_quantiles(match),
             mean=envelope.mean(0),
             spread=envelope.std(0, correction=0).clamp(min=LEAST_SPREAD),
             level=torch.stack([level.mean(), level.std(correction=0).clamp(min=LEAST_SPREAD)]),
@@ -230,18 +234,27 @@ class AcousticSpace:
         return out
 
     def finish(
-        self, selected: Tensor, source: Tensor, own: Statistics, target: Statistics
+        self,
+        selected: Tensor,
+        source: Tensor,
+        own: Statistics,
+        target: Statistics,
+        corrected: bool = True,
     ) -> Tensor:
         """Let `selected` [M, Ds] follow `source` [M, Ds] in pitch, level and, in part, envelope.
 
-        `own` and `target` are the statistics of the source's and of the target's speaker.
+        `own` and `target` are the statistics of the source's and of the target's speaker;
+        `corrected` says whether the refiner has a correction for the latter.
         """
+        options = self.options
+        follow = options.envelope_transfer
+        if not corrected and options.uncorrected_transfer is not None:
+            follow = options.uncorrected_transfer
         done = selected.clone()
         width = self.mels * self.substeps
         wanted = (self._envelope(source) - own.mean) / own.spread * target.spread + target.mean
-        shift = self.options.envelope_transfer * (wanted - self._envelope(selected))
-        shift[:, : self.options.transfer_from] = 0
-        shift = shift.repeat_interleave(self.mels // self.options.bands, dim=1)
+        shift = follow * (wanted - self._envelope(selected))
+        shift = shift.repeat_interleave(self.mels // options.bands, dim=1)
         done[:, :width] += shift.repeat(1, self.substeps)
         done = self.follow_level(done, source, own, target)
         self.follow_pitch(done, source, own, target)
@@ -263,7 +276,7 @@ class AcousticSpace:
     ) -> None:
         """Give `selected` [M, Ds] the source's pitch, in the target's range, in place."""
         width = self.mels * self.substeps
-        selected[:, width] = move_pitch(source[:, width], own.pitch, target.pitch)
+        selected[:, width] = move_pitch(source[:, width], own.pitches, target.pitches)
         selected[:, width + 1] = source[:, width + 1]
 
     def guide(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:

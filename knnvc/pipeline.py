@@ -97,7 +97,9 @@ WIDE_CHUNK_FRAMES = 400  # 8 s
 # A refiner is corrected for a target by what its references say of each other, a vocoder by them.
 PIECE = 200  # frames of them converted at once
 MOST_VOCODED = 1500  # frames of pieces that a vocoder is corrected by; more add nothing
-LEAST_CORRECTED = 1500  # frames of such pieces (of 90 s), with fewer words and voice may suffer
+LEAST_CORRECTED = (
+    600  # frames of such pieces (of 40 s), with fewer words suffer more than voice gains
+)
 MOST_CORRECTED = 6000  # evenly drawn, and
 MOST_REFERENCE = 15000  # frames that they are converted with
 DISGUISES = (0.85, 1.18)  # factors on the formants, in turn
@@ -699,7 +701,7 @@ class VoiceConverter:
         if self.space is None or self.refiner is None:
             return []
         others = [sha256_file(path) for path in packaged()]
-        found = f"{MOST_CORRECTED} {MOST_REFERENCE} {RIDGE}"
+        found = f"{LEAST_CORRECTED} {MOST_CORRECTED} {MOST_REFERENCE} {RIDGE}"
         return [str(self.k), self.weighting, repr(self.space.options), found, *others]
 
     def _corrected(self, made: MatchingSet, progress: Progress | None) -> MatchingSet:
@@ -890,7 +892,8 @@ class VoiceConverter:
 
         Arguments as those of `_averages`; `correction` is the refiner's for the voice.
         """
-        averaged = self._averages(target, source, query, own, k, weighting, tell)
+        corrected = correction is not None
+        averaged = self._averages(target, source, query, own, k, weighting, tell, corrected)
         shown = self._shown(averaged, target, source, query, own, k)
         kept = averaged[self._kept(k)]
         if shown is None or self.refiner is None or self.space is None or not target.statistics:
@@ -928,12 +931,14 @@ class VoiceConverter:
         k: int,
         weighting: str,
         tell: Callable[[int], None] | None = None,
+        corrected: bool = True,
     ) -> dict[int, Tensor]:
         """The means [T, Ds] of the k nearest frames, of as many as are kept, and of the views.
 
         Those of the source are [T, ...]; `tell` is called with the number of frames that are done.
+        `corrected` is as of `AcousticSpace.finish`.
         """
-        synth = target.synth
+        synth, known = target.synth, target.statistics
         views = self.refiner.config.views if self.refiner and self.space else ()
         averaged = {n: torch.empty(len(source), synth.shape[1]) for n in {k, self._kept(k), *views}}
         most = max(k, min(max(averaged), target.searcher.frames))
@@ -946,9 +951,9 @@ class VoiceConverter:
             for count, frames in averaged.items():
                 weights = weigh(distances[:, :count], weighting)
                 chosen = select(synth, indices[:, :count], weights)
-                if self.space and own and target.statistics:
+                if self.space and own and known:
                     leader = source[start:stop]
-                    chosen = self.space.finish(chosen, leader, own, target.statistics)
+                    chosen = self.space.finish(chosen, leader, own, known, corrected)
                 frames[start:stop] = chosen
             if tell:
                 tell(stop)

@@ -2,7 +2,8 @@
 
 A purely phonetic distance averages frames of unrelated pitch. So the pitch of either speaker,
 normalised by the speaker's own mean and spread, joins the vectors that are compared, and the output
-gets the source's contour moved into the target's range. Published kNN-VC does neither.
+gets the source's contour, with every pitch as frequent as the target has it. Published kNN-VC does
+neither.
 
 Columns of `[N, D]` tensors here: log2 of f0 in Hz, probability of voicing, then anything else.
 """
@@ -22,6 +23,10 @@ NEAR = 0.01  # octaves: where StoneMask moved f0 by more, it looks again from th
 DIO_QUICK = 6  # decimation for DIO: at 2.7 kHz it is ten times as fast, and hears the same
 FAR = 0.2  # octaves from DIO's f0 at which that is believed
 LEAST_SPREAD = 0.05  # octaves: a monotone speaker is not stretched beyond this
+SHARES = torch.linspace(0.02, 0.98, 33)  # of voiced frames, that lie below a quantile
+_DEVIATIONS = torch.special.ndtri(SHARES)  # where a normal distribution has them
+_INNER = (8, -9)  # the quantiles that tell the spread, unmoved by octave errors
+BLUR = 0.2  # standard deviations, see `_knots`
 
 
 def pitch_statistics(columns: Tensor) -> Tensor:
@@ -61,11 +66,49 @@ def pitch_space(
     )
 
 
+def pitch_quantiles(columns: Tensor) -> Tensor:
+    """The log2 f0 below which `SHARES` of the voiced frames of `columns` [N, ≥ 2] lie: [33].
+
+    Without any voiced frame they are NaN, as in `pitch_statistics`.
+    """
+    voiced = columns[columns[:, 1] > VOICED, 0].float()
+    if len(voiced) == 0:
+        return torch.full_like(SHARES, float("nan"))
+    return torch.quantile(_thinned(voiced), SHARES.to(voiced))
+
+
 def move_pitch(log_f0: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """Move a contour `log_f0` [M] from the `source` speaker's range to the `target`'s, both [2]."""
+    """Move a contour `log_f0` [M] of the `source` speaker to where the `target` has such pitch.
+
+    Both speakers are given by `pitch_quantiles` [33]. What is as high as a share of the source's
+    pitch becomes as high as that share of the target's: unlike mean and spread this keeps the form
+    of the target's distribution (histogram equalisation, for f0 by Wu et al. 2010,
+    http://cs.joensuu.fi/pages/tkinnu/webpage/pdf/IS2010_ProsodyConversion.pdf). Beyond the outer
+    quantiles it goes on in proportion to the spreads.
+    """
     if not (torch.isfinite(source).all() and torch.isfinite(target).all()):
         return log_f0
-    return target[0] + (log_f0 - source[0]) * (target[1] / source[1])
+    (given, spread), (wanted, other) = _knots(source), _knots(target)
+    at = torch.searchsorted(given, log_f0.to(given).contiguous()).clamp(1, len(given) - 1)
+    share = (log_f0 - given[at - 1]) / (given[at] - given[at - 1])
+    moved = wanted[at - 1].lerp(wanted[at], share)
+    below, above = (log_f0 - end for end in (given[0], given[-1]))
+    moved = torch.where(below < 0, wanted[0] + below * (other / spread), moved)
+    return torch.where(above > 0, wanted[-1] + above * (other / spread), moved)
+
+
+def _knots(quantiles: Tensor) -> tuple[Tensor, Tensor]:
+    """The quantiles [33], as far apart as needed to divide by that, and the spread they tell.
+
+    Those of a normal distribution are added in part: where many frames have one pitch, it would be
+    torn apart without.
+    """
+    deviations = _DEVIATIONS.to(quantiles)
+    low, high = _INNER
+    spread = (quantiles[high] - quantiles[low]) / (deviations[high] - deviations[low])
+    least = (LEAST_SPREAD - spread).clamp(min=0)
+    spread = spread.clamp(min=LEAST_SPREAD)
+    return quantiles + (BLUR * spread + least) * deviations, spread
 
 
 def refine_pitch(waveform: Tensor, columns: Tensor, wanted: slice = slice(None)) -> Tensor:

@@ -36,7 +36,7 @@ from knnvc.source_filter import ConvNeXtBlock
 
 PITCH_CENTRE = 7.2  # log2 of about 150 Hz
 CHUNK = 3000  # frames (one minute) refined at once, which bounds the memory
-RIDGE = 700.0  # frames of evidence against a correction
+RIDGE = 250.0  # frames of evidence against a correction
 
 
 @dataclass(frozen=True)

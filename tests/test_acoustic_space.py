@@ -66,18 +66,21 @@ def test_full_envelope_transfer_gives_the_normalised_envelope_of_the_source() ->
     torch.testing.assert_close(after.spread, other.spread, atol=1e-3, rtol=0)
 
 
-def test_bands_below_the_transfer_keep_the_selected_envelope() -> None:
+@pytest.mark.parametrize("uncorrected", [None, 0.0, 0.6])
+def test_envelopes_are_followed_as_far_as_the_correction_lets_them(
+    uncorrected: float | None,
+) -> None:
     source, target = make_frames(300, 1), make_frames(300, 2)
-    made = {}
-    for first in (0, 1):
-        space = make_space(envelope_transfer=1.0, energy_transfer=0.0, transfer_from=first)
+
+    def made(corrected: bool, **options: float | None) -> torch.Tensor:
+        space = make_space(energy_transfer=0.0, **options)
         own, other = statistics(space, source), statistics(space, target)
-        made[first] = space.finish(target[0], source[0], own, other)[:, :WIDTH]
-    width = space.mels // space.options.bands
-    low = torch.arange(WIDTH) % space.mels < width
-    assert torch.equal(made[1][:, low], target[0][:, :WIDTH][:, low])
-    assert torch.equal(made[1][:, ~low], made[0][:, ~low])
-    assert not torch.equal(made[0][:, low], made[1][:, low])
+        return space.finish(target[0], source[0], own, other, corrected)
+
+    options = {"envelope_transfer": 0.3, "uncorrected_transfer": uncorrected}
+    assert torch.equal(made(True, **options), made(True, envelope_transfer=0.3))
+    follows = 0.3 if uncorrected is None else uncorrected
+    assert torch.equal(made(False, **options), made(True, envelope_transfer=follows))
 
 
 def test_sharpening_gives_peaks_and_valleys_what_the_targets_have_more(

@@ -21,7 +21,7 @@ from knnvc.cli import cli
 from knnvc.encoder import MelWavLM
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.matching import search
-from knnvc.matching_set import load, merge
+from knnvc.matching_set import Correction, MatchingSet, load, merge
 from knnvc.pipeline import (
     DEFAULT_PRESET,
     ConvertOptions,
@@ -32,7 +32,7 @@ from knnvc.pipeline import (
     resynthesize,
     stretch,
 )
-from knnvc.pitch import move_pitch, pitch_statistics
+from knnvc.pitch import VOICED, move_pitch, pitch_quantiles
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "audio"
 
@@ -164,6 +164,31 @@ def test_what_is_kept_is_not_what_the_refiner_reads(mini: VoiceConverter, anna: 
     assert torch.equal(matched(2, 4, 0.5), matched(2, 0, 0.5))  # no more can be kept than there are
 
 
+def test_a_voice_without_correction_follows_the_source_the_more(
+    mini: VoiceConverter, anna: Path
+) -> None:
+    space, refiner = mini.space, mini.refiner
+    assert space is not None
+    assert refiner is not None
+    short = mini.matching_set(anna)
+    nothing = torch.zeros(refiner.config.channels + 1, refiner.config.width)
+    corrected = replace(short, correction=Correction(nothing, mini.refiner_fingerprint))
+    features = mini.encode(EXAMPLES / "source.wav")
+
+    def matched(voice: MatchingSet, envelope: float, uncorrected: float | None) -> Tensor:
+        chosen = {"envelope_transfer": envelope, "uncorrected_transfer": uncorrected}
+        converter = VoiceConverter(mini.preset, mini.encoder, mini.vocoder, refiner)
+        converter.space = AcousticSpace(
+            replace(space.options, **chosen), space.mels, space.substeps
+        )
+        return converter.match(features, voice)
+
+    assert short.correction is None
+    assert torch.equal(matched(corrected, 0.1, 0.7), matched(short, 0.1, None))
+    assert torch.equal(matched(short, 0.1, 0.7), matched(corrected, 0.7, None))
+    assert not torch.allclose(matched(short, 0.1, 0.7), matched(short, 0.1, None), atol=1e-3)
+
+
 @pytest.mark.parametrize("ready", [True, False])
 def test_minis_refiner_is_corrected_for_a_voice_of_which_there_is_enough(
     mini: VoiceConverter, monkeypatch: pytest.MonkeyPatch, ready: bool
@@ -271,16 +296,18 @@ def test_several_references_are_one_voice(
 
 
 def test_mini_moves_pitch_into_the_target_range(mini: VoiceConverter) -> None:
-    """Of the converted frames the statistics are the target's, their voicing the source's."""
+    """The converted frames' pitch is the target's, their voicing the source's."""
     source = mini.encode(load_audio(EXAMPLES / "source.wav")[: 3 * SAMPLE_RATE])
     target = mini.matching_set(find_audio(EXAMPLES / "target")[:1], trim=False)
     at = mini.encoder.columns.pitch
     assert at is not None
-    assert target.pitch is not None
     converted = mini.match(source, target)
-    own = pitch_statistics(source[:, at:])
+    own = pitch_quantiles(source[:, at:])
     assert torch.isfinite(own).all()
-    assert torch.allclose(converted[:, at], move_pitch(source[:, at], own, target.pitch))
+    wanted = pitch_quantiles(target.match)
+    assert torch.allclose(converted[:, at], move_pitch(source[:, at], own, wanted))
+    voiced = source[:, at + 1] > VOICED
+    assert torch.allclose(converted[voiced, at].median(), wanted[len(wanted) // 2], atol=0.02)
     assert torch.equal(converted[:, at + 1], source[:, at + 1])
 
 

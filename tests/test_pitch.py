@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -15,12 +13,11 @@ from knnvc.pitch import (
     _thinned,
     f0_track,
     move_pitch,
+    pitch_quantiles,
     pitch_space,
     pitch_statistics,
     refine_pitch,
 )
-
-NO_PITCH = torch.full((2,), math.nan)
 
 
 def columns(log_f0: Tensor, voicing: float = 1.0) -> Tensor:
@@ -77,26 +74,46 @@ def test_very_many_frames_are_thinned() -> None:
     assert thinned.median() == pytest.approx(1_250_000, rel=1e-3)
 
 
-def test_moving_maps_centre_and_spread(speaker: Tensor) -> None:
-    source = pitch_statistics(columns(speaker))
-    target = torch.tensor([8.1, 0.15])
+def test_moving_gives_every_pitch_the_share_that_the_target_has_of_it(speaker: Tensor) -> None:
+    skewed = (0.6 * torch.randn(2000, generator=torch.Generator().manual_seed(2))).exp()
+    other = 7.7 + 0.25 * skewed
+    source, target = (pitch_quantiles(columns(one)) for one in (speaker, other))
     moved = move_pitch(speaker, source, target)
-    assert pitch_statistics(columns(moved)).tolist() == pytest.approx([8.1, 0.15], abs=1e-3)
-    # A line with a positive slope: the contour keeps its shape.
+    (centre, spread), (mean, width) = (pitch_statistics(columns(x)) for x in (speaker, other))
+    linear = mean + (speaker - centre) * (width / spread)
+    missed, missed_linearly = (
+        (pitch_quantiles(columns(made)) - target).abs().max() for made in (moved, linear)
+    )
+    assert missed < 0.15
+    assert missed < 0.5 * missed_linearly
+    # Ever higher: the contour keeps its shape.
     assert (moved[speaker.argsort()].diff() >= 0).all()
     assert torch.allclose(move_pitch(moved, target, source), speaker, atol=1e-4)
 
 
 def test_moving_to_oneself_changes_nothing(speaker: Tensor) -> None:
-    own = pitch_statistics(columns(speaker))
+    own = pitch_quantiles(columns(speaker))
     assert torch.allclose(move_pitch(speaker, own, own), speaker, atol=1e-5)
 
 
+def test_moving_a_monotone_does_not_stretch_it(speaker: Tensor) -> None:
+    flat = 7.0 + 0.001 * torch.randn(500, generator=torch.Generator().manual_seed(2))
+    source, target = pitch_quantiles(columns(flat)), pitch_quantiles(columns(speaker))
+    moved = move_pitch(flat, source, target)
+    assert moved.std() < 0.01
+    # Nor where most of the voice has one pitch.
+    mixed = torch.cat([flat, speaker[:200]])
+    moved = move_pitch(mixed, pitch_quantiles(columns(mixed)), target)
+    assert moved[:500].std() < 0.05
+    assert moved.isfinite().all()
+
+
 @pytest.mark.parametrize("unknown", ["source", "target", "both"])
-def test_unknown_statistics_leave_pitch_alone(speaker: Tensor, unknown: str) -> None:
-    known = torch.tensor([7.5, 0.2])
-    source = NO_PITCH if unknown != "target" else known
-    target = NO_PITCH if unknown != "source" else known
+def test_unknown_quantiles_leave_pitch_alone(speaker: Tensor, unknown: str) -> None:
+    known = pitch_quantiles(columns(torch.linspace(7.0, 8.0, 50)))
+    nothing = pitch_quantiles(columns(speaker, voicing=0.1))
+    source = nothing if unknown != "target" else known
+    target = nothing if unknown != "source" else known
     assert torch.equal(move_pitch(speaker, source, target), speaker)
 
 
@@ -120,7 +137,7 @@ def test_two_speakers_of_one_contour_meet_in_the_space(speaker: Tensor) -> None:
 
 def test_space_without_statistics_is_finite() -> None:
     frames = columns(torch.tensor([7.0, 8.0]), voicing=0.2)
-    space = pitch_space(frames, NO_PITCH, 1.0, 1.0)
+    space = pitch_space(frames, pitch_statistics(frames), 1.0, 1.0)
     assert space[:, 0].tolist() == [0.0, 0.0]
     assert torch.isfinite(space).all()
 

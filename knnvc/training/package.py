@@ -31,12 +31,13 @@ MINI_MATCHING: dict[str, Any] = {
 }
 # The refiner knows the source's envelope; what it reads stays the target's own. That neighbours
 # resemble the source's envelope the more keeps more of the voice, for as many words, than to have
-# them follow it. Of what was selected, the path that joins best, about a fifth is kept: rougher
-# than what the refiner makes, and more like the target.
+# them follow it, except in a voice of few frames. Of what was selected, the path that joins best,
+# about a fifth is kept: rougher than what the refiner makes, and more like the target.
 REFINED_MATCHING: dict[str, Any] = {
     "context": ((-4, 0.7), (-2, 1.0), (2, 1.0), (4, 0.7)),
     "envelope_weight": 5.0,
     "envelope_transfer": 0.0,
+    "uncorrected_transfer": 0.2,
     "roughness": 0.075,
     "kept": 1,
     "balanced": 100,
@@ -51,6 +52,7 @@ SPEECH_MATCHING: dict[str, Any] = {
     "roughness": 0.0,
     "balanced": 0,
     "envelope_transfer": 0.5,
+    "uncorrected_transfer": None,
 }
 LICENCE = "Apache-2.0"
 PACKED = ("refiner", "speech_refiner")  # in 8 bits, as the text front end is
