@@ -97,9 +97,7 @@ WIDE_CHUNK_FRAMES = 400  # 8 s
 # A refiner is corrected for a target by what its references say of each other, a vocoder by them.
 PIECE = 200  # frames of them converted at once
 MOST_VOCODED = 1500  # frames of pieces that a vocoder is corrected by; more add nothing
-LEAST_CORRECTED = (
-    600  # frames of such pieces (of 40 s), with fewer words suffer more than voice gains
-)
+LEAST_CORRECTED = 600  # frames of such pieces (of 40 s); with fewer too many words are lost
 MOST_CORRECTED = 6000  # evenly drawn, and
 MOST_REFERENCE = 15000  # frames that they are converted with
 DISGUISES = (0.85, 1.18)  # factors on the formants, in turn
