@@ -250,14 +250,21 @@ class AcousticSpace:
         follow = options.envelope_transfer
         if not corrected and options.uncorrected_transfer is not None:
             follow = options.uncorrected_transfer
-        done = selected.clone()
-        width = self.mels * self.substeps
-        wanted = (self._envelope(source) - own.mean) / own.spread * target.spread + target.mean
-        shift = follow * (wanted - self._envelope(selected))
-        shift = shift.repeat_interleave(self.mels // options.bands, dim=1)
-        done[:, :width] += shift.repeat(1, self.substeps)
-        done = self.follow_level(done, source, own, target)
+        if follow:
+            selected = self._follow_envelope(follow, selected, source, own, target)
+        done = self.follow_level(selected, source, own, target)
         self.follow_pitch(done, source, own, target)
+        return done
+
+    def _follow_envelope(
+        self, share: float, selected: Tensor, source: Tensor, own: Statistics, target: Statistics
+    ) -> Tensor:
+        """Move the envelope of `selected` [M, Ds] by `share` to the source's, normalised."""
+        wanted = (self._envelope(source) - own.mean) / own.spread * target.spread + target.mean
+        shift = share * (wanted - self._envelope(selected))
+        shift = shift.repeat_interleave(self.mels // self.options.bands, dim=1)
+        done = selected.clone()
+        done[:, : self.mels * self.substeps] += shift.repeat(1, self.substeps)
         return done
 
     def follow_level(

@@ -698,7 +698,7 @@ class VoiceConverter:
         """What decides a refiner's correction, besides networks and recordings."""
         if self.space is None or self.refiner is None:
             return []
-        others = [sha256_file(path) for path in packaged()]
+        others = list(map(_packaged_hash, packaged()))
         found = f"{LEAST_CORRECTED} {MOST_CORRECTED} {MOST_REFERENCE} {RIDGE}"
         return [str(self.k), self.weighting, repr(self.space.options), found, *others]
 
@@ -743,16 +743,15 @@ class VoiceConverter:
         tell = _stage(progress, "listening", total)
         others = [self._target(one, "flat", None) for one in self._others(kept)]
         for number, piece in enumerate(pieces):
-            spoken, said = made.synth[piece], made.match[piece]
-            other, own = others[number % len(others)], space.statistics(spoken, said)
-            converted = self._spoken_by(other, spoken, said, own, self.k, self.weighting)
+            spoken = self._said(made.synth[piece], made.match[piece])
+            other = others[number % len(others)]
+            converted = self._spoken_by(other, spoken, self.k, self.weighting)
             heard = features_of_spectra(self.encoder, converted)
-            source, query = heard[:, columns.synth], heard[:, columns.match]
-            own = space.statistics(source, query)
-            averaged = self._averages(target, source, query, own, self.k, self.weighting)
-            shown = self._shown(averaged, target, source, query, own, self.k)
+            said = self._said(heard[:, columns.synth], heard[:, columns.match])
+            averaged = self._averages(target, said, self.k, self.weighting)
+            shown = self._shown(averaged, target, said, self.k)
             assert shown is not None
-            correction.add(spoken[:, :width], *shown)
+            correction.add(spoken.synth[:, :width], *shown)
             if tell:
                 tell(correction.frames, total)
         return Correction(correction.solve(), self.refiner_fingerprint)
@@ -843,9 +842,7 @@ class VoiceConverter:
         check_lam(lam)
         voices = _weighted(matching_set)
         columns = self.encoder.columns
-        source, query = features[:, columns.synth], features[:, columns.match]
-        if self.space and own is None:
-            own = self.space.statistics(source, query)
+        said = self._said(features[:, columns.synth], features[:, columns.match], own)
         total = len(voices) * len(features)
         tell = _stage(progress, "matching", total)
         selected: Tensor | None = None
@@ -854,17 +851,17 @@ class VoiceConverter:
             target = self._target(one, index, progress)
             told = tell and partial(_tell_from, tell, number * len(features), total)
             correction = self._correction(one)
-            frames = self._spoken_by(target, source, query, own, k, weighting, correction, told)
+            frames = self._spoken_by(target, said, k, weighting, correction, told)
             if weight != 1:
                 frames *= weight
             selected = frames if selected is None else selected.add_(frames)
         assert selected is not None
         if lam == 0:
-            return source
+            return said.synth
         if lam != 1:
             for start in range(0, len(selected), MATCH_BLOCK):
                 part = selected[start : start + MATCH_BLOCK]
-                part.copy_(blend(part, source[start : start + MATCH_BLOCK], lam))
+                part.copy_(blend(part, said.synth[start : start + MATCH_BLOCK], lam))
         return selected
 
     def _correction(self, one: MatchingSet) -> Tensor | None:
@@ -875,12 +872,19 @@ class VoiceConverter:
         wanted = (refiner.config.channels + 1, refiner.config.width)
         return _fitting_weights(one.correction, self.refiner_fingerprint, wanted)
 
+    def _said(self, synth: Tensor, match: Tensor, own: Statistics | None = None) -> _Said:
+        """A source of synthesis columns [T, Ds] and match columns [T, Dm].
+
+        `own` are the statistics of its speaker; by default those of the columns.
+        """
+        if self.space and own is None:
+            own = self.space.statistics(synth, match)
+        return _Said(synth, match, own)
+
     def _spoken_by(
         self,
         target: _Target,
-        source: Tensor,
-        query: Tensor,
-        own: Statistics | None,
+        said: _Said,
         k: int,
         weighting: str,
         correction: Tensor | None = None,
@@ -891,29 +895,23 @@ class VoiceConverter:
         Arguments as those of `_averages`; `correction` is the refiner's for the voice.
         """
         corrected = correction is not None
-        averaged = self._averages(target, source, query, own, k, weighting, tell, corrected)
-        shown = self._shown(averaged, target, source, query, own, k)
+        averaged = self._averages(target, said, k, weighting, tell, corrected)
+        shown = self._shown(averaged, target, said, k)
         kept = averaged[self._kept(k)]
         if shown is None or self.refiner is None or self.space is None or not target.statistics:
             return kept
         refined = self.refiner.refine(*shown, correction)
-        return self.space.unite(kept, refined, query, target.statistics)
+        return self.space.unite(kept, refined, said.match, target.statistics)
 
     def _shown(
-        self,
-        averaged: Mapping[int, Tensor],
-        target: _Target,
-        source: Tensor,
-        query: Tensor,
-        own: Statistics | None,
-        k: int,
+        self, averaged: Mapping[int, Tensor], target: _Target, said: _Said, k: int
     ) -> _Shown | None:
         """What the refiner sees of `averaged` frames, from `selected` to `views`; None without."""
-        refiner, known = self.refiner, target.statistics
+        refiner, own, known = self.refiner, said.own, target.statistics
         if refiner is None or self.space is None or own is None or known is None:
             return None
         views = [averaged[n][:, : refiner.config.width] for n in refiner.config.views]
-        guide = self.space.guide(source, query, own)
+        guide = self.space.guide(said.synth, said.match, own)
         return averaged[k], guide, known.spectrum, known.manner, views
 
     def _kept(self, k: int) -> int:
@@ -923,9 +921,7 @@ class VoiceConverter:
     def _averages(
         self,
         target: _Target,
-        source: Tensor,
-        query: Tensor,
-        own: Statistics | None,
+        said: _Said,
         k: int,
         weighting: str,
         tell: Callable[[int], None] | None = None,
@@ -933,18 +929,19 @@ class VoiceConverter:
     ) -> dict[int, Tensor]:
         """The means [T, Ds] of the k nearest frames, of as many as are kept, and of the views.
 
-        Those of the source are [T, ...]; `tell` is called with the number of frames that are done.
-        `corrected` is as of `AcousticSpace.finish`.
+        `tell` is called with the number of frames that are done; `corrected` is as of
+        `AcousticSpace.finish`.
         """
+        source, own = said.synth, said.own
         synth, known = target.synth, target.statistics
         views = self.refiner.config.views if self.refiner and self.space else ()
         averaged = {n: torch.empty(len(source), synth.shape[1]) for n in {k, self._kept(k), *views}}
         most = max(k, min(max(averaged), target.searcher.frames))
         for start in range(0, len(source), MATCH_BLOCK):
             stop = min(len(source), start + MATCH_BLOCK)
-            part = query[start:stop]
+            part = said.match[start:stop]
             if self.space and own:
-                part = self.space.vectors(source, query, own, span=(start, stop))
+                part = self.space.vectors(source, said.match, own, span=(start, stop))
             distances, indices = self._neighbours(target, part, most)
             for count, frames in averaged.items():
                 weights = weigh(distances[:, :count], weighting)
@@ -1187,6 +1184,12 @@ def export_onnx(
     )
 
 
+@lru_cache
+def _packaged_hash(path: Path) -> str:
+    """sha256 of a file of the package, which stays as it is while a process runs."""
+    return sha256_file(path)
+
+
 def choose_device(device: str) -> torch.device:
     """Turn "auto", "cpu", "cuda" (or "cuda:1") or "mps" into a device that is there.
 
@@ -1207,6 +1210,17 @@ def choose_device(device: str) -> torch.device:
 
 _Shown: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]
 """What `Refiner.refine` and `CorrectionFit.add` take, from `selected` to `views`."""
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a source says: frames [T, Ds], what is searched by [T, Dm] and, if the preset has an
+    acoustic space, the statistics of its speaker.
+    """
+
+    synth: Tensor
+    match: Tensor
+    own: Statistics | None
 
 
 @dataclass(frozen=True)

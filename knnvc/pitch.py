@@ -35,13 +35,18 @@ def pitch_statistics(columns: Tensor) -> Tensor:
     In octaves above 1 Hz, and octaves; octave errors of the pitch tracker hardly move them. Without
     any voiced frame the result is NaN, which the other functions read as "leave pitch alone".
     """
-    voiced = columns[columns[:, 1] > VOICED, 0].float()
-    if len(voiced) == 0:
-        return torch.full((2,), float("nan"))
-    quartiles = torch.quantile(_thinned(voiced), torch.tensor([0.25, 0.5, 0.75]))
+    quartiles = _quantiles(columns, torch.tensor([0.25, 0.5, 0.75]))
     # 1.349 quartile distances are one standard deviation of a normal distribution.
     spread = ((quartiles[2] - quartiles[0]) / 1.349).clamp(min=LEAST_SPREAD)
     return torch.stack([quartiles[1], spread])
+
+
+def _quantiles(columns: Tensor, shares: Tensor) -> Tensor:
+    """The log2 f0 that `shares` [Q] of the voiced frames lie below; NaN if none is voiced."""
+    voiced = columns[columns[:, 1] > VOICED, 0].float()
+    if len(voiced) == 0:
+        return torch.full_like(shares, float("nan"))
+    return torch.quantile(_thinned(voiced), shares.to(voiced))
 
 
 def _thinned(values: Tensor, limit: int = 1_000_000) -> Tensor:
@@ -71,10 +76,7 @@ def pitch_quantiles(columns: Tensor) -> Tensor:
 
     Without any voiced frame they are NaN, as in `pitch_statistics`.
     """
-    voiced = columns[columns[:, 1] > VOICED, 0].float()
-    if len(voiced) == 0:
-        return torch.full_like(SHARES, float("nan"))
-    return torch.quantile(_thinned(voiced), SHARES.to(voiced))
+    return _quantiles(columns, SHARES)
 
 
 def move_pitch(log_f0: Tensor, source: Tensor, target: Tensor) -> Tensor:
@@ -105,10 +107,9 @@ def _knots(quantiles: Tensor) -> tuple[Tensor, Tensor]:
     """
     deviations = _DEVIATIONS.to(quantiles)
     low, high = _INNER
-    spread = (quantiles[high] - quantiles[low]) / (deviations[high] - deviations[low])
-    least = (LEAST_SPREAD - spread).clamp(min=0)
-    spread = spread.clamp(min=LEAST_SPREAD)
-    return quantiles + (BLUR * spread + least) * deviations, spread
+    found = (quantiles[high] - quantiles[low]) / (deviations[high] - deviations[low])
+    spread = found.clamp(min=LEAST_SPREAD)
+    return quantiles + (BLUR * spread + (spread - found)) * deviations, spread
 
 
 def refine_pitch(waveform: Tensor, columns: Tensor, wanted: slice = slice(None)) -> Tensor:

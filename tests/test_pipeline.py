@@ -33,8 +33,20 @@ from knnvc.pipeline import (
     stretch,
 )
 from knnvc.pitch import VOICED, move_pitch, pitch_quantiles
+from knnvc.refiner import Refiner
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "audio"
+
+
+def with_space(
+    mini: VoiceConverter, refiner: Refiner | None, **options: float | None
+) -> VoiceConverter:
+    """As `mini`, but with these options of its acoustic space and this refiner."""
+    space = mini.space
+    assert space is not None
+    made = VoiceConverter(mini.preset, mini.encoder, mini.vocoder, refiner)
+    made.space = AcousticSpace(replace(space.options, **options), space.mels, space.substeps)
+    return made
 
 
 def noise(seconds: float, seed: int = 0, level: float = 0.05) -> Tensor:
@@ -127,10 +139,7 @@ def test_mini_selects_frames_that_join_well(mini: VoiceConverter) -> None:
     vectors = space.vectors(features[:, columns.synth], features[:, columns.match], own)
 
     def rows(candidates: int, k: int) -> Tensor:
-        options = replace(space.options, candidates=candidates, join_weight=0.5)
-        other = AcousticSpace(options, space.mels, space.substeps)
-        converter = VoiceConverter(mini.preset, mini.encoder, mini.vocoder)
-        converter.space = other
+        converter = with_space(mini, None, candidates=candidates, join_weight=0.5)
         distances, found = converter._neighbours(converter._target(voice, "flat", None), vectors, k)
         assert distances.shape == found.shape == (len(features), k)
         assert (found.sort(dim=1).values.diff(dim=1) > 0).all()  # no frame twice
@@ -146,17 +155,12 @@ def test_mini_selects_frames_that_join_well(mini: VoiceConverter) -> None:
 
 def test_what_is_kept_is_not_what_the_refiner_reads(mini: VoiceConverter, anna: Path) -> None:
     """Unrefined, only the neighbours that are kept count; refined, only those that are read."""
-    space = mini.space
-    assert space is not None
     voice = mini.matching_set(anna)
     features = mini.encode(EXAMPLES / "source.wav")
 
     def matched(k: int, kept: int, refined: float) -> Tensor:
         chosen = {"kept": kept, "refined": refined, "roughness": 0.0, "balanced": 0}
-        options = replace(space.options, **chosen)
-        converter = VoiceConverter(mini.preset, mini.encoder, mini.vocoder, mini.refiner)
-        converter.space = AcousticSpace(options, space.mels, space.substeps)
-        return converter.match(features, voice, k=k)
+        return with_space(mini, mini.refiner, **chosen).match(features, voice, k=k)
 
     assert torch.equal(matched(4, 1, 0.0), matched(1, 0, 0.0))
     assert torch.equal(matched(4, 1, 1.0), matched(4, 0, 1.0))
@@ -167,8 +171,7 @@ def test_what_is_kept_is_not_what_the_refiner_reads(mini: VoiceConverter, anna: 
 def test_a_voice_without_correction_follows_the_source_the_more(
     mini: VoiceConverter, anna: Path
 ) -> None:
-    space, refiner = mini.space, mini.refiner
-    assert space is not None
+    refiner = mini.refiner
     assert refiner is not None
     short = mini.matching_set(anna)
     nothing = torch.zeros(refiner.config.channels + 1, refiner.config.width)
@@ -177,11 +180,7 @@ def test_a_voice_without_correction_follows_the_source_the_more(
 
     def matched(voice: MatchingSet, envelope: float, uncorrected: float | None) -> Tensor:
         chosen = {"envelope_transfer": envelope, "uncorrected_transfer": uncorrected}
-        converter = VoiceConverter(mini.preset, mini.encoder, mini.vocoder, refiner)
-        converter.space = AcousticSpace(
-            replace(space.options, **chosen), space.mels, space.substeps
-        )
-        return converter.match(features, voice)
+        return with_space(mini, refiner, **chosen).match(features, voice)
 
     assert short.correction is None
     assert torch.equal(matched(corrected, 0.1, 0.7), matched(short, 0.1, None))
@@ -196,7 +195,6 @@ def test_minis_refiner_is_corrected_for_a_voice_of_which_there_is_enough(
     """By way of the ready voices; where none fits the encoder, by its own with other formants."""
     *known, heard = find_audio(EXAMPLES / "target")
     assert mini.matching_set(known[:1]).correction is None
-    monkeypatch.setattr("knnvc.pipeline.LEAST_CORRECTED", 1200)
     voice = mini.matching_set(known)
     assert voice.correction is not None
     if not ready:
@@ -211,10 +209,7 @@ def test_minis_refiner_is_corrected_for_a_voice_of_which_there_is_enough(
     width = mini.encoder.columns.synth.stop - 2
     others = [replace(voice, correction=None)]
     others.append(replace(voice, correction=replace(voice.correction, network="another")))
-    space = mini.space
-    assert space is not None
-    alone = VoiceConverter(mini.preset, mini.encoder, mini.vocoder, mini.refiner)
-    alone.space = AcousticSpace(replace(space.options, balanced=0), space.mels, space.substeps)
+    alone = with_space(mini, mini.refiner, balanced=0)
     spoken, made = features[:, :width], alone.match(features, voice)[:, :width]
     plain, unused = (alone.match(features, other)[:, :width] for other in others)
     assert torch.equal(plain, unused)
