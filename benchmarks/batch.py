@@ -23,9 +23,9 @@ from pathlib import Path
 import torch
 from audio import SOURCE, TARGET, repeated
 
-from knnvc.audio import SAMPLE_RATE, write_audio
+from knnvc.audio.files import SAMPLE_RATE, write_audio
 
-COMMAND = [sys.executable, "-m", "knnvc.cli"]
+COMMAND = [sys.executable, "-m", "knnvc.cli.main"]
 
 
 def batch(sources: Path, output: Path, workers: int) -> tuple[float, list[float]]:

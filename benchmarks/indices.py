@@ -25,9 +25,9 @@ import torch
 from stages import query_vectors
 from torch import Tensor
 
-from knnvc import indices
-from knnvc.audio import find_audio, load_audio
-from knnvc.matching import Index
+from knnvc.converters import approximate as indices
+from knnvc.audio.files import find_audio, load_audio
+from knnvc.converters.knn import Index
 from knnvc.pipeline import VoiceConverter
 
 HERE = Path(__file__).parent

@@ -23,7 +23,7 @@ from audio import SOURCE, TARGET, repeated
 from stages import query_vectors
 from torch import Tensor
 
-from knnvc.audio import SAMPLE_RATE, load_audio, write_audio
+from knnvc.audio.files import SAMPLE_RATE, load_audio, write_audio
 from knnvc.pipeline import VoiceConverter
 
 SEAM_FRAMES = 50  # nearer than a second to a seam counts as at it
@@ -31,7 +31,7 @@ SEAM_FRAMES = 50  # nearer than a second to a seam counts as at it
 # Runs `knnvc` and then tells the most memory it held, in bytes.
 WATCHED = """
 import json, resource, sys, time
-from knnvc.cli import cli
+from knnvc.cli.main import cli
 began = time.process_time()
 try:
     cli.main(sys.argv[2:], prog_name="knnvc")

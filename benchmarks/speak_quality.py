@@ -34,12 +34,12 @@ from typing import Any
 import numpy as np
 
 from knnvc import SpeakOptions, VoiceConverter
-from knnvc.audio import SAMPLE_RATE, find_audio, load_audio, write_audio
+from knnvc.audio.files import SAMPLE_RATE, find_audio, load_audio, write_audio
 from knnvc.errors import KnnvcError
 from knnvc.evaluation.instruments import Instruments, errors, plain
 from knnvc.evaluation.statistics import equal_error_rate
 from knnvc.training import kokoro
-from knnvc.voice import PREFIX
+from knnvc.voices.ready import PREFIX
 
 LAMS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 STEP = 7919  # the corpus takes sentence (number · STEP) modulo their count

@@ -18,11 +18,11 @@ from audio import SOURCE, TARGET, repeated
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.encoder import Encoder
-from knnvc.matching import Index
-from knnvc.matching_set import MatchingSet, load
+from knnvc.encoders.encoder import Encoder
+from knnvc.converters.knn import Index
+from knnvc.converters.matching_set import MatchingSet, load
 from knnvc.pipeline import VoiceConverter
-from knnvc.vocoder import Vocoder
+from knnvc.vocoders.vocoder import Vocoder
 
 Result = TypeVar("Result")
 ALIKE = 0.9999  # cosine above which two frames count as the same

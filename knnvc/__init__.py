@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from knnvc.errors import KnnvcError, UsageError
-    from knnvc.matching_set import MatchingSet
+    from knnvc.converters.matching_set import MatchingSet
     from knnvc.pipeline import ConvertOptions, SpeakOptions, VoiceConverter, convert, synthesize
 
 __version__ = "0.1.0"
@@ -29,7 +29,7 @@ __all__ = [
 _HOMES = {
     "ConvertOptions": "knnvc.pipeline",
     "KnnvcError": "knnvc.errors",
-    "MatchingSet": "knnvc.matching_set",
+    "MatchingSet": "knnvc.converters.matching_set",
     "SpeakOptions": "knnvc.pipeline",
     "UsageError": "knnvc.errors",
     "VoiceConverter": "knnvc.pipeline",

@@ -1,7 +1,7 @@
 """Voice conversion and speech from text, end to end: encode or predict, match, vocode.
 
 T source frames, N frames of the target speaker, D, Dm and Ds feature columns (see
-`knnvc.encoder.Columns`). A ladder of verbs: `VoiceConverter.convert` takes and returns arrays,
+`knnvc.encoders.encoder.Columns`). A ladder of verbs: `VoiceConverter.convert` takes and returns arrays,
 `convert_file` goes from file to file; each is a thin call of the one before. `speak` and
 `speak_file` do the same for text, whose features a text front end predicts.
 """
@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from knnvc.acoustic_space import AcousticSpace, AcousticSpaceOptions, Statistics
-from knnvc.audio import (
+from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions, Statistics
+from knnvc.audio.files import (
     HOP,
     SAMPLE_RATE,
     check_output,
@@ -40,8 +40,8 @@ from knnvc.audio import (
     trim_silence,
     write_audio,
 )
-from knnvc.checkpoints import read_tensors
-from knnvc.encoder import (
+from knnvc.presets.checkpoints import read_tensors
+from knnvc.encoders.encoder import (
     CHUNK_SECONDS,
     CONTEXT_SECONDS,
     MEL_SCALE,
@@ -54,12 +54,12 @@ from knnvc.encoder import (
 )
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import sha256_file
-from knnvc.hifigan import HifiGan, HifiGanConfig
-from knnvc.indices import check_kind, choose, content_hash, open_index
-from knnvc.joining import Spool, silence, trim_edges
+from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
+from knnvc.converters.approximate import check_kind, choose, content_hash, open_index
+from knnvc.audio.joining import Spool, silence, trim_edges
 from knnvc.kernels import PRECISIONS, accelerate
-from knnvc.lexicon import Lexicon
-from knnvc.matching import (
+from knnvc.text.lexicon import Lexicon
+from knnvc.converters.knn import (
     Index,
     Searcher,
     blend,
@@ -71,20 +71,20 @@ from knnvc.matching import (
     select,
     weigh,
 )
-from knnvc.matching_set import SUFFIX, Correction, MatchingSet, SetInfo, merge
-from knnvc.matching_set import load as load_set
-from knnvc.phones import STATES, assure
-from knnvc.pitch import pitch_statistics
-from knnvc.preset import Preset, find_preset
-from knnvc.refiner import RIDGE, CorrectionFit, Refiner, RefinerConfig
-from knnvc.set_cache import SetCache, set_key
-from knnvc.source_filter import FilterFit, SourceFilterConfig, SourceFilterVocoder
-from knnvc.text_frontend import TextFrontend
-from knnvc.tts import FrontEnd, Line, columns_of, fit, read, says_something
-from knnvc.tts import load as load_front_end
-from knnvc.vocal_tract import other_tract
-from knnvc.vocoder import Vocoder, griffin_lim, world
-from knnvc.voice import packaged, resolve
+from knnvc.converters.matching_set import SUFFIX, Correction, MatchingSet, SetInfo, merge
+from knnvc.converters.matching_set import load as load_set
+from knnvc.mini.phones import STATES, assure
+from knnvc.audio.pitch import pitch_statistics
+from knnvc.presets.preset import Preset, find_preset
+from knnvc.mini.refiner import RIDGE, CorrectionFit, Refiner, RefinerConfig
+from knnvc.voices.cache import SetCache, set_key
+from knnvc.vocoders.source_filter import FilterFit, SourceFilterConfig, SourceFilterVocoder
+from knnvc.mini.text_frontend import TextFrontend
+from knnvc.text.lines import FrontEnd, Line, columns_of, fit, read, says_something
+from knnvc.text.lines import load as load_front_end
+from knnvc.mini.vocal_tract import other_tract
+from knnvc.vocoders.vocoder import Vocoder, griffin_lim, world
+from knnvc.voices.ready import packaged, resolve
 
 DEFAULT_PRESET = "mini"
 _NAME = "\0"  # stands for a recording's name in what is kept about it
@@ -103,7 +103,7 @@ MOST_REFERENCE = 15000  # frames that they are converted with
 DISGUISES = (0.85, 1.18)  # factors on the formants, in turn
 
 Source: TypeAlias = Any
-"""A path, or samples as `knnvc.audio.to_waveform` takes them."""
+"""A path, or samples as `knnvc.audio.files.to_waveform` takes them."""
 References: TypeAlias = Any
 """A path (folder, recording or saved matching set), "voice:NAME" for a ready voice, samples, a
 `MatchingSet`, or several of these in a list or another iterable."""
@@ -139,7 +139,7 @@ class ConvertOptions:
         loudness: bring the result to −16 LUFS.
         trim: cut silence off both ends of every reference.
         index: how neighbours are searched: "flat" (exactly), "hnsw" or "ivf" (approximately, in a
-            part of a very large matching set), or "auto" by the set's size; see `knnvc.indices`.
+            part of a very large matching set), or "auto" by the set's size; see `knnvc.converters.approximate`.
 
     Raises:
         UsageError: a value is out of range.
@@ -180,7 +180,7 @@ class SpeakOptions:
         seed: where the variation comes from; the same seed says it the same way again.
         language: any that espeak-ng speaks, like "de"; by default the front end's. The front end
             has learnt the sounds of its own language only, so others get an accent.
-        lexicon: pronunciations of your own: a `knnvc.lexicon.Lexicon`, or the path of a file.
+        lexicon: pronunciations of your own: a `knnvc.text.lexicon.Lexicon`, or the path of a file.
         loudness: bring the result to −16 LUFS.
         trim: cut silence off both ends of every reference.
 
@@ -293,7 +293,7 @@ class VoiceConverter:
         stored = precision == "float32" and backend == "torch"
         identities = None if stored else (fingerprint(network), _correctable(vocoder))
         if backend == "onnx":
-            from knnvc.onnx_backend import use_onnx
+            from knnvc.presets.onnx import use_onnx
 
             use_onnx(network)
             use_onnx(vocoder)
@@ -506,7 +506,7 @@ class VoiceConverter:
 
         Where neighbours are searched in the columns that are synthesised from, they are all there
         is; otherwise the encoder listens to the predicted spectra. The phone `states` [T], if the
-        front end knows them (see `knnvc.phones`), then count more than what the encoder hears.
+        front end knows them (see `knnvc.mini.phones`), then count more than what the encoder hears.
 
         Raises:
             KnnvcError: the front end predicts other columns than the encoder gives.
@@ -826,9 +826,9 @@ class VoiceConverter:
         """Replace every source frame by the target's nearest: `features` [T, D] -> [T, Ds].
 
         With several weighted sets, `selected = Σ wᵢ·kNNᵢ`. A preset with an acoustic space (see
-        `knnvc.acoustic_space`; published kNN-VC has none) compares by more than the match columns,
+        `knnvc.mini.acoustic_space`; published kNN-VC has none) compares by more than the match columns,
         and lets the selected frames follow the source's pitch and level, moved into the target's
-        range; its refiner, if it has one, smooths them (`knnvc.refiner`). See `ConvertOptions` for
+        range; its refiner, if it has one, smooths them (`knnvc.mini.refiner`). See `ConvertOptions` for
         `k`, `lam`, `weighting` and `index`. `own` are the statistics of the source's speaker, for
         such a preset; by default those of `features`.
 
@@ -971,7 +971,7 @@ class VoiceConverter:
         """Build the index that `match` would search, or read it, and keep it for later.
 
         The index of a set that was loaded from a file is saved beside it, so that the next process
-        finds it (see `knnvc.indices`); if that fails, a `KnnvcWarning` says why.
+        finds it (see `knnvc.converters.approximate`); if that fails, a `KnnvcWarning` says why.
 
         Returns:
             The kind of index: "flat" is not saved, as building it takes no time.
@@ -1169,13 +1169,13 @@ def _cached_converter(preset: str, device: str) -> VoiceConverter:
 def export_onnx(
     name_or_folder: str | Path, folder: Path, *, force: bool = False
 ) -> tuple[Path, Path]:
-    """Write a preset's encoder.onnx and vocoder.onnx (see `knnvc.onnx_backend`) into `folder`.
+    """Write a preset's encoder.onnx and vocoder.onnx (see `knnvc.presets.onnx`) into `folder`.
 
     Raises:
         UsageError: there is no such preset, or a file is in the way and `force` is False.
         KnnvcError: the preset is damaged, cannot be exported, or the extra `onnx` is missing.
     """
-    from knnvc import onnx_backend
+    from knnvc.presets import onnx as onnx_backend
 
     preset = find_preset(name_or_folder)
     return (

@@ -20,12 +20,12 @@ import numpy as np
 import soundfile as sf
 
 from knnvc import VoiceConverter
-from knnvc.audio import HOP, SAMPLE_RATE, load_audio
+from knnvc.audio.files import HOP, SAMPLE_RATE, load_audio
 from knnvc.evaluation.instruments import Instruments, errors, plain
 from knnvc.files import atomic_path
-from knnvc.pitch import f0_track
+from knnvc.audio.pitch import f0_track
 from knnvc.training import kokoro
-from knnvc.voice import Card, write_cards
+from knnvc.voices.ready import Card, write_cards
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LICENCE = "Apache-2.0 (speech of Kokoro-82M)"

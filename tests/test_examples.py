@@ -14,7 +14,7 @@ import click
 import pytest
 import soundfile as sf
 
-from knnvc.cli import cli
+from knnvc.cli.main import cli
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -131,7 +131,7 @@ def test_the_commands_of_the_readme_exist(command: str) -> None:
 
 def test_tts(tmp_path: Path, preset: Path, parity: Path, voices: tuple[Path, Path]) -> None:
     """With tiny published weights; what it says is noise."""
-    from knnvc.preset import add_published_frontend, load_preset
+    from knnvc.presets.preset import add_published_frontend, load_preset
 
     folder = tmp_path / "talking"
     shutil.copytree(preset, folder)

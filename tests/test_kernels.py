@@ -10,10 +10,10 @@ import transformers
 from torch import Tensor, nn
 
 from knnvc import UsageError, VoiceConverter
-from knnvc.audio import SAMPLE_RATE
-from knnvc.hifigan import HifiGan, HifiGanConfig
+from knnvc.audio.files import SAMPLE_RATE
+from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 from knnvc.kernels import PRECISIONS, accelerate, linear
-from knnvc.wavlm import QUERIES, WavLM, WavLMConfig
+from knnvc.encoders.wavlm import QUERIES, WavLM, WavLMConfig
 
 COMMON: dict[str, Any] = {
     "hidden_size": 48,
@@ -64,7 +64,7 @@ def test_wavlm_equals_transformers(form: str, monkeypatch: pytest.MonkeyPatch) -
         (in_blocks,) = ours(waveform, (-1,))
     assert (in_blocks - expected).abs().max() < 1e-5
     for together in (0, 1 << 30):  # head by head, all heads at once
-        monkeypatch.setattr("knnvc.wavlm.TOGETHER", together)
+        monkeypatch.setattr("knnvc.encoders.wavlm.TOGETHER", together)
         with torch.inference_mode():
             (on_cpu,) = ours(waveform, (-1,))
         assert (on_cpu - expected).abs().max() < 1e-5

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from knnvc.audio import normalize_loudness
-from knnvc.checkpoints import read_published_wavlm
-from knnvc.encoder import Encoder, load_network
-from knnvc.matching import search
-from knnvc.matching_set import MatchingSet, SetInfo
+from knnvc.audio.files import normalize_loudness
+from knnvc.presets.checkpoints import read_published_wavlm
+from knnvc.encoders.encoder import Encoder, load_network
+from knnvc.converters.knn import search
+from knnvc.converters.matching_set import MatchingSet, SetInfo
 from knnvc.pipeline import VoiceConverter, stretch
 
 

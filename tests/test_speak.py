@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from knnvc import KnnvcError, SpeakOptions, UsageError, VoiceConverter, synthesize
-from knnvc.audio import load_audio, loudness_gain
-from knnvc.cli import cli
-from knnvc.encoder import MelWavLM
-from knnvc.joining import Spool, silence, trim_edges
+from knnvc.audio.files import load_audio, loudness_gain
+from knnvc.cli.main import cli
+from knnvc.encoders.encoder import MelWavLM
+from knnvc.audio.joining import Spool, silence, trim_edges
 from knnvc.pipeline import KnnvcWarning, features_of_spectra
-from knnvc.preset import Preset, add_published_frontend, bundled_folder, load_preset
-from knnvc.text import PARAGRAPH_PAUSE, SENTENCE_PAUSE
+from knnvc.presets.preset import Preset, add_published_frontend, bundled_folder, load_preset
+from knnvc.text.sentences import PARAGRAPH_PAUSE, SENTENCE_PAUSE
 
 RATE = 16_000
 EXAMPLES = Path(__file__).parents[1] / "examples" / "audio"

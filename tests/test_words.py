@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from knnvc.audio import load_audio
+from knnvc.audio.files import load_audio
 from knnvc.evaluation.instruments import Instruments, errors
 from knnvc.pipeline import VoiceConverter
-from knnvc.vocoder import world
+from knnvc.vocoders.vocoder import world
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "audio"
 TEXT = (

@@ -19,7 +19,7 @@ from typing import Any
 
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import AUDIO_OUTPUT, find_audio
-from knnvc.voice import PREFIX
+from knnvc.voices.ready import PREFIX
 
 COLUMNS = ("source", "ref", "output", "lam", "k")
 SUFFIXES = (".csv", ".jsonl")

@@ -19,8 +19,8 @@ from knnvc.batch.journal import History
 from knnvc.batch.manifest import Item, find_items
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import AUDIO_OUTPUT, find_audio, sha256_file
-from knnvc.preset import LARGEST_LAM, WEIGHTINGS, Preset, find_preset
-from knnvc.voice import parse_references
+from knnvc.presets.preset import LARGEST_LAM, WEIGHTINGS, Preset, find_preset
+from knnvc.voices.ready import parse_references
 
 ENGINES = ("local", "ray")
 STATE_FOLDER = ".knnvc-batch"  # in the output folder: journal, lock
@@ -46,7 +46,7 @@ class BatchOptions:
         resume: leave alone what an earlier run has made of the same source by the same settings.
         force: overwrite files that exist and were made by other settings or not by a batch.
         keep_going: go on after a file has failed.
-        cache: keep encoded references for later runs (`knnvc.set_cache`).
+        cache: keep encoded references for later runs (`knnvc.voices.cache`).
         engine: "local" or "ray".
         ray_address: of a running Ray cluster; None starts one on this machine.
 

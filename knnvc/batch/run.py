@@ -28,7 +28,7 @@ from knnvc.batch.plan import (
 )
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import atomic_path
-from knnvc.set_cache import SetCache
+from knnvc.voices.cache import SetCache
 
 DONE, UP_TO_DATE, FAILED, NOT_STARTED = "done", "up to date", "failed", "not started"
 COLUMNS = ("source", "output", "status", "seconds", "compute_seconds", "error", "warning")

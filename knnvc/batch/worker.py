@@ -17,10 +17,10 @@ from knnvc.batch.engine import Result, WorkerSettings
 from knnvc.batch.journal import Stamp
 from knnvc.batch.plan import PART_FOLDER, Task, Voice, voice_digest
 from knnvc.errors import KnnvcError, explain
-from knnvc.set_cache import SetCache
+from knnvc.voices.cache import SetCache
 
 if TYPE_CHECKING:
-    from knnvc.matching_set import MatchingSet
+    from knnvc.converters.matching_set import MatchingSet
 
 _HELD_BYTES = 10**9  # of matching sets that a worker keeps in memory; the one in use stays
 

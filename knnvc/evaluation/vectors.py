@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.matching_set import MatchingSet
+from knnvc.converters.matching_set import MatchingSet
 from knnvc.pipeline import VoiceConverter
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.vocal_tract import Floats, log_mel, magnitudes_of, warp
+from knnvc.mini.vocal_tract import Floats, log_mel, magnitudes_of, warp
 
 
 def neighbours(spectra: Tensor) -> Tensor:

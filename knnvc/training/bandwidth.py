@@ -19,7 +19,7 @@ import torch
 from knnvc.training.augmentation import neighbours
 from knnvc.training.data import Utterance
 from knnvc.training.recordings import FULL_BANDS
-from knnvc.vocal_tract import log_mel
+from knnvc.mini.vocal_tract import log_mel
 
 Floats = npt.NDArray[np.float32]
 

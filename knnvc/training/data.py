@@ -15,14 +15,14 @@ import numpy.typing as npt
 import soundfile as sf
 import torch
 
-from knnvc.audio import HOP
-from knnvc.encoder import MelWavLM, MelWavLMConfig
+from knnvc.audio.files import HOP
+from knnvc.encoders.encoder import MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
-from knnvc.phones import FRAME, IGNORED, STATES, states_of_frames
-from knnvc.pitch import f0_track
-from knnvc.refiner import RefinerConfig
-from knnvc.source_filter import SourceFilterConfig
+from knnvc.mini.phones import FRAME, IGNORED, STATES, states_of_frames
+from knnvc.audio.pitch import f0_track
+from knnvc.mini.refiner import RefinerConfig
+from knnvc.vocoders.source_filter import SourceFilterConfig
 from knnvc.training.kokoro import DURATION_UNIT, HELD_OUT, read_alignments
 from knnvc.training.recordings import read_recordings
 from knnvc.training.twins import read_twins
@@ -140,7 +140,7 @@ def _spectra(
 
 
 def frame_states(record: dict[str, Any], frames: int) -> npt.NDArray[np.int16]:
-    """State of every 20 ms frame [T] of an aligned utterance; see `knnvc.phones`."""
+    """State of every 20 ms frame [T] of an aligned utterance; see `knnvc.mini.phones`."""
     return states_of_frames(record["phones"], record["durations"], DURATION_UNIT, frames)
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.encoder import PITCH_CENTRE, MelWavLM, MelWavLMConfig
-from knnvc.phones import IGNORED, STATES
+from knnvc.encoders.encoder import PITCH_CENTRE, MelWavLM, MelWavLMConfig
+from knnvc.mini.phones import IGNORED, STATES
 from knnvc.training.augmentation import degrade, roughen, stretch
 from knnvc.training.data import (
     MINI_ENCODER,
@@ -31,7 +31,7 @@ from knnvc.training.data import (
 )
 from knnvc.training.options import EncoderOptions
 from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
-from knnvc.vocal_tract import Floats, log_mel
+from knnvc.mini.vocal_tract import Floats, log_mel
 
 Crop = tuple[Floats, Floats, Floats]  # magnitudes, probabilities of the states, f0
 SILENT = np.eye(1, STATES, dtype=np.float32)  # what is outside a recording

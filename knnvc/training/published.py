@@ -2,7 +2,7 @@
 
 Kong et al. 2020 (https://arxiv.org/abs/2010.05646), with the settings of Baas et al. 2023
 (https://arxiv.org/abs/2305.18975). Runs on one or more GPUs through accelerate: start it with
-`accelerate launch -m knnvc.cli train vocoder ...` to use several.
+`accelerate launch -m knnvc.cli.main train vocoder ...` to use several.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from knnvc.audio import SAMPLE_RATE, find_audio, load_audio
-from knnvc.checkpoints import read_tensors
+from knnvc.audio.files import SAMPLE_RATE, find_audio, load_audio
+from knnvc.presets.checkpoints import read_tensors
 from knnvc.errors import KnnvcError
-from knnvc.hifigan import TRAINING_KEYS, HifiGan, HifiGanConfig
+from knnvc.vocoders.hifigan import TRAINING_KEYS, HifiGan, HifiGanConfig
 from knnvc.training.discriminators import PublishedDiscriminators, contest
 from knnvc.training.losses import MelLoss
 from knnvc.training.options import HifiGanOptions

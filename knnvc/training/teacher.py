@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from knnvc.audio import HOP, SAMPLE_RATE
+from knnvc.audio.files import HOP, SAMPLE_RATE
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
-from knnvc.phones import IGNORED, STATES
+from knnvc.mini.phones import IGNORED, STATES
 from knnvc.training import downloads
 from knnvc.training.data import frame_states
 from knnvc.training.kokoro import HELD_OUT, read_alignments

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.audio import load_audio
-from knnvc.encoder import Encoder
+from knnvc.audio.files import load_audio
+from knnvc.encoders.encoder import Encoder
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
-from knnvc.phones import LENGTHENING, PHONES, PUNCTUATION, STRESS
-from knnvc.text_frontend import (
+from knnvc.mini.phones import LENGTHENING, PHONES, PUNCTUATION, STRESS
+from knnvc.mini.text_frontend import (
     END,
     FRAME,
     PADDING,

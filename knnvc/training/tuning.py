@@ -27,12 +27,12 @@ import soundfile as sf
 import torch
 from torch import Tensor, nn
 
-from knnvc.acoustic_space import AcousticSpace
-from knnvc.encoder import MEL_SCALE, Encoder, MelWavLM
-from knnvc.phones import assure
-from knnvc.pitch import VOICED
-from knnvc.refiner import RefinerConfig
-from knnvc.source_filter import SourceFilterVocoder
+from knnvc.mini.acoustic_space import AcousticSpace
+from knnvc.encoders.encoder import MEL_SCALE, Encoder, MelWavLM
+from knnvc.mini.phones import assure
+from knnvc.audio.pitch import VOICED
+from knnvc.mini.refiner import RefinerConfig
+from knnvc.vocoders.source_filter import SourceFilterVocoder
 from knnvc.training.bandwidth import with_treble
 from knnvc.training.campplus import CamPlusPlus, VoiceJudge, fit_banks
 from knnvc.training.data import (

@@ -1,0 +1,5 @@
+"""Run the command line: `python -m knnvc`."""
+
+from knnvc.cli.main import main
+
+main()

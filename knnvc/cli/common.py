@@ -1,0 +1,324 @@
+"""What the commands share: options, progress, checks before work, and errors in one sentence.
+
+Heavy modules are imported inside functions: `knnvc --help` must be instant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from knnvc.errors import KnnvcError, UsageError, explain
+from knnvc.files import AUDIO_OUTPUT
+from knnvc.voices.ready import existing as existing
+from knnvc.voices.ready import parse_references as parse_references
+from knnvc.voices.ready import reference as reference
+from knnvc.voices.ready import reference_paths
+
+PRESET_HELP = "Preset name or folder; see `knnvc preset list`."
+DEVICE_CHOICES = ("auto", "cpu", "cuda", "mps")
+QUIET_SECONDS = 1.0  # no progress bar before this
+# click 8.1 does not have it and shows the help by itself.
+NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+FORCE = click.option("--force", is_flag=True, help="Overwrite existing output.")
+PRESET = click.option("--preset", default="mini", show_default=True, help=PRESET_HELP)
+DEVICE = click.option(
+    "--device",
+    type=click.Choice(DEVICE_CHOICES),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes a GPU if there is one.",
+)
+INDEX = click.option(
+    "--index",
+    type=click.Choice(("flat", "hnsw", "ivf", "auto")),
+    default="auto",
+    show_default=True,
+    help="How neighbours are searched: flat compares with all frames, hnsw and ivf with the likely "
+    "ones and are for very large matching sets; auto chooses by size.",
+)
+CHUNK = click.option(
+    "--chunk",
+    type=float,
+    metavar="SECONDS",
+    help="Longer recordings are encoded in pieces of this length.  [default: the preset's, 4 for "
+    "mini, else 30]",
+)
+THREADS = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads to compute with.  [default: one for each core]",
+)
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(("float32", "bfloat16")),
+    default="float32",
+    show_default=True,
+    help="bfloat16 is faster on processors with instructions for it, and a little less exact.",
+)
+BACKEND = click.option(
+    "--backend",
+    type=click.Choice(("torch", "onnx")),
+    default="torch",
+    show_default=True,
+    help="What computes: PyTorch, or ONNX Runtime on the CPU (`pip install knnvc[onnx]`).",
+)
+TRIM = click.option(
+    "--trim/--no-trim",
+    default=True,
+    show_default=True,
+    help="Cut silence off the references' ends.",
+)
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch, and faiss with it, use so many threads; None leaves what the environment says."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+        import faiss
+
+        faiss.omp_set_num_threads(threads)
+
+
+class OneSentence(click.Group):
+    """A command group whose errors are one sentence on stderr: exit code 2 for usage, else 1."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run, and turn every expected failure into a sentence and an exit code."""
+        run: Callable[..., Any] = super().main
+        if not kwargs.pop("standalone_mode", True):
+            return run(*args, standalone_mode=False, **kwargs)
+        try:
+            code = run(*args, standalone_mode=False, **kwargs)
+        except NO_ARGUMENTS as error:
+            click.echo(error.format_message())
+            code = 2
+        except Exception as error:
+            reason = reason_of(error)
+            if reason is None:
+                raise
+            code = complain(*reason)
+        except KeyboardInterrupt:
+            code = complain("interrupted; nothing half-written was left behind", 130)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def reason_of(error: Exception) -> tuple[str, int] | None:
+    """What to say about a failure and the exit code; None for a bug, which keeps its traceback."""
+    if isinstance(error, KnnvcError):
+        return str(error), error.exit_code
+    if isinstance(error, click.Abort):
+        return "interrupted; nothing half-written was left behind", 130
+    if isinstance(error, click.ClickException):
+        return error.format_message(), error.exit_code
+    sentence = explain(error)
+    return None if sentence is None else (sentence, 1)
+
+
+def complain(message: str, code: int) -> int:
+    """Say one sentence on stderr and hand the exit code back."""
+    click.echo("Error: " + " ".join(message.split()), err=True)
+    return code
+
+
+def say_path(path: Path | str) -> None:
+    """Print a path, whatever bytes its name holds."""
+    # Bytes in a name that are no UTF-8 cannot be printed as they are.
+    click.echo(click.format_filename(path))
+
+
+class Progress:
+    """What is said on stderr during work: a bar for each stage, and warnings, one line each.
+
+    Bars are for people (stderr is a terminal), appear once the command has run for a second, and
+    go when their stage is done. Of warnings, only this package's own are for the person.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._stage: tuple[str, int | None] | None = None
+        self._bar: Any = None
+        self._done = 0
+        self._warnings = warnings.catch_warnings()
+
+    def __enter__(self) -> Progress:
+        """From now on, say warnings in the manner of the command line."""
+        self._warnings.__enter__()
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", module=r"knnvc\.", category=UserWarning)
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any
+        ) -> None:
+            if category.__module__.startswith("knnvc."):
+                self.close()
+                click.echo("Warning: " + " ".join(str(message).split()), err=True)
+            else:
+                others(message, category, filename, lineno, *rest)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Take the bar away, whatever happened."""
+        self.close()
+        self._warnings.__exit__(None, None, None)
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        """Report `done` of `total` units of a stage."""
+        if not sys.stderr.isatty() or time.monotonic() - self._began < QUIET_SECONDS:
+            return
+        if not total:  # a download of unknown size: a bar would say nothing
+            return
+        if (stage, total) != self._stage or done < self._done:
+            self.close()
+            self._stage, self._done = (stage, total), 0
+            self._bar = click.progressbar(length=total, label=f"{stage:<10}", file=sys.stderr)
+            self._bar.__enter__()
+        self._bar.update(done - self._done)
+        self._done = done
+
+    def close(self) -> None:
+        """Take away the current bar."""
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)  # shows the cursor again and ends the line
+            self._bar, self._stage = None, None
+            if sys.platform != "win32" and os.environ.get("TERM") != "dumb":
+                click.echo("\033[1A\033[2K", nl=False, err=True)  # up, and clear that line
+
+
+def check_numbers(lam: float | None, k: int | None, seconds: float | None) -> None:
+    """What `ConvertOptions` checks too, before torch is imported."""
+    if lam is not None and not 0 <= lam <= 2:
+        raise UsageError(f"--lam is {lam}: give a number from 0 (source) to 2")
+    if k is not None and k < 1:
+        raise UsageError(f"--k is {k}: give a whole number of neighbours, 1 or more")
+    if seconds is not None and not 0.02 <= seconds <= 86_400:
+        raise UsageError(f"--seconds is {seconds}: give a duration from 0.02 to 86400 seconds")
+
+
+def check_chunk(seconds: float | None) -> None:
+    """What `Encoder` checks too, before torch is imported."""
+    if seconds is not None and not 0.02 <= seconds < float("inf"):
+        raise UsageError(f"--chunk is {seconds}: give 0.02 seconds or more")
+
+
+def label(wanted: list[Any]) -> str:
+    """What default names call the references: the voices of a blend, else the first one."""
+    names = [path.name if path.is_dir() else path.stem for path in reference_paths(wanted)]
+    return "+".join(names) if isinstance(wanted[0], tuple) else names[0]
+
+
+def plan_outputs(
+    sources: tuple[str, ...], output: str | None, force: bool, suffix: str
+) -> list[tuple[Path, Path]]:
+    """Pairs of source and output; everything cheap is checked before a model is loaded."""
+    found: list[tuple[Path, Path]] = []  # and its path below the source folder
+    for source in sources:
+        path = existing(source, "source")
+        if path.is_dir():
+            from knnvc.audio.files import find_audio
+
+            found += [(one, one.relative_to(path)) for one in find_audio(path)]
+        else:
+            found.append((path, Path(path.name)))
+    several = len(found) > 1 or Path(sources[0]).is_dir()
+    if output is None:
+        pairs = [(path, Path(f"{path.stem}{suffix}.wav")) for path, _ in found]
+    elif not output:
+        raise UsageError("the output has an empty name; name a file or a folder")
+    elif several or output.endswith(("/", os.sep)) or Path(output).is_dir():
+        if Path(output).exists() and not Path(output).is_dir():
+            raise UsageError(f"{output} is a file; name a folder for the output of several sources")
+        if several and not Path(output).is_dir() and is_audio(Path(output)):
+            raise UsageError(f"there are {len(found)} sources; name a folder instead of {output}")
+        pairs = [(path, Path(output) / below.with_suffix(".wav")) for path, below in found]
+    else:
+        if not is_audio(Path(output)):
+            raise UsageError(
+                f"cannot write {output}: end it in {', '.join(AUDIO_OUTPUT)}, or in / for a folder"
+            )
+        pairs = [(found[0][0], Path(output))]
+    check_pairs(pairs, force)
+    return pairs
+
+
+def check_pairs(pairs: list[tuple[Path, Path]], force: bool) -> None:
+    """No two outputs are one file, none is a source, and each can be written."""
+    targets: dict[Path, Path] = {}
+    inputs = {source.resolve() for source, _ in pairs}
+    for source, target in pairs:
+        if target in targets:
+            raise UsageError(
+                f"{targets[target]} and {source} would both become {target}; "
+                "convert them into different folders"
+            )
+        targets[target] = source
+        if target.exists() and target.resolve() in inputs:
+            raise UsageError(f"{target} is itself a source; choose another output")
+        check_free(target, force)
+
+
+def check_free(target: Path, force: bool) -> None:
+    """`target` can be written, and is not there yet or may be overwritten."""
+    if target.exists() and not force:
+        raise UsageError(f"{target} exists; choose another output or overwrite it with --force")
+    folder = next((p for p in target.absolute().parents if p.exists()), Path("/"))
+    if not folder.is_dir():
+        raise UsageError(f"cannot write {target}: {folder} is a file; choose another folder")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"cannot write {target}: permission denied; choose another folder")
+
+
+def check_references_kept(plan: list[tuple[Path, Path]], wanted: list[Any]) -> None:
+    """--force is not meant for the recordings of the target speaker."""
+    references = reference_paths(wanted)
+    for _, target in plan:
+        if target.exists() and any(
+            path == target.resolve() or path in target.resolve().parents for path in references
+        ):
+            raise UsageError(f"{target} is one of the references; choose another output")
+
+
+def is_audio(path: Path) -> bool:
+    """Whether the name ends as an audio file that can be written."""
+    return path.suffix.lower() in AUDIO_OUTPUT
+
+
+def each(
+    plan: list[tuple[Path, Path]], work: Callable[[Path, Path], Any], progress: Progress
+) -> None:
+    """Do every file; a failure is reported and the rest goes on, but the exit code tells."""
+    failed = False
+    for source, target in plan:
+        try:
+            work(source, target)
+            progress.close()
+            say_path(target)
+        except Exception as error:
+            progress.close()
+            reason = reason_of(error)
+            if reason is None or len(plan) == 1:
+                raise
+            complain(*reason)
+            failed = True
+    if failed:
+        sys.exit(1)
+
+
+def table(rows: list[tuple[str, str]]) -> None:
+    """Print rows of name and value, aligned."""
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        click.echo(f"  {name:<{width}}  {value}")

@@ -1,0 +1,473 @@
+"""The command line. Heavy modules are imported inside the commands: `--help` must be instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from knnvc import __version__
+from knnvc.cli.batch import CACHE, batch, cache
+from knnvc.cli.common import (
+    BACKEND,
+    CHUNK,
+    DEVICE,
+    FORCE,
+    INDEX,
+    PRECISION,
+    PRESET,
+    THREADS,
+    TRIM,
+    OneSentence,
+    Progress,
+    check_chunk,
+    check_free,
+    check_numbers,
+    check_references_kept,
+    each,
+    label,
+    parse_references,
+    plan_outputs,
+    reference,
+    say_path,
+    set_threads,
+    table,
+)
+from knnvc.cli.evaluate import evaluate
+from knnvc.cli.plot import plot
+from knnvc.cli.probe import probe
+from knnvc.cli.speak import speak
+from knnvc.cli.train import train
+from knnvc.cli.voices import voices
+from knnvc.errors import UsageError
+
+if TYPE_CHECKING:
+    from knnvc.converters.matching_set import MatchingSet
+
+
+@click.group(
+    cls=OneSentence,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, "-V", "--version", prog_name="knnvc")
+def cli() -> None:
+    """Convert any voice into any other with nearest neighbours (kNN-VC).
+
+    \b
+    knnvc convert me.wav --ref their_recordings/ -o them.wav
+    """
+
+
+# Converting ---------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("sources", nargs=-1, required=True, metavar="SRC...")
+@click.option(
+    "--ref",
+    "refs",
+    multiple=True,
+    required=True,
+    metavar="PATH[:WEIGHT]",
+    help="Recordings of the target speaker: a folder, a file, a saved matching set, or voice:NAME "
+    "(see `knnvc voices`). Repeat for more recordings of one speaker; with weights, each --ref is "
+    "a voice and they are blended (a --ref without one then counts 1).",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="Output file (.wav, .flac, .ogg, .mp3), or a folder; the folders inside a SRC folder are "
+    "kept in it.  [default: SRC_as_REF.wav here]",
+)
+@PRESET
+@click.option(
+    "--lam",
+    type=float,
+    help="0 to 2: 1 is pure kNN-VC, less mixes the source's own frames back in, 0 only rebuilds "
+    "the source, more goes past the target.  [default: the preset's, 1 for mini]",
+)
+@click.option("--k", type=int, help="Neighbours averaged per frame.  [default: the preset's, 4]")
+@click.option(
+    "--weighting",
+    type=click.Choice(["mean", "distance"]),
+    help="How neighbours are averaged.  [default: the preset's, mean]",
+)
+@click.option("--seconds", type=float, help="Stretch the result to this duration.")
+@click.option(
+    "--loudness/--no-loudness", default=True, show_default=True, help="Normalise to -16 LUFS."
+)
+@TRIM
+@INDEX
+@CHUNK
+@CACHE
+@DEVICE
+@THREADS
+@PRECISION
+@BACKEND
+@FORCE
+def convert(
+    sources: tuple[str, ...],
+    refs: tuple[str, ...],
+    output: str | None,
+    preset: str,
+    lam: float | None,
+    k: int | None,
+    weighting: str | None,
+    seconds: float | None,
+    loudness: bool,
+    trim: bool,
+    index: str,
+    chunk: float | None,
+    cache: bool,
+    device: str,
+    threads: int | None,
+    precision: str,
+    backend: str,
+    force: bool,
+) -> None:
+    """Say what SRC says in the voice of --ref.
+
+    \b
+    knnvc convert talk.wav --ref voices/anna/
+    knnvc convert talk.wav --ref anna/:0.7 --ref ben/:0.3 -o blend.wav
+    knnvc convert takes/*.wav --ref anna.safetensors -o converted/
+    """
+    check_numbers(lam, k, seconds)
+    check_chunk(chunk)
+    wanted = parse_references(refs)
+    plan = plan_outputs(sources, output, force, "_as_" + label(wanted))
+    check_references_kept(plan, wanted)
+    with Progress() as progress:
+        from knnvc.pipeline import ConvertOptions, VoiceConverter
+        from knnvc.voices.cache import SetCache
+
+        kept = SetCache() if cache else None
+        options = ConvertOptions(lam, k, weighting, seconds, loudness, trim, index)
+        set_threads(threads)
+        converter = VoiceConverter.from_preset(
+            preset, device, chunk_seconds=chunk, precision=precision, backend=backend
+        )
+        voices = converter.voices(
+            wanted, trim=trim, k=k or converter.k, progress=progress, cache=kept
+        )
+        each(
+            plan,
+            lambda source, target: converter.convert_file(
+                source, voices, target, options, force=force, progress=progress
+            ),
+            progress,
+        )
+
+
+@cli.command()
+@click.argument("sources", nargs=-1, required=True, metavar="IN...")
+@click.option(
+    "--vocoder",
+    type=click.Choice(["preset", "world", "griffin-lim"]),
+    default="preset",
+    show_default=True,
+    help="preset: the preset's encoder and vocoder, without matching.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="Output file (.wav, .flac, .ogg, .mp3), or a folder.  [default: IN_VOCODER.wav here]",
+)
+@PRESET
+@click.option(
+    "--loudness/--no-loudness", default=True, show_default=True, help="Normalise to -16 LUFS."
+)
+@DEVICE
+@FORCE
+def resynth(
+    sources: tuple[str, ...],
+    vocoder: str,
+    output: str | None,
+    preset: str,
+    loudness: bool,
+    device: str,
+    force: bool,
+) -> None:
+    """Take IN apart and put it together again, to hear what a vocoder loses."""
+    plan = plan_outputs(sources, output, force, "_" + vocoder)
+    with Progress() as progress:
+        from knnvc.pipeline import VoiceConverter, resynthesize
+
+        converter = VoiceConverter.from_preset(preset, device) if vocoder == "preset" else None
+        each(
+            plan,
+            lambda source, target: resynthesize(
+                source,
+                target,
+                converter or vocoder,
+                loudness=loudness,
+                force=force,
+                progress=progress,
+            ),
+            progress,
+        )
+
+
+# Matching sets ------------------------------------------------------------------------------------
+
+
+@cli.group("set")
+def set_group() -> None:
+    """Save the voice of a speaker as a matching set, to convert without encoding it again."""
+
+
+@set_group.command("build")
+@click.argument("refs", nargs=-1, required=True, metavar="REFS...")
+@click.option("-o", "--output", required=True, metavar="NAME.safetensors")
+@PRESET
+@click.option("--speaker", default="", help="Whose voice it is.  [default: the folder's name]")
+@click.option("--licence", default="", help="On what terms the recordings may be used.")
+@TRIM
+@INDEX
+@CHUNK
+@DEVICE
+@FORCE
+def set_build(
+    refs: tuple[str, ...],
+    output: str,
+    preset: str,
+    speaker: str,
+    licence: str,
+    trim: bool,
+    index: str,
+    chunk: float | None,
+    device: str,
+    force: bool,
+) -> None:
+    """Encode recordings of one speaker into a matching set.
+
+    With --index hnsw or ivf, or if auto takes one of them, the index is saved beside the set; else
+    the first conversion that needs one does that.
+    """
+    check_chunk(chunk)
+    wanted = [reference(ref) for ref in refs]
+    _check_set_output(output, force)
+    with Progress() as progress:
+        from knnvc.converters.approximate import choose
+        from knnvc.converters.matching_set import load
+        from knnvc.pipeline import VoiceConverter
+
+        converter = VoiceConverter.from_preset(preset, device, chunk_seconds=chunk)
+        built = converter.matching_set(
+            wanted, trim=trim, speaker=speaker, licence=licence, progress=progress
+        )
+        built.save(output, force=force)
+        if choose(index, len(built.match)) != "flat":
+            # Of the set as it was saved, in float16: that is what will be searched.
+            built = load(output)
+            converter.prepare(built, index, progress)
+    _describe(built, output)
+
+
+@set_group.command("info")
+@click.argument("path", metavar="SET")
+def set_info(path: str) -> None:
+    """Tell what a matching set holds."""
+    from knnvc.converters.matching_set import load
+
+    _describe(load(path), path, files=True)
+
+
+@set_group.command("merge")
+@click.argument("paths", nargs=-1, required=True, metavar="SETS...")
+@click.option("-o", "--output", required=True, metavar="NAME.safetensors")
+@FORCE
+def set_merge(paths: tuple[str, ...], output: str, force: bool) -> None:
+    """Join matching sets of one encoder into one.
+
+    What corrects mini for each of them is left out. To have it found for all together,
+    which takes seconds, give the sets to `knnvc set build`.
+    """
+    _check_set_output(output, force)
+    from knnvc.converters.matching_set import load, merge
+
+    merged = merge([load(path) for path in paths])
+    merged.save(output, force=force)
+    _describe(merged, output)
+
+
+def _check_set_output(output: str, force: bool) -> None:
+    if Path(output).suffix != ".safetensors":
+        raise UsageError(f"a matching set is saved as NAME.safetensors, not {output}")
+    check_free(Path(output), force)
+
+
+def _describe(one: MatchingSet, path: str, files: bool = False) -> None:
+    info = one.info
+    say_path(path)
+    rows = [
+        ("speaker", info.speaker or "not named"),
+        ("speech", f"{one.seconds:.1f} s, {len(one.match)} frames, from {len(info.files)} files"),
+        ("preset", f"{info.preset} (encoder {info.encoder[:12]})"),
+        ("licence", info.licence or "not stated"),
+        ("created", info.created),
+    ]
+    if one.correction is not None:
+        rows.insert(2, ("refiner", "corrected for this voice"))
+    if one.vocoder_correction is not None:
+        rows.insert(2, ("vocoder", "corrected for this voice"))
+    if one.pitch is not None:
+        rows.insert(2, ("pitch", f"{2 ** float(one.pitch[0]):.0f} Hz"))
+    if files:
+        rows += [
+            ("file", f"{name}  {seconds:.1f} s")
+            for name, seconds in zip(info.files, info.seconds, strict=True)
+        ]
+    table(rows)
+
+
+# Presets ------------------------------------------------------------------------------------------
+
+
+@cli.group()
+def preset() -> None:
+    """List, inspect, download and import presets (encoder + vocoder)."""
+
+
+@preset.command("list")
+def preset_list() -> None:
+    """List the presets that are there and those that can be downloaded."""
+    from knnvc.presets.preset import list_presets
+
+    for entry in list_presets():
+        click.echo(f"{entry.name:<14} {entry.status:<11} {entry.description}")
+
+
+@preset.command("info")
+@click.argument("name", metavar="NAME_OR_FOLDER")
+def preset_info(name: str) -> None:
+    """Tell what a preset is made of, and on what terms."""
+    from knnvc.presets.checkpoints import REGISTRY
+    from knnvc.presets.preset import PUBLISHED, find_preset
+
+    try:
+        found = find_preset(name)
+    except UsageError:
+        if name not in PUBLISHED:
+            raise
+        click.echo(f"{name} (not downloaded: `knnvc preset pull {name}`)")
+        table([("about", PUBLISHED[name].description), ("licence", PUBLISHED[name].licence)])
+        known = PUBLISHED[name]
+        files = (known.encoder, known.vocoder, *(known.text_frontend or ()))
+        for remote in (REGISTRY[file] for file in files):
+            size = f"{remote.size:,} bytes" if remote.size else "size unknown"
+            rows = [("file", f"{remote.name}, {size}"), ("from", remote.url)]
+            rows += [("sha256", remote.sha256 or "unknown")]
+            rows += [("note", remote.note)] if remote.note else []
+            table(rows)
+        return
+    say_path(found.folder)
+    encoder, vocoder = found.encoder, found.vocoder
+    layers = f"match layer {encoder['match_layer']}, synth layer {encoder['synth_layer']}"
+    rows = [
+        ("name", found.name),
+        ("about", found.description),
+        ("encoder", f"{encoder['type']}, {layers}"),
+        ("matching", ", ".join(f"{key} {value}" for key, value in found.matching.items())),
+        ("vocoder", vocoder["type"]),
+        ("text", "none" if found.text_frontend is None else found.text_frontend.get("type", "?")),
+        ("output", f"{found.sample_rate} Hz"),
+        ("licence", found.licence),
+    ]
+    rows += [(f"{part} licence", text) for part, text in found.licences.items()]
+    rows += [(key, str(value)) for key, value in found.provenance.items()]
+    table(rows)
+
+
+@preset.command("import")
+@click.option("--encoder", required=True, metavar="WavLM-Large.pt", help="Published WavLM file.")
+@click.option("--layer", default=6, show_default=True, help="Transformer layer to match in.")
+@click.option("--vocoder", required=True, metavar="prematch_g.pt", help="HiFi-GAN checkpoint.")
+@click.option("--vocoder-config", required=True, metavar="config.json", help="Its configuration.")
+@click.option("--name", help="Name of the preset.  [default: the folder's name]")
+@FORCE
+@click.argument("folder", metavar="DIR")
+def preset_import(
+    encoder: str,
+    layer: int,
+    vocoder: str,
+    vocoder_config: str,
+    name: str | None,
+    force: bool,
+    folder: str,
+) -> None:
+    """Turn published checkpoint files into a preset folder DIR."""
+    for path in (encoder, vocoder, vocoder_config):
+        if not Path(path).is_file():
+            raise UsageError(f"{path} does not exist or is no file; check the path")
+    from knnvc.presets.preset import import_published
+
+    made = import_published(
+        Path(encoder),
+        layer,
+        Path(vocoder),
+        Path(vocoder_config),
+        Path(folder),
+        force=force,
+        name=name,
+    )
+    say_path(made.folder)
+
+
+@preset.command("export-onnx")
+@click.argument("name", metavar="PRESET")
+@click.argument("folder", metavar="OUT")
+@FORCE
+def preset_export_onnx(name: str, folder: str, force: bool) -> None:
+    """Write the encoder and the vocoder of PRESET as ONNX files into the folder OUT."""
+    for target in ("encoder.onnx", "vocoder.onnx"):
+        check_free(Path(folder) / target, force)
+    from knnvc.pipeline import export_onnx
+
+    for path in export_onnx(name, Path(folder), force=force):
+        say_path(path)
+
+
+@preset.command("pull")
+@click.argument("name", default="wavlm-large")
+@FORCE
+def preset_pull(name: str, force: bool) -> None:
+    """Download a published preset and convert it, once; needs a network."""
+    from knnvc.presets.preset import pull
+
+    problems: list[str] = []
+    with Progress() as progress:
+        made = pull(name, force=force, progress=progress, warn=problems.append)
+    for problem in problems:
+        click.echo(f"Warning: {problem}", err=True)
+    say_path(made.folder)
+
+
+cli.add_command(evaluate)
+cli.add_command(plot)
+cli.add_command(probe)
+cli.add_command(speak)
+cli.add_command(batch)
+cli.add_command(cache)
+cli.add_command(train)
+cli.add_command(voices)
+
+
+def main() -> None:
+    """Entry point of the `knnvc` command."""
+    # Read when transformers is imported: its failures arrive as exceptions, and its bars, which it
+    # draws into files too, are for terminals.
+    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    cli(prog_name="knnvc")
+
+
+if __name__ == "__main__":
+    main()

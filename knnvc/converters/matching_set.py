@@ -1,0 +1,367 @@
+"""The matching set: the target speaker's frames, and where each of them came from.
+
+On disk a set is one safetensors file (never a pickle, so a set from a stranger is safe to open):
+
+- tensors `synth` [N, Ds] and, unless it equals `synth`, `match` [N, Dm], float16; `frame_start`
+  [F] int64; `pitch` [2] float32 if the preset is aware of pitch; `correction` [C, W] float16 if the
+  preset has a refiner, whose fingerprint is the metadata entry `corrects`; `vocoder_correction`
+  [C, W] float16 and `corrects_vocoder`, the same for a vocoder that can be corrected;
+- the metadata entry `matching_set`, a JSON object with the fields of `SetInfo` and the flag
+  `match_is_synth`.
+
+A tensor that holds values beyond float16's 65504 is stored as float32 instead: features that large
+are rare (some encoders have such outlier dimensions), and clipping them would change distances.
+
+N frames, one every `hop` samples; F source files; Dm features to search in; Ds features to build
+the output from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from knnvc.presets.checkpoints import read_tensors, write_tensors
+from knnvc.errors import KnnvcError, UsageError
+
+FORMAT_VERSION = 1
+SUFFIX = ".safetensors"
+
+_METADATA_KEY = "matching_set"
+_MATCH_IS_SYNTH = "match_is_synth"
+# Tensors, which are named like the fields, and the metadata entries of whose networks they are.
+_CORRECTIONS = {"correction": "corrects", "vocoder_correction": "corrects_vocoder"}
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetInfo:
+    """What is known about a matching set besides its frames.
+
+    Attributes:
+        preset: name of the preset that encoded it, for messages.
+        encoder: fingerprint of the encoder (sha256 of weights and layers); decides what fits.
+        hop: samples from one frame to the next.
+        sample_rate: in Hz, of the audio that was encoded.
+        files: names of the source files, in the order of their frames.
+        seconds: duration of each file as encoded.
+        speaker: whose voice it is.
+        licence: on what terms the recordings may be used.
+        created: when, in ISO 8601, UTC.
+        format_version: of the file format.
+    """
+
+    preset: str
+    encoder: str
+    hop: int
+    sample_rate: int
+    files: tuple[str, ...]
+    seconds: tuple[float, ...]
+    speaker: str = ""
+    licence: str = ""
+    created: str = field(default_factory=_now)
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        """Check every field, as a set may come from anywhere.
+
+        Raises:
+            KnnvcError: a field has the wrong type or an impossible value.
+        """
+        for name in ("preset", "encoder", "speaker", "licence", "created"):
+            _require(isinstance(getattr(self, name), str), f"{name} is no text")
+        for name in ("hop", "sample_rate"):
+            value = getattr(self, name)
+            _require(type(value) is int and 0 < value < 10**9, f"{name} is no positive number")
+        _require(_is_tuple(self.files, str), "files is no list of names")
+        _require(_is_tuple(self.seconds, (int, float)), "seconds is no list of numbers")
+        # A comparison, unlike isfinite, is false for NaN and takes integers of any size.
+        _require(all(0 <= s < 1e9 for s in self.seconds), "seconds has an impossible value")
+        _require(len(self.files) == len(self.seconds) > 0, "files and seconds differ in number")
+
+
+@dataclass(frozen=True, eq=False)  # == on tensors has no single truth value
+class Correction:
+    """What makes a network fit one target: see `CorrectionFit` (refiner), `FilterFit` (vocoder).
+
+    Attributes:
+        weights: [C, W] float32.
+        network: fingerprint of the network that they are for; any other does without.
+    """
+
+    weights: Tensor
+    network: str
+
+    def __post_init__(self) -> None:
+        """Check the weights.
+
+        Raises:
+            KnnvcError: they are no matrix of numbers.
+        """
+        valid = self.weights.ndim == 2 and self.weights.dtype == torch.float32
+        _require(valid and _is_finite(self.weights), "correction is no float32 matrix")
+
+
+@dataclass(frozen=True, eq=False)
+class MatchingSet:
+    """The frames of one target speaker (or of several, merged).
+
+    Attributes:
+        match: [N, Dm] float32, the features to search in.
+        synth: [N, Ds] float32, the features to build the output from; may be the same tensor.
+        frame_start: [F] int64, the first frame of each source file; the first is 0.
+        info: where it came from.
+        pitch: [2] float32, mean and standard deviation of log2(f0 in Hz) over voiced frames, or
+            None; only presets aware of pitch need it.
+        origin: the file it was loaded from, beside which an index of it is kept; None if none.
+        correction: for the refiner of the preset that made it, or None.
+        vocoder_correction: for its vocoder, or None.
+    """
+
+    match: Tensor
+    synth: Tensor
+    frame_start: Tensor
+    info: SetInfo
+    pitch: Tensor | None = None
+    origin: Path | None = None
+    correction: Correction | None = None
+    vocoder_correction: Correction | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the tensors fit each other.
+
+        Raises:
+            KnnvcError: a shape, dtype or value is impossible, or there are no frames.
+        """
+        for name, features in {"match": self.match, "synth": self.synth}.items():
+            valid = features.ndim == 2 and features.dtype == torch.float32
+            _require(valid, f"{name} is no float32 matrix")
+            _require(0 not in features.shape, f"{name} holds no frames")
+            _require(_is_finite(features), f"{name} holds NaN or infinite values")
+        _require(len(self.match) == len(self.synth), "match and synth differ in frames")
+        start = self.frame_start
+        _require(start.dtype == torch.int64 and start.ndim == 1, "frame_start is no list of frames")
+        _require(len(start) == len(self.info.files), "frame_start and files differ in number")
+        _require(
+            bool(start[0] == 0 and (start.diff() >= 0).all() and start[-1] <= len(self.match)),
+            "frame_start does not rise from 0 to the number of frames",
+        )
+        if self.pitch is not None:
+            valid = self.pitch.shape == (2,) and self.pitch.dtype == torch.float32
+            _require(valid and _is_finite(self.pitch), "pitch is no mean and deviation")
+            _require(bool(self.pitch[1] >= 0), "pitch has a negative deviation")
+
+    @property
+    def corrections(self) -> dict[str, Correction]:
+        """The corrections that there are, by the names of their fields."""
+        found = {name: getattr(self, name) for name in _CORRECTIONS}
+        return {name: one for name, one in found.items() if one is not None}
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds of all frames."""
+        return len(self.match) * self.info.hop / self.info.sample_rate
+
+    def check_encoder(self, fingerprint: str, preset: str) -> None:
+        """Raise KnnvcError unless this set was made by the encoder with this fingerprint.
+
+        Args:
+            fingerprint: of the encoder about to be used.
+            preset: name of the preset it belongs to, for the message.
+        """
+        if self.info.encoder != fingerprint:
+            speaker = f" of {self.info.speaker}" if self.info.speaker else ""
+            raise KnnvcError(
+                f"the matching set{speaker} was made by the encoder of preset "
+                f"{self.info.preset!r} ({self.info.encoder[:12]}), not by that of {preset!r} "
+                f"({fingerprint[:12]}): convert with --preset {self.info.preset}, or build the set "
+                f"again with --preset {preset}"
+            )
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the set to `path`, which ends in .safetensors, all of it or nothing.
+
+        Features are rounded to float16, or stored as float32 where they exceed its range.
+
+        Raises:
+            UsageError: the suffix is another one, or the file exists and `force` is not given.
+            KnnvcError: the file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix != SUFFIX:
+            raise UsageError(f"{path}: a matching set is saved as NAME{SUFFIX}")
+        match_is_synth = self.match is self.synth or torch.equal(self.match, self.synth)
+        tensors = {"synth": _compact(self.synth), "frame_start": self.frame_start}
+        if not match_is_synth:
+            tensors["match"] = _compact(self.match)
+        if self.pitch is not None:
+            tensors["pitch"] = self.pitch
+        entry = dataclasses.asdict(self.info) | {_MATCH_IS_SYNTH: match_is_synth}
+        # A file name that is not UTF-8 reaches us with surrogates, which no JSON reader likes.
+        text = json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace").decode()
+        metadata = {_METADATA_KEY: text}
+        for name, correction in self.corrections.items():
+            tensors[name] = _compact(correction.weights)
+            metadata[_CORRECTIONS[name]] = correction.network
+        write_tensors(path, tensors, metadata, force=force)
+
+
+def load(path: str | Path) -> MatchingSet:
+    """Read the matching set that `MatchingSet.save` wrote to `path`; features become float32.
+
+    Raises:
+        KnnvcError: the file is missing, damaged, no matching set, or of a newer format.
+    """
+    path = Path(path)
+    tensors, metadata = read_tensors(path)
+    if _METADATA_KEY not in metadata:
+        raise KnnvcError(f"{path} is no matching set: make one with `knnvc set build`")
+    try:
+        info, match_is_synth = _parse_entry(metadata[_METADATA_KEY])
+        expected = {"synth", "frame_start"} if match_is_synth else {"match", "synth", "frame_start"}
+        given = tensors.keys() - {"pitch", *_CORRECTIONS}
+        _require(given == expected, "other tensors than it should have")
+        synth = _expand(tensors["synth"])
+        match = synth if match_is_synth else _expand(tensors["match"])
+        corrections = {
+            name: Correction(_expand(tensors[name]), metadata.get(corrects, ""))
+            for name, corrects in _CORRECTIONS.items()
+            if name in tensors
+        }
+        return MatchingSet(
+            match,
+            synth,
+            tensors["frame_start"],
+            info,
+            tensors.get("pitch"),
+            origin=path,
+            **corrections,
+        )
+    except KnnvcError as error:
+        raise KnnvcError(f"{path} cannot be used: {error}") from error
+
+
+def merge(sets: Sequence[MatchingSet]) -> MatchingSet:
+    """Join matching sets of one encoder into one that holds the frames of all, in order.
+
+    Names of speakers and licences are joined. The pitch statistics are those of all frames
+    together, each set counted by its length, as the number of its voiced frames is not kept. What
+    corrects networks is left out: `VoiceConverter.matching_set` finds it anew.
+
+    Raises:
+        UsageError: there are no sets.
+        KnnvcError: they come from different encoders, or only some have pitch statistics.
+    """
+    if not sets:
+        raise UsageError("there is nothing to merge: name at least one matching set")
+    first = sets[0]
+    for other in sets[1:]:
+        other.check_encoder(first.info.encoder, first.info.preset)
+        if _layout(other) != _layout(first):
+            raise KnnvcError(
+                "the matching sets differ in hop, sample rate, dimensions or pitch statistics: "
+                "build them all again with one version of one preset"
+            )
+    offsets = torch.tensor([0, *(len(s.match) for s in sets[:-1])]).cumsum(0)
+    synth = torch.cat([s.synth for s in sets])
+    separate = any(s.match is not s.synth for s in sets)
+    infos = [s.info for s in sets]
+    return MatchingSet(
+        match=torch.cat([s.match for s in sets]) if separate else synth,
+        synth=synth,
+        frame_start=torch.cat([s.frame_start + o for s, o in zip(sets, offsets, strict=True)]),
+        info=dataclasses.replace(
+            first.info,
+            files=tuple(name for info in infos for name in info.files),
+            seconds=tuple(duration for info in infos for duration in info.seconds),
+            speaker=_join(info.speaker for info in infos),
+            licence=_join(info.licence for info in infos),
+            created=_now(),
+        ),
+        pitch=_merge_pitch(sets),
+    )
+
+
+def _merge_pitch(sets: Sequence[MatchingSet]) -> Tensor | None:
+    """Mean and deviation of the mixture of the sets' pitches, weighed by their frames."""
+    pitches = [s.pitch for s in sets if s.pitch is not None]
+    if not pitches:
+        return None
+    mean, deviation = torch.stack(pitches).double().unbind(1)
+    share = torch.tensor([len(s.match) for s in sets]).double()
+    share /= share.sum()
+    total_mean = (share * mean).sum()
+    variance = (share * (deviation.square() + (mean - total_mean).square())).sum()
+    return torch.stack([total_mean, variance.sqrt()]).float()
+
+
+def _layout(matching_set: MatchingSet) -> tuple[int, int, int, int, bool]:
+    """What must agree for the frames of two sets to stand in one."""
+    return (
+        matching_set.info.hop,
+        matching_set.info.sample_rate,
+        matching_set.match.shape[1],
+        matching_set.synth.shape[1],
+        matching_set.pitch is not None,
+    )
+
+
+def _join(texts: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(text for text in texts if text))
+
+
+def _parse_entry(text: str) -> tuple[SetInfo, bool]:
+    """Read the metadata entry: the info, and whether one tensor serves as match and synth."""
+    try:
+        entry = json.loads(text)
+        json.dumps(entry, ensure_ascii=False).encode()  # lone surrogates could not be printed
+    except (ValueError, RecursionError) as error:  # RecursionError: nested beyond all reason
+        raise KnnvcError("its metadata is damaged; get or build it again") from error
+    _require(isinstance(entry, dict), "metadata is no object")
+    version = entry.get("format_version")
+    if type(version) is int and version > FORMAT_VERSION:
+        raise KnnvcError(f"it has format {version} of a newer knnvc; upgrade knnvc to read it")
+    _require(version == FORMAT_VERSION, f"format {version!r} is unknown")
+    match_is_synth = entry.pop(_MATCH_IS_SYNTH, None)
+    _require(isinstance(match_is_synth, bool), f"{_MATCH_IS_SYNTH} is no true or false")
+    names = {f.name for f in dataclasses.fields(SetInfo)}
+    _require(entry.keys() == names, "metadata has other fields than it should have")
+    values: dict[str, Any] = {k: tuple(v) if type(v) is list else v for k, v in entry.items()}
+    return SetInfo(**values), match_is_synth
+
+
+def _compact(features: Tensor) -> Tensor:
+    """`features` in float16, or in float32 where that cannot hold them."""
+    fits = features.abs().max() <= torch.finfo(torch.float16).max
+    return features.half() if fits else features
+
+
+def _expand(features: Tensor) -> Tensor:
+    """What `_compact` stored, in float32; of any other type nothing is believed."""
+    stored = features.dtype in (torch.float16, torch.float32)
+    _require(stored, f"features are stored as {features.dtype}")
+    return features.float()
+
+
+def _is_finite(values: Tensor) -> bool:
+    return bool(torch.isfinite(values).all())
+
+
+def _is_tuple(value: object, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, kind) for item in value)
+
+
+def _require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise KnnvcError(f"the matching set is invalid ({problem}); get or build it again")

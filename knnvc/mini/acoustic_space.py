@@ -1,0 +1,443 @@
+"""Matching and finishing for encoders that give spectra, pitch and phone posteriors (`mini`).
+
+Posteriors alone say which phone a frame is, not how it is spoken: neighbours chosen by them jump in
+level, timbre and position inside the phone, and the result is unintelligible. Three things mend
+that, each normalised by the statistics of either speaker, so that the voice itself does not count:
+
+- the vectors compared also hold the phones around a frame, its coarse spectral envelope, its pitch;
+- the level of the selected frames is moved to the source's, and their envelope, where a preset says
+  so, a part of the way (per-speaker mean and variance normalisation, as in speech recognition);
+- the pitch is the source's contour, with every pitch as frequent as the target has it.
+
+Published kNN-VC does none of this; WavLM's features carry their context themselves.
+
+N or M frames. Synthesis columns: `substeps · mels` log-mel values, log2 f0, voicing. Match columns:
+log2 f0, voicing, √posterior of silence, √posteriors of three states for each phone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from knnvc.errors import KnnvcError
+from knnvc.audio.pitch import move_pitch, pitch_quantiles, pitch_space, pitch_statistics
+
+LEAST_SPEECH = 25  # frames (0.5 s): with fewer, statistics are taken over everything
+LEAST_SPREAD = 0.1  # of an envelope band, in units of the log-mel
+
+LEVEL_IN_JOINS = 0.5  # against the whole envelope
+SHARPENED_BANDS = 9  # of the mel spectrum: wider than a formant, narrower than two
+MOST_MISSING = 3.0  # of contrast, against what there is
+REFINED = (0.6, 0.9)  # how far frames are moved to the refined ones, where `roughness` says it
+FLAT = 1e-6  # mean square contrast that is none
+
+_BLOCK = 8192  # frames worked on at a time, which bounds the temporary memory
+
+
+@dataclass(frozen=True)
+class AcousticSpaceOptions:
+    """What counts in the distance, and how far the selected frames follow the source.
+
+    Attributes:
+        pitch_weight: of the normalised pitch of voiced frames.
+        voicing_weight: of the probability of voicing.
+        envelope_weight: of the normalised envelope; the posteriors weigh 1.
+        context: (offset in frames, weight) of the neighbouring frames' phones.
+        envelope_transfer: 0 keeps the selected envelope, 1 takes the source's, normalised.
+        uncorrected_transfer: instead of `envelope_transfer` for a voice that the refiner has no
+            correction for, which short references leave without: its few frames say the words less
+            well than the source's envelope does. None: the same.
+        energy_transfer: the same for the level.
+        bands: of the envelope.
+        refined: how far selected frames move to what the refiner makes of them, 0 to 1.
+        roughness: instead of that, how much of what differs between the two is left in speech, in
+            units of the log-mel: as much for a voice whose frames the refiner changes little (a
+            synthetic one) as for any. 0 takes `refined`.
+        kept: neighbours whose mean is what remains of the selected frames; 0 is all k. The refiner
+            reads the mean of k: many are safe for the words, few keep more of the voice.
+        balanced: frames on either side over which the mean spectrum of what the refiner makes is
+            that of the selected frames, see `balance`; 0 leaves it as the refiner has it.
+        sharpened: how many times the contrast that refined spectra lack against the target's is
+            given to them, see `sharpen`; more than once, as the selected frames beside them and
+            the vocoder blur it, too.
+        candidates: neighbours among which each frame's is chosen so that they join well; 1 takes
+            the nearest.
+        join_weight: of a bad join, against distance.
+    """
+
+    pitch_weight: float = 0.15
+    voicing_weight: float = 0.3
+    envelope_weight: float = 4.0
+    context: tuple[tuple[int, float], ...] = ((-4, 0.5), (-2, 0.7), (2, 0.7), (4, 0.5))
+    envelope_transfer: float = 0.35
+    uncorrected_transfer: float | None = None
+    energy_transfer: float = 1.0
+    bands: int = 20
+    refined: float = 1.0
+    roughness: float = 0.0
+    kept: int = 0
+    balanced: int = 0
+    sharpened: float = 0.0
+    candidates: int = 1
+    join_weight: float = 0.1
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AcousticSpaceOptions:
+        """Build from a preset's JSON; unknown keys are errors.
+
+        Raises:
+            KnnvcError: a key is unknown, or the context is no list of pairs.
+        """
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise KnnvcError(f"unknown acoustic space settings: {', '.join(sorted(unknown))}")
+        try:
+            chosen = dict(values)
+            if "context" in chosen:
+                chosen["context"] = tuple((int(at), float(w)) for at, w in chosen["context"])
+            return cls(**chosen)
+        except (TypeError, ValueError) as error:
+            raise KnnvcError(f"the acoustic space settings are damaged: {error}") from error
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What is taken out of one speaker's frames and put back for another's.
+
+    `pitch` [2] as of `pitch_statistics`, `pitches` [33] as of `pitch_quantiles`; `mean`, `spread`
+    [bands] of the envelope; `level` [2] mean and spread of the mean log-mel, `spectrum` [2, mels]
+    those of every band, `contrast` [mels] see `AcousticSpace.contrast`; all but pitch over frames
+    of speech.
+    """
+
+    pitch: Tensor
+    pitches: Tensor
+    mean: Tensor
+    spread: Tensor
+    level: Tensor
+    spectrum: Tensor
+    contrast: Tensor
+
+    @property
+    def manner(self) -> Tensor:
+        """Mean and spread of the envelope, then of the level: [2 · bands + 2]."""
+        return torch.cat([self.mean, self.spread, self.level])
+
+
+class AcousticSpace:
+    """Turns features into vectors to compare, and selected frames into frames to synthesise.
+
+    Args:
+        options: weights.
+        mels: log-mel bands of one spectrum, a multiple of `options.bands`.
+        substeps: spectra in one frame.
+    """
+
+    def __init__(self, options: AcousticSpaceOptions, mels: int, substeps: int) -> None:
+        if mels % options.bands:
+            raise KnnvcError(f"{options.bands} envelope bands do not divide {mels} mel bands")
+        self.options = options
+        self.mels = mels
+        self.substeps = substeps
+
+    def statistics(self, synth: Tensor, match: Tensor) -> Statistics:
+        """Statistics of one speaker, from `synth` [N, Ds] and `match` [N, Dm]."""
+        blocks = _spoken(synth, match[:, 2])
+        envelope = torch.cat([self._envelope(block) for block in blocks])
+        level = torch.cat([self._level(block) for block in blocks])
+        return Statistics(
+            pitch=pitch_statistics(match),
+            pitches=pitch_quantiles(match),
+            mean=envelope.mean(0),
+            spread=envelope.std(0, correction=0).clamp(min=LEAST_SPREAD),
+            level=torch.stack([level.mean(), level.std(correction=0).clamp(min=LEAST_SPREAD)]),
+            spectrum=self._spectrum(blocks),
+            contrast=self._contrast(blocks),
+        )
+
+    def vectors(
+        self,
+        synth: Tensor,
+        match: Tensor,
+        statistics: Statistics,
+        starts: Tensor | None = None,
+        span: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Vectors [N, Dv] to compare by cosine.
+
+        `starts` [F] are the first frames of the recordings that were joined: phones do not count
+        as context across such a seam. None means one recording. `span` (first, last) asks for the
+        vectors of the frames from `first` to before `last` only, the same as among all.
+        """
+        recording = torch.zeros(len(match), dtype=torch.int32)
+        if starts is not None:
+            recording[starts[(starts > 0) & (starts < len(match))]] = 1
+            recording = recording.cumsum(0, dtype=torch.int32)
+        first, last = span or (0, len(match))
+        out: Tensor | None = None
+        for start in range(first, last, _BLOCK):
+            stop = min(last, start + _BLOCK)
+            made = self._vectors(synth, match, statistics, recording, start, stop)
+            if out is None:
+                out = torch.empty(last - first, made.shape[1])
+            out[start - first : stop - first] = made
+        assert out is not None
+        return out
+
+    def _vectors(
+        self,
+        synth: Tensor,
+        match: Tensor,
+        statistics: Statistics,
+        recording: Tensor,
+        start: int,
+        stop: int,
+    ) -> Tensor:
+        """Vectors of the frames from `start` to before `stop`; `recording` [N] numbers theirs."""
+        reach = max((abs(offset) for offset, _ in self.options.context), default=0)
+        low, high = max(0, start - reach), min(len(match), stop + reach)
+        phones = _phones(_posteriors(match[low:high]))
+        recording = recording[low:high]
+        frames = torch.arange(start - low, stop - low)
+        parts = [_posteriors(match[start:stop])]
+        for offset, weight in self.options.context:
+            at = (frames + offset).clamp(0, high - low - 1)
+            inside = (at == frames + offset) & (recording[at] == recording[frames])
+            at = torch.where(inside, at, frames)
+            parts.append(weight * phones[at])
+        options = self.options
+        envelope = (self._envelope(synth[start:stop]) - statistics.mean) / statistics.spread
+        parts.append(envelope.clamp(-4, 4) * (options.envelope_weight / options.bands**0.5))
+        pitch = pitch_space(
+            match[start:stop, :2], statistics.pitch, options.pitch_weight, options.voicing_weight
+        )
+        return torch.cat([*parts, pitch], dim=1)
+
+    def joins(self, synth: Tensor, statistics: Statistics) -> Tensor:
+        """What must not jump from frame to frame, for `matching.follow`: [N, bands + 1].
+
+        Envelope and level, in units of the speaker's spread.
+        """
+        out = torch.empty(len(synth), self.options.bands + 1)
+        for start in range(0, len(synth), _BLOCK):
+            block = synth[start : start + _BLOCK]
+            envelope = (self._envelope(block) - statistics.mean) / statistics.spread
+            level = (self._level(block) - statistics.level[0]) / statistics.level[1]
+            out[start : start + len(block), :-1] = envelope / self.options.bands**0.5
+            out[start : start + len(block), -1] = LEVEL_IN_JOINS * level
+        return out
+
+    def finish(
+        self,
+        selected: Tensor,
+        source: Tensor,
+        own: Statistics,
+        target: Statistics,
+        corrected: bool = True,
+    ) -> Tensor:
+        """Let `selected` [M, Ds] follow `source` [M, Ds] in pitch, level and, in part, envelope.
+
+        `own` and `target` are the statistics of the source's and of the target's speaker;
+        `corrected` says whether the refiner has a correction for the latter.
+        """
+        options = self.options
+        follow = options.envelope_transfer
+        if not corrected and options.uncorrected_transfer is not None:
+            follow = options.uncorrected_transfer
+        if follow:
+            selected = self._follow_envelope(follow, selected, source, own, target)
+        done = self.follow_level(selected, source, own, target)
+        self.follow_pitch(done, source, own, target)
+        return done
+
+    def _follow_envelope(
+        self, share: float, selected: Tensor, source: Tensor, own: Statistics, target: Statistics
+    ) -> Tensor:
+        """Move the envelope of `selected` [M, Ds] by `share` to the source's, normalised."""
+        wanted = (self._envelope(source) - own.mean) / own.spread * target.spread + target.mean
+        shift = share * (wanted - self._envelope(selected))
+        shift = shift.repeat_interleave(self.mels // self.options.bands, dim=1)
+        done = selected.clone()
+        done[:, : self.mels * self.substeps] += shift.repeat(1, self.substeps)
+        return done
+
+    def follow_level(
+        self, selected: Tensor, source: Tensor, own: Statistics, target: Statistics
+    ) -> Tensor:
+        """Move the level of `selected` [M, Ds] to the source's, in the target's range."""
+        width = self.mels * self.substeps
+        level = (self._level(source) - own.level[0]) / own.level[1] * target.level[1]
+        level = level + target.level[0] - self._level(selected)
+        done = selected.clone()
+        done[:, :width] += self.options.energy_transfer * level[:, None]
+        return done
+
+    def follow_pitch(
+        self, selected: Tensor, source: Tensor, own: Statistics, target: Statistics
+    ) -> None:
+        """Give `selected` [M, Ds] the source's pitch, in the target's range, in place."""
+        width = self.mels * self.substeps
+        selected[:, width] = move_pitch(source[:, width], own.pitches, target.pitches)
+        selected[:, width + 1] = source[:, width + 1]
+
+    def guide(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:
+        """What the source says, without its voice, for a `Refiner`: [M, states + bands + 1].
+
+        √posteriors, then envelope and level, each normalised by the speaker's `own` statistics.
+        """
+        said = _posteriors(match)
+        envelope = (self._envelope(synth) - own.mean) / own.spread
+        level = (self._level(synth) - own.level[0]) / own.level[1]
+        return torch.cat([said, envelope.clamp(-4, 4), level[:, None]], dim=1)
+
+    def hide_envelope(self, guide: Tensor) -> None:
+        """Set the envelope in `guide` [M, states + bands + 1] to the speaker's mean, in place."""
+        guide[:, -1 - self.options.bands : -1] = 0
+
+    def unite(self, selected: Tensor, refined: Tensor, match: Tensor, target: Statistics) -> Tensor:
+        """What is to be synthesised of `selected` and `refined` frames, both [M, Ds].
+
+        Refined frames are sharpened and balanced, and something of the selected ones is kept; see
+        `AcousticSpaceOptions`. `match` [M, Dm] is the source's, `target` are the voice's.
+        """
+        silence = match[:, 2]
+        sharp = self.sharpen(refined, silence, target.contrast)
+        made = self.balance(sharp, selected)
+        return selected.lerp(made, self._share(selected, made, silence))
+
+    def _share(self, selected: Tensor, refined: Tensor, silence: Tensor) -> float:
+        """How far `selected` frames [M, Ds] are to be moved to `refined` ones."""
+        if self.options.roughness == 0:
+            return self.options.refined
+        width = self.mels * self.substeps
+        pairs = zip(torch.split(selected, _BLOCK), torch.split(refined, _BLOCK), strict=True)
+        squares = torch.cat([(one - two)[:, :width].square().mean(1) for one, two in pairs])
+        apart = float(torch.cat(_spoken(squares, silence)).mean().sqrt())
+        least, most = REFINED
+        return min(max(1 - self.options.roughness / max(apart, FLAT), least), most)
+
+    def contrast(self, frames: Tensor, silence: Tensor) -> Tensor:
+        """How high peaks and valleys are in `frames` [N, ≥ width]: mean squares [mels].
+
+        Of what differs from the mean of the bands around, `SHARPENED_BANDS` wide, over frames of
+        speech as √posteriors of `silence` [N] tell them.
+        """
+        return self._contrast(_spoken(frames, silence))
+
+    def sharpen(self, frames: Tensor, silence: Tensor, contrast: Tensor) -> Tensor:
+        """Refined `frames` [M, Ds] with formants as marked as the target's, of that `contrast`.
+
+        Networks that learn from the mean error flatten peaks and valleys, for which statistical
+        speech synthesis has its postfilters and compares variances with those of speech (Yoshimura
+        et al. 2005; Toda and Tokuda 2007). Here what differs from the mean of the bands around is
+        raised in every band by what it lacks against the target, `options.sharpened` times.
+        `silence` [M] and `contrast` [mels] are as of `AcousticSpace.contrast`.
+        """
+        if self.options.sharpened == 0:
+            return frames
+        with torch.no_grad():
+            present = self.contrast(frames, silence).clamp(min=FLAT)
+            missing = (contrast / present).sqrt().sub(1).clamp(0, MOST_MISSING)
+            gain = (self.options.sharpened * missing).to(frames)
+        width = self.mels * self.substeps
+        raised = frames.clone()
+        for start in range(0, len(frames), _BLOCK):
+            block = frames[start : start + _BLOCK]
+            more = gain * self._peaks(block)
+            raised[start : start + len(block), :width] += more.reshape(len(block), width)
+        return raised
+
+    def balance(self, refined: Tensor, selected: Tensor) -> Tensor:
+        """`refined` [M, Ds] with the mean spectrum of `selected` [M, Ds].
+
+        Frame by frame a refiner knows better than what was selected; in the mean over seconds it is
+        the selected frames that are the target's. Means are over `options.balanced` frames before
+        and after each one, as far as there are.
+        """
+        reach = self.options.balanced
+        if reach == 0:
+            return refined
+        width = self.mels * self.substeps
+        done = refined.clone()
+        for start in range(0, len(refined), _BLOCK):
+            stop = min(len(refined), start + _BLOCK)
+            first, last = max(0, start - reach), min(len(refined), stop + reach)
+            missing = (selected[first:last, :width] - refined[first:last, :width]).double()
+            total = functional.pad(missing, (0, 0, 1, 0)).cumsum(0)
+            at = torch.arange(start, stop)
+            low, high = (at - reach).clamp(min=0), (at + reach + 1).clamp(max=len(refined))
+            mean = (total[high - first] - total[low - first]) / (high - low)[:, None]
+            done[start:stop, :width] += mean.to(done)
+        return done
+
+    def _spectrum(self, blocks: list[Tensor]) -> Tensor:
+        """Mean and spread [2, mels] of the log-mel bands of all frames in `blocks`."""
+        mean, squares = self._moments(map(self._spectra, blocks))
+        spread = (squares - mean.square()).clamp(min=0).sqrt()
+        return torch.stack([mean, spread.clamp(min=LEAST_SPREAD)]).float()
+
+    def _contrast(self, blocks: list[Tensor]) -> Tensor:
+        """Mean square [mels] of the `_peaks` of all frames in `blocks`."""
+        return self._moments(map(self._peaks, blocks))[1].float()
+
+    def _moments(self, blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean and mean square [mels] float64 of all rows in `blocks`, each [N, mels]."""
+        count, total, squares = 0, torch.zeros(self.mels).double(), torch.zeros(self.mels).double()
+        for block in blocks:
+            rows = block.double()
+            count += len(rows)
+            total += rows.sum(0).cpu()
+            squares += rows.square().sum(0).cpu()
+        return total / max(1, count), squares / max(1, count)
+
+    def _spectra(self, frames: Tensor) -> Tensor:
+        """The log-mel spectra in `frames` [N, ≥ width]: [N · substeps, mels]."""
+        return frames[:, : self.mels * self.substeps].reshape(-1, self.mels)
+
+    def _peaks(self, frames: Tensor) -> Tensor:
+        """How far bands of `frames` [N, ≥ width] rise from those around: [N · substeps, mels]."""
+        spectra = self._spectra(frames)
+        around = functional.avg_pool1d(
+            spectra[:, None], SHARPENED_BANDS, 1, SHARPENED_BANDS // 2, count_include_pad=False
+        )
+        return spectra - around[:, 0]
+
+    def _envelope(self, synth: Tensor) -> Tensor:
+        """Coarse log-mel envelope [N, bands], mean over the frame."""
+        spectra = synth[:, : self.mels * self.substeps].float()
+        pooled = functional.avg_pool1d(spectra[:, None], self.mels // self.options.bands)[:, 0]
+        return pooled.reshape(len(synth), self.substeps, self.options.bands).mean(1)
+
+    def _level(self, synth: Tensor) -> Tensor:
+        """Mean log-mel [N]."""
+        return synth[:, : self.mels * self.substeps].float().mean(1)
+
+
+def _spoken(frames: Tensor, silence: Tensor) -> list[Tensor]:
+    """Blocks of those `frames` [N, ...] that are speech by √posteriors of `silence` [N].
+
+    Where hardly any are, all count.
+    """
+    speech = silence.square() < 0.5
+    if int(speech.sum()) < LEAST_SPEECH:
+        speech = torch.ones_like(speech)
+    parts = zip(torch.split(frames, _BLOCK), torch.split(speech, _BLOCK), strict=True)
+    return [block[rows] for block, rows in parts]
+
+
+def _posteriors(match: Tensor) -> Tensor:
+    """√posteriors [N, states]."""
+    return match[:, 2:].float()
+
+
+def _phones(posteriors: Tensor) -> Tensor:
+    """√posteriors of silence and of every phone [N, 1 + phones], summed over a phone's states."""
+    probability = posteriors.square()
+    phones = probability[:, 1:].reshape(len(posteriors), -1, 3).sum(2)
+    return torch.cat([probability[:, :1], phones], dim=1).clamp(min=0).sqrt()

@@ -1,0 +1,259 @@
+"""Smooths selected frames: a small network between the matching and the vocoder of `mini`.
+
+Frames that were selected one by one jump from each to the next, in timbre and in position inside
+the phone, which listeners and MOS predictors hear as roughness and recognisers as other words.
+Published kNN-VC leaves that to a vocoder trained for days on prematched features. Here a network
+that works on 50 frames a second learns it instead, for a hundredth of the cost: it reads the
+selected frames together with what the source says (phone posteriors, normalised envelope,
+level, pitch), and predicts the spectra that the target would have spoken. It reads spectra in units
+of the target's own mean and spread, so that a voice which training never met looks to it like any;
+or as they are, with the target's statistics beside them (`RefinerConfig.normed`). Beside the frames
+it is to smooth it may see other views of the target at the same place (`RefinerConfig.views`): the
+one frame chosen has the most of the voice, the mean of many the least noise.
+
+A network of a hundred voices makes any target sound a little like those, and strange microphones
+more. So its last layer is corrected for each target, in closed form and in seconds: a part of the
+target's own speech is converted into other voices and from there back by the rest, and
+`CorrectionFit` finds what must be added to give back what was spoken, by ridge regression on the
+fixed network's last hidden layer.
+
+It never sees the source's spectra, only what the matching sees: values normalised by the source
+speaker's own statistics, so that no more of the source's voice gets through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from knnvc.errors import KnnvcError
+from knnvc.mini.ridge import Ridge, predict
+from knnvc.vocoders.source_filter import ConvNeXtBlock
+
+PITCH_CENTRE = 7.2  # log2 of about 150 Hz
+CHUNK = 3000  # frames (one minute) refined at once, which bounds the memory
+RIDGE = 250.0  # frames of evidence against a correction
+
+
+@dataclass(frozen=True)
+class RefinerConfig:
+    """Dimensions of a `Refiner`; `mels`, `substeps`, `bands` as of the acoustic space.
+
+    `states` are the encoder's phone states. `normed` reads spectra in units of the target's mean
+    and spread; without, it reads them as they are, and the target's statistics beside them (it
+    keeps words better, and voices that training did not meet worse). `views` are the numbers of
+    nearest neighbours whose means it sees, too.
+    """
+
+    mels: int = 80
+    substeps: int = 2
+    states: int = 130
+    bands: int = 20
+    channels: int = 256
+    layers: int = 8
+    kernel: int = 7
+    expansion: int = 3
+    normed: bool = True
+    views: tuple[int, ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RefinerConfig:
+        """Build from a preset's JSON; unknown keys are errors."""
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise KnnvcError(f"unknown refiner settings: {', '.join(sorted(unknown))}")
+        return cls(**{**values, "views": tuple(values.get("views", ()))})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return asdict(self)
+
+    @property
+    def width(self) -> int:
+        """Spectral columns of one frame."""
+        return self.mels * self.substeps
+
+    @property
+    def guide(self) -> int:
+        """Columns of what the source says: √posteriors, envelope, level."""
+        return self.states + self.bands + 1
+
+    @property
+    def manner(self) -> int:
+        """Columns of the target's statistics: envelope mean and spread, level mean and spread."""
+        return 0 if self.normed else 2 * self.bands + 2
+
+
+class Refiner(nn.Module):
+    """Selected frames and the source's words -> smooth frames of the target.
+
+    B batch, T frames; its output at a frame depends on `context_frames` on either side.
+    """
+
+    def __init__(self, config: RefinerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.context_frames = (config.layers + 1) * (config.kernel // 2)
+        columns = config.width * (1 + len(config.views)) + config.guide + config.manner + 2
+        self.read = nn.Conv1d(columns, config.channels, config.kernel, padding=config.kernel // 2)
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(config.channels, config.kernel, config.expansion)
+            for _ in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(config.channels)
+        self.write = nn.Linear(config.channels, config.width)
+        nn.init.zeros_(self.write.weight)  # starts as the identity
+        nn.init.zeros_(self.write.bias)
+
+    def in_units(self, spectra: Tensor, usual: Tensor) -> Tensor:
+        """`spectra` [B, T, width] in units of the speaker's spread, around the speaker's mean."""
+        mean, spread = usual.repeat(1, 1, self.config.substeps)[:, :, None].unbind(1)
+        return (spectra - mean) / spread
+
+    def forward(
+        self,
+        selected: Tensor,
+        guide: Tensor,
+        usual: Tensor,
+        manner: Tensor | None = None,
+        views: Tensor | None = None,
+        correction: Tensor | None = None,
+    ) -> Tensor:
+        """Refined frames [B, T, width + 2]; pitch and voicing are left as they are.
+
+        Args:
+            selected: [B, T, width + 2] log-mel, then log2 f0 and voicing of the output.
+            guide: [B, T, guide] what the source says, see `AcousticSpace.guide`.
+            usual: [B, 2, mels] mean and spread of the target's bands, see `Statistics.spectrum`.
+            manner: [B, manner] further statistics, for one that is not `normed`, see
+                `Statistics.manner`.
+            views: [B, T, len(config.views) · width] spectra of the views, one after the other.
+            correction: [channels + 1, width] what the last layer adds for the target, see
+                `CorrectionFit`.
+        """
+        width = self.config.width
+        spectra, pitch = selected[..., :width], selected[..., width:]
+        hidden = self.hidden(selected, guide, usual, manner, views)
+        change = self.write(hidden)
+        if correction is not None:
+            change = change + predict(hidden, correction)
+        refined = spectra + (self.unit(usual) * change).to(spectra.dtype)
+        return torch.cat([refined, pitch], dim=-1)
+
+    def hidden(
+        self,
+        selected: Tensor,
+        guide: Tensor,
+        usual: Tensor,
+        manner: Tensor | None = None,
+        views: Tensor | None = None,
+    ) -> Tensor:
+        """What the last layer reads [B, T, channels]; arguments as those of `forward`."""
+        width = self.config.width
+        spectra, pitch = selected[..., :width], selected[..., width:]
+        # Unvoiced frames carry no meaningful pitch: hide it.
+        shown = torch.stack([(pitch[..., 0] - PITCH_CENTRE) * pitch[..., 1], pitch[..., 1]], dim=-1)
+        seen: list[Tensor] = []
+        if self.config.views:
+            assert views is not None
+            seen = list(torch.split(views, width, dim=-1))
+        if self.config.normed:
+            seen = [self.in_units(view, usual) for view in seen]
+            read = [self.in_units(spectra, usual), guide]
+        else:
+            assert manner is not None
+            read = [spectra, guide, manner[:, None].expand(-1, selected.shape[1], -1)]
+        columns = torch.cat([*read, shown, *seen], dim=-1)
+        hidden = self.read(columns.transpose(1, 2)).transpose(1, 2)
+        for block in self.blocks:
+            hidden = block(hidden)
+        normed: Tensor = self.norm(hidden)
+        return normed
+
+    def unit(self, usual: Tensor) -> Tensor:
+        """What the last layer's output is counted in, to be multiplied with [B, T, width]."""
+        if self.config.normed:
+            return usual[:, 1].repeat(1, self.config.substeps)[:, None]
+        return torch.ones((), device=usual.device)
+
+    @torch.no_grad()  # not inference mode: what comes out is blended in place
+    def refine(
+        self,
+        selected: Tensor,
+        guide: Tensor,
+        usual: Tensor,
+        manner: Tensor | None = None,
+        views: Sequence[Tensor] = (),
+        correction: Tensor | None = None,
+    ) -> Tensor:
+        """Refine a whole recording on the CPU tensors of the matching: [T, ...] -> [T, width + 2].
+
+        It is done in chunks with context, so the result does not depend on them. `views` [T, ...]
+        are those of `forward`, joined or one by one.
+        """
+        made = []
+        for start in range(0, len(selected), CHUNK):
+            first = max(0, start - self.context_frames)
+            last = start + CHUNK + self.context_frames
+            frames, says, *near = (part[first:last] for part in (selected, guide, *views))
+            given = self.batch_of_one(frames, says, usual, manner, near)
+            piece = self(*given, correction)[0]
+            made.append(piece[start - first :][:CHUNK].to(selected))
+        return torch.cat(made) if made else selected
+
+    def batch_of_one(
+        self,
+        selected: Tensor,
+        guide: Tensor,
+        usual: Tensor,
+        manner: Tensor | None,
+        views: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+        """What `forward` takes, on its device, of one piece as `refine` takes it."""
+        place = next(self.parameters()).device
+        told = None if manner is None else manner[None].to(place)
+        seen = torch.cat([view.to(place) for view in views], dim=1)[None] if views else None
+        frames, says, bands = (part[None].to(place) for part in (selected, guide, usual))
+        return frames, says, bands, told, seen
+
+
+class CorrectionFit:
+    """Gathers how far a refiner is from what a target spoke, and finds what its last layer lacks.
+
+    Args:
+        refiner: stays as it is.
+    """
+
+    def __init__(self, refiner: Refiner) -> None:
+        self.refiner = refiner
+        self.frames = 0
+        self._ridge = Ridge(refiner.config.channels, refiner.config.width)
+
+    @torch.inference_mode()
+    def add(
+        self,
+        truth: Tensor,
+        selected: Tensor,
+        guide: Tensor,
+        usual: Tensor,
+        manner: Tensor | None = None,
+        views: Sequence[Tensor] = (),
+    ) -> None:
+        """Count a piece of which `truth` [T, width] is known; the rest [T, ...] as in `refine`."""
+        given = self.refiner.batch_of_one(selected, guide, usual, manner, views)
+        frames, _, bands, *_ = given
+        hidden = self.refiner.hidden(*given)
+        wanted = (truth.to(frames) - frames[..., : truth.shape[1]]) / self.refiner.unit(bands)
+        self._ridge.add(hidden[0], (wanted - self.refiner.write(hidden))[0])
+        self.frames += len(truth)
+
+    def solve(self, ridge: float = RIDGE) -> Tensor:
+        """The `correction` [channels + 1, width] that `Refiner` takes; small where little is known.
+
+        With fewer frames than `ridge` it is nearer to none than to what fits them.
+        """
+        return self._ridge.solve(ridge)

@@ -1,0 +1,200 @@
+"""Text to features: sentences to phonemes, phonemes to what a text front end predicts of them.
+
+Everything up to the phonemes needs no torch, so that a text with nothing to say in it is refused
+before any weights are loaded.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from knnvc.errors import KnnvcError
+from knnvc.text.espeak import PUNCTUATION, find_language, phonemize
+from knnvc.text.lexicon import FIRST, MOST, Lexicon
+from knnvc.text.sentences import sentences
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+LONGEST = 380  # signs spoken in one go; Kokoro and most front ends have not learnt longer ones
+
+# What stands in for a sign that a front end does not know: the nearest sounds of English.
+_NEAREST = {
+    ":": ";", ";": ",", "…": ".", "—": ",", "¡": "", "¿": "", "«": "", "»": "", "“": "", "”": "",
+    '"': "", "(": "", ")": "", "[": "", "]": "", "{": "", "}": "",
+    "g": "ɡ", "ɲ": "nj", "ʎ": "lj", "r": "ɹ", "ɾ": "d", "ɽ": "ɾ", "ʁ": "ɹ", "ʀ": "ɹ", "ɻ": "ɹ",
+    "x": "h", "χ": "h", "ħ": "h", "ç": "h", "ɣ": "ɡ", "q": "k", "c": "k", "ɟ": "dj", "β": "v",
+    "ɸ": "f", "ʋ": "v", "ɥ": "w", "ɰ": "w", "ɬ": "l", "ɭ": "l", "ɫ": "l", "ʂ": "ʃ", "ɕ": "ʃ",
+    "ʐ": "ʒ", "ʑ": "ʒ", "ʝ": "j", "ɖ": "d", "ʈ": "t", "ɳ": "n", "ɱ": "m", "ɴ": "ŋ", "ʕ": "ʔ",
+    "ɦ": "h", "y": "i", "ʏ": "ɪ", "ø": "ɜ", "œ": "ɜ", "ɵ": "ʊ", "ɘ": "ə", "ɤ": "ʌ", "ɯ": "u",
+    "ɨ": "ɪ", "ʉ": "u", "ɒ": "ɑ", "a": "ɑ", "ɑ": "a", "e": "ɛ", "o": "ɔ", "ɐ": "ə", "ɜ": "ɛ",
+    "ɚ": "əɹ", "ɝ": "ɜɹ", "ᵻ": "ɪ", "ᵿ": "ʊ", "ɔ": "ɑ", "ʌ": "ə", "ʔ": "", "ʍ": "w", "ʤ": "dʒ",
+    "ʧ": "tʃ", "ʦ": "ts", "ʣ": "dz", "ʨ": "tʃ", "ʥ": "dʒ", "ɓ": "b", "ɗ": "d", "ɠ": "ɡ", "ɪ": "i",
+    "ˑ": "ː", "̃": "n",
+}  # fmt: skip
+_SILENT = frozenset("ʰʲʷˠˤˀʼ͡‿|‖˞")  # changes of a sound that can go without a word about it
+
+
+class FrontEnd(Protocol):
+    """Predicts features from phonemes."""
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The IPA signs and punctuation that it knows."""
+
+    language: str  # the voice of espeak-ng that it was trained on, like "en-us"
+
+    def predict(
+        self,
+        phonemes: str,
+        *,
+        speed: float = 1.0,
+        noise: float = 0.667,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Features [T, Ds'] float32, one frame every 20 ms, of one sentence."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is spoken in one go: its text, its phonemes, and the silence after it in seconds."""
+
+    text: str
+    phonemes: str
+    pause: float
+
+
+def read(text: str, language: str, lexicon: Lexicon | None = None) -> Iterator[Line]:
+    """The lines of a text, one at a time.
+
+    Args:
+        text: anything; see `knnvc.text.sentences`.
+        language: a language of espeak-ng, in any spelling.
+        lexicon: pronunciations of the user's own.
+
+    Raises:
+        UsageError: espeak-ng does not speak the language.
+        KnnvcError: the text is empty, or nothing in it is spoken.
+    """
+    language = find_language(language)
+    any_line = False
+    for sentence in sentences(text, language, lexicon):
+        phonemes = _phonemes(sentence.text, language, lexicon)
+        if not says_something(phonemes):
+            continue
+        any_line = True
+        pieces = list(_cut(phonemes))
+        for number, piece in enumerate(pieces):
+            yield Line(sentence.text, piece, sentence.pause if number == len(pieces) - 1 else 0.0)
+    if not any_line:
+        if not text.strip():
+            raise KnnvcError("the text is empty: give one with words in it")
+        shown = " ".join("".join(c if c.isprintable() else " " for c in text[:200]).split())[:40]
+        raise KnnvcError(
+            f"nothing in the text {shown!r} can be spoken in {language}: give one with words in it"
+        )
+
+
+def says_something(phonemes: str) -> bool:
+    """Whether there is a sound in `phonemes`, and not just punctuation and stress."""
+    return any(unicodedata.category(sign) in ("Ll", "Lo", "Lu") for sign in phonemes)
+
+
+def fit(phonemes: str, symbols: frozenset[str]) -> tuple[str, set[str]]:
+    """`phonemes` in nothing but `symbols`, and the signs that had to be left out.
+
+    A sign that is not known is replaced by the nearest sounds of English that are, so that other
+    languages are spoken with an English accent.
+    """
+    lost: set[str] = set()
+
+    def known(sign: str, seen: str = "") -> str:
+        if sign in symbols:
+            return sign
+        if sign in _NEAREST and sign not in seen:
+            return "".join(known(other, seen + sign) for other in _NEAREST[sign])
+        if sign not in _SILENT and sign not in PUNCTUATION and not unicodedata.combining(sign):
+            lost.add(sign)
+        return ""
+
+    fitted = "".join(known(sign) for sign in unicodedata.normalize("NFC", phonemes))
+    return " ".join(fitted.split()).strip(" ,;"), lost
+
+
+def load(settings: Mapping[str, Any], weights: Path) -> FrontEnd:
+    """Build the front end that a preset describes and load its weights.
+
+    Args:
+        settings: type, config and language.
+        weights: its safetensors file.
+
+    Raises:
+        KnnvcError: the file is damaged, or does not fit the configuration.
+    """
+    from knnvc.presets.checkpoints import read_tensors
+    from knnvc.text.glow import GlowConfig, GlowTts
+    from knnvc.mini.text_frontend import TextFrontend, TextFrontendConfig
+
+    state, _ = read_tensors(weights)
+    state = {name: tensor.float() for name, tensor in state.items()}
+    kind, config, language = (settings[key] for key in ("type", "config", "language"))
+    network: GlowTts | TextFrontend
+    if kind == "glow-tts":
+        network = GlowTts(GlowConfig.from_dict(config), language)
+    elif kind == "mini-tts":
+        network = TextFrontend(TextFrontendConfig.from_dict(config), language)
+    else:
+        raise KnnvcError(
+            f"the text front end is of type {kind!r}; valid types are glow-tts and mini-tts"
+        )
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def columns_of(front_end: FrontEnd) -> int | None:
+    """How many columns it predicts, as far as that can be told before it speaks."""
+    from knnvc.text.glow import GlowTts
+    from knnvc.mini.text_frontend import TextFrontend
+
+    if isinstance(front_end, GlowTts):
+        return front_end.config.out_channels
+    if isinstance(front_end, TextFrontend):
+        return front_end.config.width + 2  # spectra, then log2 f0 and voicing
+    return None
+
+
+def _phonemes(text: str, language: str, lexicon: Lexicon | None) -> str:
+    """Phonemes of a normalised sentence, in which a lexicon's signs stand for themselves."""
+    if lexicon is None or not any(FIRST <= ord(sign) < FIRST + MOST for sign in text):
+        return phonemize(text, language)
+    said, waiting = [], ""
+    for sign in text:
+        if FIRST <= ord(sign) < FIRST + MOST:
+            said += [_around(waiting, language), lexicon.phonemes(sign)]
+            waiting = ""
+        else:
+            waiting += sign
+    said.append(_around(waiting, language))
+    return " ".join("".join(said).split())
+
+
+def _around(text: str, language: str) -> str:
+    """Phonemes of `text`, with the spaces that it begins and ends with."""
+    before = " " if text[:1].isspace() else ""
+    after = " " if text[-1:].isspace() else ""
+    return f"{before}{phonemize(text, language)}{after}"
+
+
+def _cut(phonemes: str) -> Iterator[str]:
+    """`phonemes` in pieces of no more than LONGEST signs, cut between words where there are any."""
+    while len(phonemes) > LONGEST:
+        at = max(phonemes.rfind(" ", LONGEST // 2, LONGEST), 0) or LONGEST
+        yield phonemes[:at].strip()
+        phonemes = phonemes[at:].strip()
+    if phonemes:
+        yield phonemes

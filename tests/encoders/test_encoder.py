@@ -1,0 +1,400 @@
+"""Encoders: which layer is which, how chunks compare with the whole, and every family."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+
+from knnvc.audio.files import HOP, SAMPLE_RATE, find_audio, load_audio
+from knnvc.encoders.encoder import (
+    WINDOW,
+    Encoder,
+    MelWavLM,
+    MelWavLMConfig,
+    SslNetwork,
+    fingerprint,
+    load_huggingface,
+    load_network,
+)
+from knnvc.errors import KnnvcError, UsageError
+from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
+from knnvc.pipeline import VoiceConverter
+from knnvc.presets.preset import FILE_NAME
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "audio" / "target"
+DIM, LAYERS = 48, 4
+COMMON: dict[str, Any] = {
+    "hidden_size": DIM,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "conv_dim": (16,) * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "layerdrop": 0.0,
+}
+PRE_NORM: dict[str, Any] = {"do_stable_layer_norm": True, "feat_extract_norm": "layer"}
+FAMILY: dict[str, Callable[[], Any]] = {
+    "wavlm": lambda: transformers.WavLMModel(transformers.WavLMConfig(**COMMON)),
+    "wavlm, pre-norm": lambda: transformers.WavLMModel(
+        transformers.WavLMConfig(**COMMON, **PRE_NORM)
+    ),
+    "hubert": lambda: transformers.HubertModel(transformers.HubertConfig(**COMMON)),
+    "hubert, pre-norm": lambda: transformers.HubertModel(
+        transformers.HubertConfig(**COMMON, **PRE_NORM)
+    ),
+    "wav2vec2": lambda: transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**COMMON)),
+    "data2vec-audio": lambda: transformers.Data2VecAudioModel(
+        transformers.Data2VecAudioConfig(
+            **COMMON | {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 7}
+        )
+    ),
+}
+
+
+def build(family: str, seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model: nn.Module = FAMILY[family]()
+    return model.eval()
+
+
+def noise(samples: int, seed: int = 0) -> Tensor:
+    return 0.1 * torch.randn(samples, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every family, saved by save_pretrained."""
+    saved = {}
+    for number, family in enumerate(FAMILY):
+        saved[family] = tmp_path_factory.mktemp("checkpoints") / str(number)
+        build(family).save_pretrained(saved[family])
+    return saved
+
+
+@pytest.fixture(scope="module")
+def mini() -> Encoder:
+    return VoiceConverter.from_preset("mini", device="cpu").encoder
+
+
+# Families -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", list(FAMILY))
+def test_any_family_and_layer(folders: dict[str, Path], family: str) -> None:
+    waveform = noise(8000)
+    with torch.inference_mode():
+        expected = build(family)(waveform[None], output_hidden_states=True).hidden_states
+    for layer in range(LAYERS):  # of the last one transformers reports the layer norm's output
+        encoder = Encoder(load_huggingface(folders[family], layer, layer))
+        features = encoder.encode(waveform)
+        assert features.shape == (24, DIM)
+        assert (features - expected[layer][0]).abs().max() < 1e-5
+    both = Encoder(load_huggingface(folders[family], match_layer=3, synth_layer=1))
+    features = both.encode(waveform)
+    assert (features[:, both.columns.match] - expected[3][0]).abs().max() < 1e-5
+    assert (features[:, both.columns.synth] - expected[1][0]).abs().max() < 1e-5
+
+
+def test_the_last_layer_comes_without_the_final_norm(folders: dict[str, Path]) -> None:
+    model = build("wavlm, pre-norm")
+    waveform = noise(4000)
+    layer = load_huggingface(folders["wavlm, pre-norm"], LAYERS, LAYERS)
+    features = Encoder(layer).encode(waveform)
+    with torch.inference_mode():
+        normed = model(waveform[None]).last_hidden_state[0]
+        assert (model.encoder.layer_norm(features) - normed).abs().max() < 1e-5
+    assert (features - normed).abs().max() > 1e-2
+
+
+def test_only_the_layers_needed_are_kept(folders: dict[str, Path]) -> None:
+    network = load_huggingface(folders["hubert"], 2, 1)
+    assert len(network.model.encoder.layers) == 2
+    with pytest.raises(KnnvcError, match="layer 5 is not in this encoder, which has 0 to 4"):
+        load_huggingface(folders["hubert"], 5, 1)
+
+
+def test_another_family_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(KnnvcError, match=r"is a bert model; encoders can be wavlm, [^\n]+$"):
+        load_huggingface(tmp_path, 1, 1)
+
+
+@pytest.mark.parametrize("what", ["no config", "damaged config", "no weights"])
+def test_a_folder_that_is_no_checkpoint(
+    folders: dict[str, Path], tmp_path: Path, what: str
+) -> None:
+    if what == "damaged config":
+        (tmp_path / "config.json").write_text("{")
+    if what == "no weights":
+        config = (folders["wavlm"] / "config.json").read_text()
+        (tmp_path / "config.json").write_text(config)
+    with pytest.raises(KnnvcError, match=r"\Acannot read the encoder [^\n]*save_pretrained"):
+        load_huggingface(tmp_path, 1, 1)
+
+
+def test_fingerprint_tells_layers_and_weights_apart(folders: dict[str, Path]) -> None:
+    folder = folders["wavlm"]
+    prints = [fingerprint(load_huggingface(folder, *layers)) for layers in ((2, 2), (1, 2), (2, 1))]
+    assert fingerprint(load_huggingface(folder, 2, 2)) == prints[0]
+    prints.append(fingerprint(SslNetwork(build("wavlm", seed=1), 2, 2)))
+    prints.append(fingerprint(load_huggingface(folders["wavlm, pre-norm"], 2, 2)))
+    assert len(set(prints)) == len(prints)
+    assert all(len(one) == 64 for one in prints)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_preset_around_a_huggingface_encoder(
+    folders: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    inside: bool,
+) -> None:
+    """From preset.json to a conversion; the encoder lies in the preset's folder or elsewhere."""
+    name = str(folders["hubert"])
+    if inside:
+        build("hubert").save_pretrained(tmp_path / "hubert-tiny")
+        name = "hubert-tiny"
+    write_preset(tmp_path, name, dim=DIM)
+    monkeypatch.chdir(tmp_path.parent)
+    converter = VoiceConverter.from_preset(tmp_path, device="cpu")
+    source = noise(16_000)
+    made, rate = converter.convert((source, SAMPLE_RATE), (noise(24_000, 1), SAMPLE_RATE))
+    assert (made.shape, rate) == ((49 * HOP,), 16_000)
+    target = converter.matching_set((noise(24_000, 1), SAMPLE_RATE), trim=False)
+    assert target.match.shape == (74, DIM)
+    assert target.match.shape == target.synth.shape
+    assert not torch.equal(target.match, target.synth)  # of different layers
+
+
+def test_transformers_is_quiet_on_the_command_line(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """It draws bars into whatever stderr is, and logs there."""
+    write_preset(tmp_path, str(folders["hubert"]), dim=DIM)
+    clip = find_audio(EXAMPLES)[0]
+    command = [sys.executable, "-m", "knnvc.cli.main", "convert", clip, "--ref", clip]
+    options = ["--preset", tmp_path, "--no-loudness", "--no-trim", "-o", tmp_path / "out.wav"]
+    result = subprocess.run(
+        [*command, *options],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == f"{tmp_path / 'out.wav'}\n"
+
+
+def test_a_preset_whose_parts_do_not_fit(folders: dict[str, Path], tmp_path: Path) -> None:
+    write_preset(tmp_path, str(folders["hubert"]), dim=32)
+    with pytest.raises(KnnvcError, match="gives 48 columns every 20 ms, but its vocoder reads 32"):
+        VoiceConverter.from_preset(tmp_path, device="cpu")
+
+
+def test_an_encoder_with_other_frames(tmp_path: Path) -> None:
+    config = transformers.HubertConfig(**COMMON | {"conv_stride": (5, 2, 2, 2, 2, 2, 1)})
+    transformers.HubertModel(config).save_pretrained(tmp_path / "encoder")
+    write_preset(tmp_path, "encoder", dim=DIM)
+    with pytest.raises(KnnvcError, match="frames of 400 samples every 160: use one with 400"):
+        VoiceConverter.from_preset(tmp_path, device="cpu")
+
+
+def write_preset(folder: Path, encoder: str, dim: int) -> None:
+    """A preset.json around a Hugging Face encoder, with a random HiFi-GAN."""
+    from knnvc.presets.checkpoints import write_tensors
+
+    config = HifiGanConfig(
+        hubert_dim=dim,
+        hifi_dim=16,
+        upsample_initial_channel=16,
+        upsample_rates=(10, 8, 4),
+        upsample_kernel_sizes=(20, 16, 8),
+        resblock_kernel_sizes=(3,),
+        resblock_dilation_sizes=((1, 3, 5),),
+    )
+    write_tensors(folder / "vocoder.safetensors", HifiGan(config).state_dict(), {})
+    content = {
+        "format_version": 1,
+        "name": "own",
+        "description": "A test.",
+        "sample_rate": 16_000,
+        "encoder": {
+            "type": "huggingface",
+            "config": {"name": encoder},
+            "match_layer": 3,
+            "synth_layer": 1,
+        },
+        "matching": {"k": 4, "weighting": "mean", "lam": 1.0},
+        "vocoder": {
+            "type": "hifigan",
+            "weights": "vocoder.safetensors",
+            "config": config.to_dict(),
+        },
+        "text_frontend": None,
+        "licence": "MIT",
+        "licences": {},
+        "provenance": {},
+    }
+    (folder / FILE_NAME).write_text(json.dumps(content))
+
+
+# Frames and chunks --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("samples", [1, 399, 400, 719, 720, 16_000, 16_080, 50_001])
+def test_number_of_frames(mini: Encoder, folders: dict[str, Path], samples: int) -> None:
+    frames = max(1, (samples - WINDOW) // HOP + 1)
+    tiny = Encoder(load_huggingface(folders["wavlm, pre-norm"], 1, 1))
+    chunked = Encoder(tiny.network, chunk_seconds=0.5, context_seconds=0.2)
+    for encoder in (mini, tiny, chunked):
+        features = encoder.encode(noise(samples))
+        assert len(features) == frames
+        assert torch.isfinite(features).all()
+        assert features.dtype == torch.float32
+
+
+def test_audio_shorter_than_a_window_is_padded(mini: Encoder) -> None:
+    short = noise(100)
+    padded = torch.cat([short, torch.zeros(WINDOW - 100)])
+    assert torch.equal(mini.encode(short), mini.encode(padded))
+
+
+def test_progress_counts_frames(mini: Encoder) -> None:
+    encoder = Encoder(mini.network, chunk_seconds=1.0, context_seconds=0.5)
+    told: list[tuple[int, int]] = []
+    features = encoder.encode(
+        noise(5 * SAMPLE_RATE), lambda done, total: told.append((done, total))
+    )
+    assert [done for done, _ in told] == [50, 100, 150, 200, 249]
+    assert {total for _, total in told} == {len(features)}
+
+
+@pytest.fixture(scope="module")
+def speech() -> Tensor:
+    """Four clips of the example target in a row, 26 s."""
+    return torch.cat([load_audio(path) for path in find_audio(EXAMPLES)[:4]])
+
+
+def chunked_and_whole(network: nn.Module, waveform: Tensor) -> tuple[Tensor, Tensor]:
+    chunked = Encoder(network, chunk_seconds=5.0, context_seconds=2.0).encode(waveform)
+    whole = Encoder(network, chunk_seconds=1000.0).encode(waveform)
+    return chunked, whole
+
+
+def test_chunks_of_a_pre_norm_encoder_equal_the_whole(
+    folders: dict[str, Path], speech: Tensor
+) -> None:
+    """Measured on 97 s: a relative difference of 0.3 % with 5 s chunks, 0.17 % with 30 s."""
+    network = load_huggingface(folders["wavlm, pre-norm"], 3, 3)
+    chunked, whole = chunked_and_whole(network, speech)
+    assert (chunked - whole).norm() < 0.01 * whole.norm()
+    assert ((chunked - whole).norm(dim=1) / whole.norm(dim=1)).max() < 0.03
+
+
+def test_chunks_of_mini_equal_the_whole(mini: Encoder, speech: Tensor) -> None:
+    """What is synthesised from is the same; matching sees attention to another surrounding.
+
+    Measured with weights of 1361 training steps: a mean cosine distance of 0.011 with 5 s chunks
+    and 0.004 with 30 s (97 s of speech), where one frame and the next are 0.17 apart. Weights
+    differ, so the tolerance is relative to that.
+    """
+    chunked, whole = chunked_and_whole(mini.network, speech)
+    mels = slice(0, mini.columns.pitch)
+    assert (chunked[:, mels] - whole[:, mels]).abs().max() < 1e-5
+    posteriors = slice(mini.columns.match.start + 2, None)  # after pitch and voicing
+
+    def distance(one: Tensor, other: Tensor) -> float:
+        similarity = torch.cosine_similarity(one[:, posteriors], other[:, posteriors])
+        return float((1 - similarity).mean())
+
+    assert distance(chunked, whole) < 0.25 * distance(whole[1:], whole[:-1])
+
+
+def test_the_chunk_length_changes_next_to_nothing(mini: Encoder, speech: Tensor) -> None:
+    """docs/large-sets.md has the difference between 30 s and 120 s, measured on longer speech."""
+    one, other = (
+        Encoder(mini.network, chunk_seconds=seconds).encode(speech) for seconds in (4.0, 7.0)
+    )
+    mels = slice(0, mini.columns.pitch)
+    assert (one[:, mels] - other[:, mels]).abs().max() < 1e-5
+    posteriors = slice(mini.columns.match.start + 2, None)
+    away = torch.ones(len(one), dtype=torch.bool)
+    for chunk in (200, 350):  # frames; nearer than half a second to a seam does not count
+        at = torch.arange(len(one)) % chunk
+        away &= (at >= 25) & (at < chunk - 25)
+    alike = torch.cosine_similarity(one[:, posteriors], other[:, posteriors])[away]
+    apart = torch.cosine_similarity(one[1:, posteriors], one[:-1, posteriors])
+    assert (1 - alike).mean() < 0.15 * (1 - apart).mean()
+
+
+def test_pitch_is_made_exact_in_stretches(
+    mini: Encoder, speech: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pitch = mini.columns.pitch
+    assert pitch is not None
+    whole = mini.encode(speech)
+    monkeypatch.setattr("knnvc.encoders.encoder.PITCH_FRAMES", 130)
+    parts = mini.encode(speech)
+    voiced = whole[:, pitch + 1] > 0.5
+    apart = (whole[:, pitch] - parts[:, pitch]).abs()
+    assert voiced.sum() > 300
+    assert (apart[voiced] < 0.01).float().mean() > 0.99
+    apart_from_pitch = torch.arange(whole.shape[1]) != pitch
+    assert torch.equal(parts[:, apart_from_pitch], whole[:, apart_from_pitch])
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_chunk_holds_a_frame(mini: Encoder, seconds: float) -> None:
+    with pytest.raises(UsageError, match="the chunk is"):
+        Encoder(mini.network, chunk_seconds=seconds)
+
+
+# mini's encoder -----------------------------------------------------------------------------------
+
+SMALL = MelWavLMConfig(mels=20, hidden=32, layers=2, heads=2, feed_forward=32, pitch_layer=1)
+
+
+def test_the_columns_of_mel_wavlm() -> None:
+    network = MelWavLM(SMALL).eval()
+    encoder, columns = Encoder(network), network.columns
+    features = encoder.encode(noise(8000))
+    assert features.shape == (24, 20 * 2 + 2 + SMALL.states)
+    assert features[:, columns.synth].shape[1] == 42
+    assert columns.pitch == 40
+    assert not columns.together
+    posteriors = features[:, columns.match][:, 2:].square()
+    assert torch.allclose(posteriors.sum(1), torch.ones(24), atol=1e-4)
+    assert ((features[:, 41] >= 0) & (features[:, 41] <= 1)).all()
+
+
+def test_mel_frames_stand_where_they_say() -> None:
+    """A click in the middle of frame 10 is loudest there."""
+    click = torch.zeros(20 * HOP)
+    click[10 * HOP + HOP // 2] = 1.0
+    mel = MelWavLM(SMALL).log_mel(click[None])[0]
+    assert mel.shape == (20, 40)
+    assert int(mel.mean(dim=1).argmax()) == 10
+
+
+def test_weights_that_do_not_fit(parity: Path) -> None:
+    state = MelWavLM(SMALL).state_dict()
+    other = {**SMALL.to_dict(), "hidden": 64}
+    with pytest.raises(KnnvcError, match="do not fit its configuration"):
+        load_network("mel-wavlm", other, state, 2, 0)
+    with pytest.raises(KnnvcError, match="do not fit its configuration"):
+        load_network("wavlm", {**COMMON, **PRE_NORM}, state, 2, 2)
+    with pytest.raises(KnnvcError, match="unknown mel-wavlm encoder settings: depth"):
+        load_network("mel-wavlm", {"depth": 3}, state, 2, 0)
+    with pytest.raises(KnnvcError, match="unknown encoder type 'wavenet'; valid types are mel-w"):
+        load_network("wavenet", {}, state, 2, 0)

@@ -1,0 +1,210 @@
+"""Matching and finishing on made-up features: two mel bands, one spectrum a frame, two phones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from knnvc.mini import acoustic_space
+from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions, Statistics
+from knnvc.errors import KnnvcError
+
+MELS, SUBSTEPS, PHONES = 4, 2, 2
+WIDTH = MELS * SUBSTEPS
+
+
+def make_space(**options: object) -> AcousticSpace:
+    return AcousticSpace(AcousticSpaceOptions.from_dict({"bands": 2, **options}), MELS, SUBSTEPS)
+
+
+def make_frames(count: int, seed: int = 0, pitch: float = 7.0) -> tuple[Tensor, Tensor]:
+    """Synthesis columns [N, WIDTH + 2] and match columns [N, 3 + 3 · PHONES]."""
+    generator = torch.Generator().manual_seed(seed)
+    mel = torch.randn(count, WIDTH, generator=generator)
+    log_f0 = pitch + 0.2 * torch.randn(count, 1, generator=generator)
+    voicing = torch.ones(count, 1)
+    posteriors = torch.rand(count, 1 + 3 * PHONES, generator=generator)
+    posteriors[:, 0] = 0.01  # hardly any silence
+    posteriors /= posteriors.sum(1, keepdim=True)
+    synth = torch.cat([mel, log_f0, voicing], 1)
+    return synth, torch.cat([log_f0, voicing, posteriors.sqrt()], 1)
+
+
+def statistics(space: AcousticSpace, frames: tuple[Tensor, Tensor]) -> Statistics:
+    return space.statistics(*frames)
+
+
+def test_finishing_a_speakers_own_frames_changes_nothing() -> None:
+    space = make_space()
+    frames = make_frames(200)
+    own = statistics(space, frames)
+    done = space.finish(frames[0], frames[0], own, own)
+    torch.testing.assert_close(done, frames[0], atol=1e-5, rtol=0)
+
+
+def test_level_and_pitch_follow_the_source_in_the_targets_range() -> None:
+    space = make_space(envelope_transfer=0.0)
+    source, target = make_frames(300, 1, pitch=7.0), make_frames(300, 2, pitch=8.0)
+    target[0][:, :WIDTH] += 3.0
+    own, other = statistics(space, source), statistics(space, target)
+    done = space.finish(target[0], source[0], own, other)
+    level, wanted = done[:, :WIDTH].mean(1), source[0][:, :WIDTH].mean(1)
+    assert torch.corrcoef(torch.stack([level, wanted]))[0, 1] > 0.999
+    assert abs(float(level.mean() - target[0][:, :WIDTH].mean())) < 0.05
+    assert abs(float(done[:, WIDTH].median()) - 8.0) < 0.05
+
+
+def test_full_envelope_transfer_gives_the_normalised_envelope_of_the_source() -> None:
+    space = make_space(envelope_transfer=1.0, energy_transfer=0.0)
+    source, target = make_frames(300, 1), make_frames(300, 2)
+    target[0][:, :WIDTH] = 2 * target[0][:, :WIDTH] - 1
+    own, other = statistics(space, source), statistics(space, target)
+    done = space.finish(target[0], source[0], own, other)
+    after = space.statistics(done, target[1])
+    torch.testing.assert_close(after.mean, other.mean, atol=1e-4, rtol=0)
+    torch.testing.assert_close(after.spread, other.spread, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("uncorrected", [None, 0.0, 0.6])
+def test_envelopes_are_followed_as_far_as_the_correction_lets_them(
+    uncorrected: float | None,
+) -> None:
+    source, target = make_frames(300, 1), make_frames(300, 2)
+
+    def made(corrected: bool, **options: float | None) -> torch.Tensor:
+        space = make_space(energy_transfer=0.0, **options)
+        own, other = statistics(space, source), statistics(space, target)
+        return space.finish(target[0], source[0], own, other, corrected)
+
+    options = {"envelope_transfer": 0.3, "uncorrected_transfer": uncorrected}
+    assert torch.equal(made(True, **options), made(True, envelope_transfer=0.3))
+    follows = 0.3 if uncorrected is None else uncorrected
+    assert torch.equal(made(False, **options), made(True, envelope_transfer=follows))
+
+
+def test_sharpening_gives_peaks_and_valleys_what_the_targets_have_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def space(sharpened: float) -> AcousticSpace:
+        options = AcousticSpaceOptions.from_dict({"bands": 20, "sharpened": sharpened})
+        return AcousticSpace(options, 80, SUBSTEPS)
+
+    bands = torch.arange(80.0)
+    formants = torch.exp(-(((bands - 20) / 3) ** 2)) + torch.exp(-(((bands - 50) / 3) ** 2))
+    frame = torch.cat([formants - 1, 0.5 * formants, torch.tensor([7.0, 0.9])])
+    frames, spoken = frame.repeat(40, 1), torch.zeros(40)
+    target = frames.clone()
+    target[:, :160] *= 1.5
+    wanted = space(1.0).contrast(target, spoken)
+    done = space(1.0).sharpen(frames, spoken, wanted)
+    assert torch.equal(done[:, 160:], frames[:, 160:])  # pitch and voicing
+    for start, height in ((0, 1.0), (80, 0.5)):
+        before, after = frame[start : start + 80], done[0, start : start + 80]
+        assert 0.1 * height < float(after[20] - before[20]) < 0.5 * height
+        assert float(after[26] - before[26]) < 0  # beside a peak
+        assert float((after - before).mean().abs()) < 0.01  # the level stays
+    twice = space(2.0).sharpen(frames, spoken, wanted)
+    torch.testing.assert_close(twice - frames, 2 * (done - frames))
+    # Silence does not count where there is speech: half of it, flat, changes nothing.
+    flat = torch.cat([frames, torch.ones(40, 162)])
+    heard = torch.cat([spoken, torch.ones(40)])
+    monkeypatch.setattr("knnvc.mini.acoustic_space._BLOCK", 11)
+    torch.testing.assert_close(space(1.0).sharpen(flat, heard, wanted)[:40], done)
+    torch.testing.assert_close(space(1.0).sharpen(flat, heard, wanted)[40:], flat[40:])
+    assert torch.equal(space(1.0).sharpen(target, spoken, wanted / 9), target)  # nothing missing
+    assert space(0.0).sharpen(frames, spoken, wanted) is frames  # not asked for
+
+
+def test_balancing_gives_the_mean_of_what_was_selected(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = make_space(balanced=7)
+    refined, selected = make_frames(60, 1)[0], make_frames(60, 2)[0]
+    done = space.balance(refined, selected)
+    assert torch.equal(done[:, WIDTH:], refined[:, WIDTH:])  # pitch and voicing
+    for at in (0, 3, 30, 59):
+        around = slice(max(0, at - 7), at + 8)
+        mean = (selected[around] - refined[around]).mean(0)[:WIDTH]
+        torch.testing.assert_close(done[at, :WIDTH], refined[at, :WIDTH] + mean)
+    monkeypatch.setattr("knnvc.mini.acoustic_space._BLOCK", 11)
+    torch.testing.assert_close(space.balance(refined, selected), done)
+    whole = make_space(balanced=1000).balance(refined, selected)  # over all there is
+    torch.testing.assert_close(whole.mean(0)[:WIDTH], selected.mean(0)[:WIDTH])
+    assert make_space().balance(refined, selected) is refined  # not asked for
+
+
+def test_as_much_roughness_is_left_for_every_voice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of frames that the refiner changed much a smaller part is kept than of others."""
+    selected, match = make_frames(60, 1)
+    match[:, 2] = 0.0
+    match[40:, 2] = 1.0  # silence, where the two may differ as they like
+    target = statistics(make_space(), make_frames(60, 3))
+    space = make_space(roughness=0.06)
+    for apart, left in ((0.3, 0.06), (0.2, 0.06), (0.1, 0.04), (3.0, 0.3)):  # 0.1 to 0.4 of it
+        refined = selected.clone()
+        refined[:40, :WIDTH] += apart * torch.tensor([1.0, -1.0]).repeat(WIDTH // 2)
+        refined[40:, :WIDTH] += 9.0
+        done = space.unite(selected, refined, match, target)
+        rough = (done - refined)[:40, :WIDTH]
+        torch.testing.assert_close(rough.abs(), torch.full_like(rough, left))
+        assert torch.equal(done[:, WIDTH:], selected[:, WIDTH:])  # pitch and voicing
+        monkeypatch.setattr("knnvc.mini.acoustic_space._BLOCK", 11)
+    halfway = make_space(refined=0.5).unite(selected, refined, match, target)
+    torch.testing.assert_close(halfway, (selected + refined) / 2)
+
+
+def test_vectors_do_not_depend_on_level_and_range_of_the_speaker() -> None:
+    space = make_space()
+    synth, match = make_frames(100)
+    louder, higher = synth.clone(), match.clone()
+    louder[:, :WIDTH] = 1.5 * louder[:, :WIDTH] + 2
+    higher[:, 0] = 2 * higher[:, 0] + 1
+    one = space.vectors(synth, match, space.statistics(synth, match))
+    two = space.vectors(louder, higher, space.statistics(louder, higher))
+    torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
+
+
+def test_context_stops_at_the_seam_between_recordings() -> None:
+    space = make_space()
+    first, second = make_frames(40, 1), make_frames(50, 2)
+    joined = tuple(torch.cat(pair) for pair in zip(first, second, strict=True))
+    own = space.statistics(*joined)
+    together = space.vectors(*joined, own, torch.tensor([0, 40]))
+    apart = torch.cat([space.vectors(*part, own) for part in (first, second)])
+    torch.testing.assert_close(together, apart)
+    blind = space.vectors(*joined, own)
+    assert not torch.allclose(blind[38], together[38])
+
+
+def test_vectors_of_a_span_are_those_among_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = make_space()
+    synth, match = make_frames(60)
+    own = space.statistics(synth, match)
+    starts = torch.tensor([0, 20, 45])
+    whole = space.vectors(synth, match, own, starts)
+    for span in ((0, 60), (0, 1), (17, 23), (43, 60)):
+        assert torch.equal(space.vectors(synth, match, own, starts, span), whole[slice(*span)])
+    monkeypatch.setattr(acoustic_space, "_BLOCK", 7)  # and neither do blocks change anything
+    assert torch.equal(space.vectors(synth, match, own, starts), whole)
+    assert all(
+        torch.equal(getattr(own, name), getattr(space.statistics(synth, match), name))
+        for name in ("pitch", "mean", "spread", "level")
+    )
+
+
+def test_speech_is_measured_without_the_pauses() -> None:
+    space = make_space()
+    synth, match = make_frames(200)
+    padded = torch.cat([synth, torch.full((300, WIDTH + 2), -5.0)])
+    silence = torch.zeros(300, match.shape[1])
+    silence[:, 2] = 1.0
+    with_pauses = space.statistics(padded, torch.cat([match, silence]))
+    torch.testing.assert_close(with_pauses.mean, space.statistics(synth, match).mean)
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(KnnvcError, match="unknown acoustic space settings: weight"):
+        AcousticSpaceOptions.from_dict({"weight": 1})
+    with pytest.raises(KnnvcError, match="damaged"):
+        AcousticSpaceOptions.from_dict({"context": [1]})
+    with pytest.raises(KnnvcError, match="do not divide"):
+        AcousticSpace(AcousticSpaceOptions(bands=3), MELS, SUBSTEPS)
