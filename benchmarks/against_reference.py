@@ -58,10 +58,10 @@ def speech(seconds: float, seed: int) -> Tensor:
 
 def build_preset(folder: Path) -> None:
     """A preset folder with random weights of the published shapes."""
-    from knnvc.presets.checkpoints import write_tensors
-    from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
-    from knnvc.presets.preset import PUBLISHED
     from knnvc.encoders.wavlm import WavLM, WavLMConfig
+    from knnvc.presets.checkpoints import write_tensors
+    from knnvc.presets.preset import PUBLISHED
+    from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 
     torch.manual_seed(0)
     published = PUBLISHED["wavlm-large"]
@@ -101,8 +101,8 @@ class Reference:
         from safetensors.torch import load_file
         from transformers import WavLMConfig, WavLMModel
 
-        from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
         from knnvc.presets.preset import PUBLISHED
+        from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 
         self.wavlm = WavLMModel(WavLMConfig(**LARGE, mask_time_prob=0.0, layerdrop=0.0)).eval()
         self.wavlm.load_state_dict(load_file(folder / "encoder.safetensors"))
@@ -114,7 +114,7 @@ class Reference:
     def features(self, waveform: Tensor, trim: bool) -> Tensor:
         """Features [T, D] of the whole waveform [S] at once."""
         if trim:
-            from knnvc.audio.files import trim_silence
+            from knnvc.audio import trim_silence
 
             waveform = trim_silence(waveform)
         taken: list[Tensor] = []
@@ -127,7 +127,7 @@ class Reference:
     @torch.inference_mode()
     def convert(self, source: Tensor, references: list[Tensor], lap: Any) -> Tensor:
         """Waveform [S] of the source in the target's voice."""
-        from knnvc.audio.files import normalize_loudness
+        from knnvc.audio import normalize_loudness
 
         target = torch.cat([self.features(one, trim=True) for one in references])
         lap("references")
@@ -154,7 +154,7 @@ class Ours:
 
     def convert(self, source: Tensor, references: list[Tensor], lap: Any) -> Tensor:
         """Waveform [S] of the source in the target's voice."""
-        from knnvc.audio.files import normalize_loudness
+        from knnvc.audio import normalize_loudness
 
         converter = self.converter
         voice = converter.matching_set([(one, RATE) for one in references])

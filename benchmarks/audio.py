@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from knnvc.audio.files import SAMPLE_RATE, find_audio, load_audio
+from knnvc.audio import SAMPLE_RATE, find_audio, load_audio
 
 AUDIO = Path(__file__).parent.parent / "examples/audio"
 SOURCE = AUDIO / "source.wav"

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from audio import SOURCE, TARGET, repeated
 
-from knnvc.audio.files import SAMPLE_RATE, write_audio
+from knnvc.audio import SAMPLE_RATE, write_audio
 
 COMMAND = [sys.executable, "-m", "knnvc.cli.main"]
 

@@ -44,7 +44,7 @@ import numpy.typing as npt
 import soundfile as sf
 import torch
 
-from knnvc.audio.files import SAMPLE_RATE, load_audio, resample, write_audio
+from knnvc.audio import SAMPLE_RATE, load_audio, resample, write_audio
 from knnvc.training import downloads, kokoro
 from knnvc.training.recordings import tell_apart
 

@@ -25,8 +25,8 @@ import torch
 from stages import query_vectors
 from torch import Tensor
 
+from knnvc.audio import find_audio, load_audio
 from knnvc.converters import approximate as indices
-from knnvc.audio.files import find_audio, load_audio
 from knnvc.converters.knn import Index
 from knnvc.pipeline import VoiceConverter
 

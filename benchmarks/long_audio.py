@@ -23,7 +23,7 @@ from audio import SOURCE, TARGET, repeated
 from stages import query_vectors
 from torch import Tensor
 
-from knnvc.audio.files import SAMPLE_RATE, load_audio, write_audio
+from knnvc.audio import SAMPLE_RATE, load_audio, write_audio
 from knnvc.pipeline import VoiceConverter
 
 SEAM_FRAMES = 50  # nearer than a second to a seam counts as at it

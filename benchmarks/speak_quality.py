@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from knnvc import SpeakOptions, VoiceConverter
-from knnvc.audio.files import SAMPLE_RATE, find_audio, load_audio, write_audio
+from knnvc.audio import SAMPLE_RATE, find_audio, load_audio, write_audio
 from knnvc.errors import KnnvcError
 from knnvc.evaluation.instruments import Instruments, errors, plain
 from knnvc.evaluation.statistics import equal_error_rate

@@ -18,9 +18,9 @@ from audio import SOURCE, TARGET, repeated
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.encoders.encoder import Encoder
 from knnvc.converters.knn import Index
 from knnvc.converters.matching_set import MatchingSet, load
+from knnvc.encoders.encoder import Encoder
 from knnvc.pipeline import VoiceConverter
 from knnvc.vocoders.vocoder import Vocoder
 

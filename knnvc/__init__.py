@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from knnvc.errors import KnnvcError, UsageError
     from knnvc.converters.matching_set import MatchingSet
+    from knnvc.errors import KnnvcError, UsageError
     from knnvc.pipeline import ConvertOptions, SpeakOptions, VoiceConverter, convert, synthesize
 
 __version__ = "0.1.0"

@@ -28,7 +28,7 @@ _REASONS = {
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
 
-AUDIO_OUTPUT = (".wav", ".flac", ".ogg", ".mp3")  # what `knnvc.audio.files.write_audio` writes
+AUDIO_OUTPUT = (".wav", ".flac", ".ogg", ".mp3")  # what `knnvc.audio.write_audio` writes
 # What libsndfile reads and a folder of recordings may hold; headerless formats are left out.
 # fmt: off
 AUDIO_SUFFIXES = frozenset({

@@ -26,8 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions, Statistics
-from knnvc.audio.files import (
+from knnvc.audio import (
     HOP,
     SAMPLE_RATE,
     check_output,
@@ -40,25 +39,9 @@ from knnvc.audio.files import (
     trim_silence,
     write_audio,
 )
-from knnvc.presets.checkpoints import read_tensors
-from knnvc.encoders.encoder import (
-    CHUNK_SECONDS,
-    CONTEXT_SECONDS,
-    MEL_SCALE,
-    WINDOW,
-    Encoder,
-    MelWavLM,
-    fingerprint,
-    load_huggingface,
-    load_network,
-)
-from knnvc.errors import KnnvcError, UsageError
-from knnvc.files import sha256_file
-from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
-from knnvc.converters.approximate import check_kind, choose, content_hash, open_index
 from knnvc.audio.joining import Spool, silence, trim_edges
-from knnvc.kernels import PRECISIONS, accelerate
-from knnvc.text.lexicon import Lexicon
+from knnvc.audio.pitch import pitch_statistics
+from knnvc.converters.approximate import check_kind, choose, content_hash, open_index
 from knnvc.converters.knn import (
     Index,
     Searcher,
@@ -73,17 +56,34 @@ from knnvc.converters.knn import (
 )
 from knnvc.converters.matching_set import SUFFIX, Correction, MatchingSet, SetInfo, merge
 from knnvc.converters.matching_set import load as load_set
+from knnvc.encoders.encoder import (
+    CHUNK_SECONDS,
+    CONTEXT_SECONDS,
+    MEL_SCALE,
+    WINDOW,
+    Encoder,
+    MelWavLM,
+    fingerprint,
+    load_huggingface,
+    load_network,
+)
+from knnvc.errors import KnnvcError, UsageError
+from knnvc.files import sha256_file
+from knnvc.kernels import PRECISIONS, accelerate
+from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions, Statistics
 from knnvc.mini.phones import STATES, assure
-from knnvc.audio.pitch import pitch_statistics
-from knnvc.presets.preset import Preset, find_preset
 from knnvc.mini.refiner import RIDGE, CorrectionFit, Refiner, RefinerConfig
-from knnvc.voices.cache import SetCache, set_key
-from knnvc.vocoders.source_filter import FilterFit, SourceFilterConfig, SourceFilterVocoder
 from knnvc.mini.text_frontend import TextFrontend
+from knnvc.mini.vocal_tract import other_tract
+from knnvc.presets.checkpoints import read_tensors
+from knnvc.presets.preset import Preset, find_preset
+from knnvc.text.lexicon import Lexicon
 from knnvc.text.lines import FrontEnd, Line, columns_of, fit, read, says_something
 from knnvc.text.lines import load as load_front_end
-from knnvc.mini.vocal_tract import other_tract
+from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
+from knnvc.vocoders.source_filter import FilterFit, SourceFilterConfig, SourceFilterVocoder
 from knnvc.vocoders.vocoder import Vocoder, griffin_lim, world
+from knnvc.voices.cache import SetCache, set_key
 from knnvc.voices.ready import packaged, resolve
 
 DEFAULT_PRESET = "mini"
@@ -103,7 +103,7 @@ MOST_REFERENCE = 15000  # frames that they are converted with
 DISGUISES = (0.85, 1.18)  # factors on the formants, in turn
 
 Source: TypeAlias = Any
-"""A path, or samples as `knnvc.audio.files.to_waveform` takes them."""
+"""A path, or samples as `knnvc.audio.to_waveform` takes them."""
 References: TypeAlias = Any
 """A path (folder, recording or saved matching set), "voice:NAME" for a ready voice, samples, a
 `MatchingSet`, or several of these in a list or another iterable."""

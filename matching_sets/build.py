@@ -20,10 +20,10 @@ import numpy as np
 import soundfile as sf
 
 from knnvc import VoiceConverter
-from knnvc.audio.files import HOP, SAMPLE_RATE, load_audio
+from knnvc.audio import HOP, SAMPLE_RATE, load_audio
+from knnvc.audio.pitch import f0_track
 from knnvc.evaluation.instruments import Instruments, errors, plain
 from knnvc.files import atomic_path
-from knnvc.audio.pitch import f0_track
 from knnvc.training import kokoro
 from knnvc.voices.ready import Card, write_cards
 

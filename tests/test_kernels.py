@@ -10,10 +10,10 @@ import transformers
 from torch import Tensor, nn
 
 from knnvc import UsageError, VoiceConverter
-from knnvc.audio.files import SAMPLE_RATE
-from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
-from knnvc.kernels import PRECISIONS, accelerate, linear
+from knnvc.audio import SAMPLE_RATE
 from knnvc.encoders.wavlm import QUERIES, WavLM, WavLMConfig
+from knnvc.kernels import PRECISIONS, accelerate, linear
+from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 
 COMMON: dict[str, Any] = {
     "hidden_size": 48,

@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from knnvc.audio.files import normalize_loudness
-from knnvc.presets.checkpoints import read_published_wavlm
-from knnvc.encoders.encoder import Encoder, load_network
+from knnvc.audio import normalize_loudness
 from knnvc.converters.knn import search
 from knnvc.converters.matching_set import MatchingSet, SetInfo
+from knnvc.encoders.encoder import Encoder, load_network
 from knnvc.pipeline import VoiceConverter, stretch
+from knnvc.presets.checkpoints import read_published_wavlm
 
 
 @pytest.fixture(scope="module")

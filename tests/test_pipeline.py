@@ -15,13 +15,15 @@ import torch
 from torch import Tensor
 
 import knnvc
-from knnvc.mini.acoustic_space import AcousticSpace
-from knnvc.audio.files import HOP, SAMPLE_RATE, find_audio, load_audio
+from knnvc.audio import HOP, SAMPLE_RATE, find_audio, load_audio
+from knnvc.audio.pitch import VOICED, move_pitch, pitch_quantiles
 from knnvc.cli.main import cli
-from knnvc.encoders.encoder import MelWavLM
-from knnvc.errors import KnnvcError, UsageError
 from knnvc.converters.knn import search
 from knnvc.converters.matching_set import Correction, MatchingSet, load, merge
+from knnvc.encoders.encoder import MelWavLM
+from knnvc.errors import KnnvcError, UsageError
+from knnvc.mini.acoustic_space import AcousticSpace
+from knnvc.mini.refiner import Refiner
 from knnvc.pipeline import (
     DEFAULT_PRESET,
     ConvertOptions,
@@ -32,8 +34,6 @@ from knnvc.pipeline import (
     resynthesize,
     stretch,
 )
-from knnvc.audio.pitch import VOICED, move_pitch, pitch_quantiles
-from knnvc.mini.refiner import Refiner
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "audio"
 

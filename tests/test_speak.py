@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from knnvc import KnnvcError, SpeakOptions, UsageError, VoiceConverter, synthesize
-from knnvc.audio.files import load_audio, loudness_gain
+from knnvc.audio import load_audio, loudness_gain
+from knnvc.audio.joining import Spool, silence, trim_edges
 from knnvc.cli.main import cli
 from knnvc.encoders.encoder import MelWavLM
-from knnvc.audio.joining import Spool, silence, trim_edges
 from knnvc.pipeline import KnnvcWarning, features_of_spectra
 from knnvc.presets.preset import Preset, add_published_frontend, bundled_folder, load_preset
 from knnvc.text.sentences import PARAGRAPH_PAUSE, SENTENCE_PAUSE

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from knnvc.audio.files import load_audio
+from knnvc.audio import load_audio
 from knnvc.evaluation.instruments import Instruments, errors
 from knnvc.pipeline import VoiceConverter
 from knnvc.vocoders.vocoder import world

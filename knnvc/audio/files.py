@@ -18,11 +18,11 @@ import torch
 import torchaudio
 from torch import Tensor
 
+from knnvc.audio.ogg import fix_serial
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import AUDIO_SUFFIXES as AUDIO_SUFFIXES
 from knnvc.files import atomic_path, check_exists
 from knnvc.files import find_audio as find_audio
-from knnvc.audio.ogg import fix_serial
 
 SAMPLE_RATE = 16_000  # Hz, what every supported encoder was trained on
 HOP = 320  # samples between frames at SAMPLE_RATE: 20 ms

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knnvc.audio.files import HOP, SAMPLE_RATE
+from knnvc.audio import HOP, SAMPLE_RATE
 
 VOICED = 0.5  # probability above which a frame counts as voiced
 F0_RANGE = (55.0, 600.0)  # Hz

@@ -228,7 +228,7 @@ def plan_outputs(
     for source in sources:
         path = existing(source, "source")
         if path.is_dir():
-            from knnvc.audio.files import find_audio
+            from knnvc.audio import find_audio
 
             found += [(one, one.relative_to(path)) for one in find_audio(path)]
         else:

@@ -140,7 +140,7 @@ def matching(
     path, target = existing(source, "source"), reference(ref)
     _require()
     with Progress() as progress:
-        from knnvc.audio.files import load_audio, require_audio
+        from knnvc.audio import load_audio, require_audio
         from knnvc.evaluation.figures import save_png
         from knnvc.evaluation.plots import matching as match
         from knnvc.evaluation.plots import matching_figure
@@ -184,10 +184,10 @@ def spectrograms(
     with Progress() as progress:
         import torch
 
-        from knnvc.audio.files import SAMPLE_RATE, find_audio, load_audio, require_audio, resample
+        from knnvc.audio import SAMPLE_RATE, find_audio, load_audio, require_audio, resample
+        from knnvc.converters.matching_set import SUFFIX
         from knnvc.evaluation.figures import save_png
         from knnvc.evaluation.plots import spectrograms_figure
-        from knnvc.converters.matching_set import SUFFIX
         from knnvc.pipeline import ConvertOptions, VoiceConverter
 
         wave = require_audio(load_audio(path), str(path))

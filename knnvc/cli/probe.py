@@ -121,7 +121,7 @@ def read_corpus(folder: Path, which: str, most: int, utterances: int, seed: int)
     """
     import numpy as np
 
-    from knnvc.audio.files import HOP, load_audio
+    from knnvc.audio import HOP, load_audio
     from knnvc.evaluation.probe import UNKNOWN, Spoken
     from knnvc.mini.phones import IGNORED
     from knnvc.training.data import frame_states

@@ -325,8 +325,8 @@ def vocoder(
         if prematched is None:
             raise UsageError("--recipe hifigan needs --prematched; see `knnvc train prematch`")
         require(("accelerate",), "train")
-        from knnvc.vocoders.hifigan import HifiGanConfig
         from knnvc.training.published import train_hifigan
+        from knnvc.vocoders.hifigan import HifiGanConfig
 
         generator = HifiGanConfig.from_dict(read_config(config, "generator"))
         say_path(train_hifigan(corpus, prematched, out, options, generator))

@@ -35,10 +35,10 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from knnvc.presets.checkpoints import cache_dir
+from knnvc.converters.knn import check_match, check_query, unit_blocks
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import atomic_path, os_reason
-from knnvc.converters.knn import check_match, check_query, unit_blocks
+from knnvc.presets.checkpoints import cache_dir
 
 APPROXIMATE = ("hnsw", "ivf")
 KINDS = ("flat", *APPROXIMATE, "auto")

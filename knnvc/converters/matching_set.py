@@ -29,8 +29,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from knnvc.presets.checkpoints import read_tensors, write_tensors
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.presets.checkpoints import read_tensors, write_tensors
 
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"

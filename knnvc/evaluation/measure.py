@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from knnvc.audio.files import (
+from knnvc.audio import (
     SAMPLE_RATE,
     load_audio,
     normalize_loudness,
@@ -22,6 +22,7 @@ from knnvc.audio.files import (
     resample,
     write_audio,
 )
+from knnvc.converters.matching_set import MatchingSet
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.evaluation.instruments import (
     Heard,
@@ -34,7 +35,6 @@ from knnvc.evaluation.instruments import (
 )
 from knnvc.evaluation.plan import Job, Source, Target, Voice, split_target
 from knnvc.files import atomic_path
-from knnvc.converters.matching_set import MatchingSet
 from knnvc.pipeline import LOUDNESS, ConvertOptions, VoiceConverter
 from knnvc.vocoders.vocoder import griffin_lim, world
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
-from knnvc.audio.files import find_audio
+from knnvc.audio import find_audio
 from knnvc.errors import KnnvcError, UsageError
 
 REFERENCE_SECONDS = 300.0

@@ -13,16 +13,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knnvc.audio.files import HOP, SAMPLE_RATE
+from knnvc.audio import HOP, SAMPLE_RATE
+from knnvc.audio.pitch import f0_track
+from knnvc.converters.knn import Index
+from knnvc.converters.matching_set import MatchingSet
 from knnvc.errors import KnnvcError
 from knnvc.evaluation.figures import INK, MARKERS, PALETTE, figure, style
 from knnvc.evaluation.vectors import of_features, of_set, principal_components
 from knnvc.extras import need
 from knnvc.files import atomic_path
-from knnvc.converters.knn import Index
-from knnvc.converters.matching_set import MatchingSet
 from knnvc.pipeline import VoiceConverter
-from knnvc.audio.pitch import f0_track
 
 FRAME = HOP / SAMPLE_RATE  # seconds
 LEAST_FRAMES = 4  # a projection to three dimensions needs more than three

@@ -17,15 +17,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knnvc.audio.files import HOP
+from knnvc.audio import HOP
+from knnvc.audio.pitch import f0_track
+from knnvc.converters.knn import Index
 from knnvc.encoders.encoder import Encoder, MelWavLM, listen
 from knnvc.errors import KnnvcError
 from knnvc.evaluation.figures import FAINT, PALETTE, figure, style
 from knnvc.evaluation.statistics import Estimate, bootstrap
 from knnvc.evaluation.vectors import compared
-from knnvc.converters.knn import Index
 from knnvc.pipeline import VoiceConverter
-from knnvc.audio.pitch import f0_track
 
 UNKNOWN, SILENCE = -1, 0
 RIDGE = 10.0  # penalty, for standardised dimensions

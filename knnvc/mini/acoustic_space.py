@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.errors import KnnvcError
 from knnvc.audio.pitch import move_pitch, pitch_quantiles, pitch_space, pitch_statistics
+from knnvc.errors import KnnvcError
 
 LEAST_SPEECH = 25  # frames (0.5 s): with fewer, statistics are taken over everything
 LEAST_SPREAD = 0.1  # of an envelope band, in units of the log-mel

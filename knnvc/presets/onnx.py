@@ -26,14 +26,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from knnvc.audio.files import HOP
-from knnvc.presets.checkpoints import cache_dir
+from knnvc.audio import HOP
 from knnvc.encoders.encoder import WINDOW, MelWavLM, SslNetwork, fingerprint
+from knnvc.encoders.wavlm import WavLM
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
+from knnvc.presets.checkpoints import cache_dir
 from knnvc.vocoders.hifigan import HifiGan
 from knnvc.vocoders.source_filter import SourceFilterVocoder
-from knnvc.encoders.wavlm import WavLM
 
 FORMAT = 2  # of the graphs; another one is exported anew
 OPSET = 18

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knnvc.presets import checkpoints
-from knnvc.presets.checkpoints import REGISTRY, cache_dir
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import atomic_path, os_reason, sha256_file
+from knnvc.presets import checkpoints
+from knnvc.presets.checkpoints import REGISTRY, cache_dir
 
 if TYPE_CHECKING:
     from torch import Tensor

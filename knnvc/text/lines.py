@@ -136,9 +136,9 @@ def load(settings: Mapping[str, Any], weights: Path) -> FrontEnd:
     Raises:
         KnnvcError: the file is damaged, or does not fit the configuration.
     """
+    from knnvc.mini.text_frontend import TextFrontend, TextFrontendConfig
     from knnvc.presets.checkpoints import read_tensors
     from knnvc.text.glow import GlowConfig, GlowTts
-    from knnvc.mini.text_frontend import TextFrontend, TextFrontendConfig
 
     state, _ = read_tensors(weights)
     state = {name: tensor.float() for name, tensor in state.items()}
@@ -158,8 +158,8 @@ def load(settings: Mapping[str, Any], weights: Path) -> FrontEnd:
 
 def columns_of(front_end: FrontEnd) -> int | None:
     """How many columns it predicts, as far as that can be told before it speaks."""
-    from knnvc.text.glow import GlowTts
     from knnvc.mini.text_frontend import TextFrontend
+    from knnvc.text.glow import GlowTts
 
     if isinstance(front_end, GlowTts):
         return front_end.config.out_channels

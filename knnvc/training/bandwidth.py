@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from knnvc.mini.vocal_tract import log_mel
 from knnvc.training.augmentation import neighbours
 from knnvc.training.data import Utterance
 from knnvc.training.recordings import FULL_BANDS
-from knnvc.mini.vocal_tract import log_mel
 
 Floats = npt.NDArray[np.float32]
 

@@ -19,7 +19,7 @@ import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
-from knnvc.audio.files import SAMPLE_RATE
+from knnvc.audio import SAMPLE_RATE
 from knnvc.errors import KnnvcError
 from knnvc.files import sha256_file
 from knnvc.training import downloads

@@ -15,17 +15,17 @@ import numpy.typing as npt
 import soundfile as sf
 import torch
 
-from knnvc.audio.files import HOP
+from knnvc.audio import HOP
+from knnvc.audio.pitch import f0_track
 from knnvc.encoders.encoder import MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
 from knnvc.mini.phones import FRAME, IGNORED, STATES, states_of_frames
-from knnvc.audio.pitch import f0_track
 from knnvc.mini.refiner import RefinerConfig
-from knnvc.vocoders.source_filter import SourceFilterConfig
 from knnvc.training.kokoro import DURATION_UNIT, HELD_OUT, read_alignments
 from knnvc.training.recordings import read_recordings
 from knnvc.training.twins import read_twins
+from knnvc.vocoders.source_filter import SourceFilterConfig
 
 # The dimensions of `mini`.
 MINI_ENCODER = MelWavLMConfig(states=STATES)

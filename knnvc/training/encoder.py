@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from knnvc.encoders.encoder import PITCH_CENTRE, MelWavLM, MelWavLMConfig
 from knnvc.mini.phones import IGNORED, STATES
+from knnvc.mini.vocal_tract import Floats, log_mel
 from knnvc.training.augmentation import degrade, roughen, stretch
 from knnvc.training.data import (
     MINI_ENCODER,
@@ -31,7 +32,6 @@ from knnvc.training.data import (
 )
 from knnvc.training.options import EncoderOptions
 from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
-from knnvc.mini.vocal_tract import Floats, log_mel
 
 Crop = tuple[Floats, Floats, Floats]  # magnitudes, probabilities of the states, f0
 SILENT = np.eye(1, STATES, dtype=np.float32)  # what is outside a recording

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from knnvc.presets.checkpoints import read_json
 from knnvc.encoders.encoder import Encoder
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.presets.checkpoints import read_json
 from knnvc.text.glow import GlowConfig, GlowTts
 from knnvc.training.alignment import monotonic_alignment
 from knnvc.training.kokoro import DURATION_UNIT, phonemizer, read_alignments

@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
-from knnvc.presets.checkpoints import check_shapes, pack, read_json, read_tensors, write_tensors
 from knnvc.encoders.encoder import Encoder, MelWavLMConfig, load_network
 from knnvc.files import sha256_file
-from knnvc.text.glow import GlowConfig, GlowTts
-from knnvc.presets.preset import FORMAT_VERSION, Preset, add_text_frontend, load_preset
+from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.mini.refiner import Refiner, RefinerConfig
-from knnvc.vocoders.source_filter import SourceFilterConfig, SourceFilterVocoder
 from knnvc.mini.text_frontend import TextFrontend, TextFrontendConfig
+from knnvc.presets.checkpoints import check_shapes, pack, read_json, read_tensors, write_tensors
+from knnvc.presets.preset import FORMAT_VERSION, Preset, add_text_frontend, load_preset
+from knnvc.text.glow import GlowConfig, GlowTts
 from knnvc.training import recordings
 from knnvc.training.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
 from knnvc.training.refiner import average_refiners, earlier_refiner
 from knnvc.training.runs import begin_with
+from knnvc.vocoders.source_filter import SourceFilterConfig, SourceFilterVocoder
 
 MINI_MATCHING: dict[str, Any] = {
     "k": 4,

@@ -17,13 +17,13 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from knnvc.mini.acoustic_space import AcousticSpace
-from knnvc.audio.files import find_audio, load_audio
-from knnvc.presets.checkpoints import write_tensors
+from knnvc.audio import find_audio, load_audio
+from knnvc.converters.knn import search, select, weigh
 from knnvc.encoders.encoder import Encoder, fingerprint
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
-from knnvc.converters.knn import search, select, weigh
+from knnvc.mini.acoustic_space import AcousticSpace
+from knnvc.presets.checkpoints import write_tensors
 from knnvc.training.kokoro import HELD_OUT, read_alignments
 
 

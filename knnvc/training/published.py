@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from knnvc.audio.files import SAMPLE_RATE, find_audio, load_audio
-from knnvc.presets.checkpoints import read_tensors
+from knnvc.audio import SAMPLE_RATE, find_audio, load_audio
 from knnvc.errors import KnnvcError
-from knnvc.vocoders.hifigan import TRAINING_KEYS, HifiGan, HifiGanConfig
+from knnvc.presets.checkpoints import read_tensors
 from knnvc.training.discriminators import PublishedDiscriminators, contest
 from knnvc.training.losses import MelLoss
 from knnvc.training.options import HifiGanOptions
 from knnvc.training.prematch import matched_path
 from knnvc.training.runs import Run
+from knnvc.vocoders.hifigan import TRAINING_KEYS, HifiGan, HifiGanConfig
 
 HELD_OUT_SHARE = 100  # one utterance in so many is kept for listening, at least one
 

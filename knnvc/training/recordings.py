@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
-from knnvc.audio.files import SAMPLE_RATE
+from knnvc.audio import SAMPLE_RATE
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
 from knnvc.training import downloads, rnc

@@ -33,14 +33,15 @@ from safetensors.numpy import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.mini.acoustic_space import AcousticSpace, Statistics
-from knnvc.presets.checkpoints import check_shapes, read_tensors
+from knnvc.converters.knn import follow, path_first, select
 from knnvc.encoders.encoder import PITCH_CENTRE, Encoder, MelWavLM
 from knnvc.errors import KnnvcError
 from knnvc.kernels import accelerate
-from knnvc.converters.knn import follow, path_first, select
+from knnvc.mini.acoustic_space import AcousticSpace, Statistics
 from knnvc.mini.phones import FRAME, STATES, assure
 from knnvc.mini.refiner import Refiner, RefinerConfig
+from knnvc.mini.vocal_tract import log_mel
+from knnvc.presets.checkpoints import check_shapes, read_tensors
 from knnvc.training.augmentation import (
     channel_curve,
     degrade,
@@ -61,7 +62,6 @@ from knnvc.training.options import RefinerOptions
 from knnvc.training.runs import cosine_rate, seed_everything
 from knnvc.training.spectrograms import SpectrogramTraining
 from knnvc.training.verifier import Verifier, verification_loss
-from knnvc.mini.vocal_tract import log_mel
 
 CANDIDATES = 16  # of which the smoothest path is taken
 NEIGHBOURS = (1, 1, 1, 2, 4)  # drawn for each piece, so that any k works; one blurs least

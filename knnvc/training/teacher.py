@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from knnvc.audio.files import HOP, SAMPLE_RATE
+from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
 from knnvc.mini.phones import IGNORED, STATES

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.audio.files import load_audio
+from knnvc.audio import load_audio
 from knnvc.encoders.encoder import Encoder
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path

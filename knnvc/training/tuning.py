@@ -27,12 +27,11 @@ import soundfile as sf
 import torch
 from torch import Tensor, nn
 
-from knnvc.mini.acoustic_space import AcousticSpace
-from knnvc.encoders.encoder import MEL_SCALE, Encoder, MelWavLM
-from knnvc.mini.phones import assure
 from knnvc.audio.pitch import VOICED
+from knnvc.encoders.encoder import MEL_SCALE, Encoder, MelWavLM
+from knnvc.mini.acoustic_space import AcousticSpace
+from knnvc.mini.phones import assure
 from knnvc.mini.refiner import RefinerConfig
-from knnvc.vocoders.source_filter import SourceFilterVocoder
 from knnvc.training.bandwidth import with_treble
 from knnvc.training.campplus import CamPlusPlus, VoiceJudge, fit_banks
 from knnvc.training.data import (
@@ -54,6 +53,7 @@ from knnvc.training.refiner import (
 )
 from knnvc.training.runs import seed_everything
 from knnvc.training.spectrograms import SpectrogramTraining
+from knnvc.vocoders.source_filter import SourceFilterVocoder
 
 NEIGHBOURS = (2, 4, 4)  # drawn for each piece
 SAMPLE = 200  # frames of the target that the verifier hears

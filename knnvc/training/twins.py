@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
-from knnvc.audio.files import HOP
-from knnvc.errors import KnnvcError
+from knnvc.audio import HOP
 from knnvc.audio.pitch import f0_track
+from knnvc.errors import KnnvcError
 from knnvc.training.kokoro import (
     HELD_OUT,
     SAMPLE_RATE,

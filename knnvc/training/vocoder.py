@@ -14,17 +14,17 @@ import soundfile as sf
 import torch
 from torch import Tensor
 
-from knnvc.audio.files import HOP, SAMPLE_RATE
+from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.encoders.encoder import MelWavLM
 from knnvc.errors import KnnvcError
-from knnvc.vocoders.source_filter import SourceFilterConfig, SourceFilterVocoder
+from knnvc.mini.vocal_tract import log_mel, magnitudes_of
 from knnvc.training.data import MINI_ENCODER, MINI_VOCODER, Utterance, load_corpus, split
 from knnvc.training.discriminators import Discriminators, contest
 from knnvc.training.losses import SpectralLoss
 from knnvc.training.options import VocoderOptions
 from knnvc.training.prematch import read_prematched
 from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
-from knnvc.mini.vocal_tract import log_mel, magnitudes_of
+from knnvc.vocoders.source_filter import SourceFilterConfig, SourceFilterVocoder
 
 
 def train_vocoder(

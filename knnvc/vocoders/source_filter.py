@@ -27,7 +27,7 @@ import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
-from knnvc.audio.files import HOP, SAMPLE_RATE
+from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.errors import KnnvcError
 from knnvc.mini.ridge import Ridge, predict
 

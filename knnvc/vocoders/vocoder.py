@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knnvc.audio.files import SAMPLE_RATE
+from knnvc.audio import SAMPLE_RATE
 from knnvc.errors import UsageError
 
 CHUNK_FRAMES = 1500  # 30 s at 50 frames a second

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from knnvc.presets.checkpoints import cache_dir, read_tensors, write_tensors
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.presets.checkpoints import cache_dir, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     import torch

@@ -16,8 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from knnvc.audio import files as audio
-from knnvc.audio.files import (
+from knnvc.audio import (
     SAMPLE_RATE,
     find_audio,
     load_audio,
@@ -28,6 +27,7 @@ from knnvc.audio.files import (
     trim_silence,
     write_audio,
 )
+from knnvc.audio import files as audio
 from knnvc.errors import KnnvcError, UsageError
 
 # The folder of a test is shared by its examples on purpose: each writes over the last.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from knnvc.audio.files import HOP, SAMPLE_RATE
+from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.audio.pitch import (
     LEAST_SPREAD,
     _thinned,

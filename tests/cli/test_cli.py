@@ -19,10 +19,10 @@ import pytest
 import soundfile as sf
 import torch
 
-from knnvc.audio.files import load_audio
-from knnvc.cli.main import cli
+from knnvc.audio import load_audio
 from knnvc.cli import common as module
 from knnvc.cli.common import Progress
+from knnvc.cli.main import cli
 from knnvc.converters.matching_set import load
 from knnvc.presets.preset import bundled_folder, import_published
 

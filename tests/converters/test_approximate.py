@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from knnvc import pipeline
-from knnvc.converters import approximate as indices
 from knnvc.cli.main import cli
-from knnvc.errors import KnnvcError, UsageError
+from knnvc.converters import approximate as indices
 from knnvc.converters.knn import search
 from knnvc.converters.matching_set import MatchingSet, load
+from knnvc.errors import KnnvcError, UsageError
 from knnvc.pipeline import KnnvcWarning, VoiceConverter
 
 Speech = tuple[Tensor, Tensor]

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from knnvc.converters import knn as matching
-from knnvc.errors import KnnvcError, UsageError
 from knnvc.converters.knn import Index, blend, follow, search, select, weigh
+from knnvc.errors import KnnvcError, UsageError
 
 
 def cosine_distances(query: Tensor, match: Tensor) -> Tensor:

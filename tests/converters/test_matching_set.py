@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save, save_file
 
-from knnvc.errors import KnnvcError, UsageError
 from knnvc.converters.matching_set import Correction, MatchingSet, SetInfo, load, merge
+from knnvc.errors import KnnvcError, UsageError
 
 INFO = SetInfo(
     preset="mini",

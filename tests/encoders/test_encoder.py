@@ -14,7 +14,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from knnvc.audio.files import HOP, SAMPLE_RATE, find_audio, load_audio
+from knnvc.audio import HOP, SAMPLE_RATE, find_audio, load_audio
 from knnvc.encoders.encoder import (
     WINDOW,
     Encoder,
@@ -26,9 +26,9 @@ from knnvc.encoders.encoder import (
     load_network,
 )
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 from knnvc.pipeline import VoiceConverter
 from knnvc.presets.preset import FILE_NAME
+from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "audio" / "target"
 DIM, LAYERS = 48, 4

@@ -18,7 +18,7 @@ import torch
 from click.testing import CliRunner
 
 from knnvc import VoiceConverter
-from knnvc.audio.files import SAMPLE_RATE, load_audio, write_audio
+from knnvc.audio import SAMPLE_RATE, load_audio, write_audio
 from knnvc.cli.main import cli
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.evaluation import page

@@ -14,15 +14,15 @@ import torch
 from click.testing import CliRunner
 
 from knnvc import VoiceConverter
-from knnvc.audio.files import HOP, SAMPLE_RATE, load_audio, write_audio
+from knnvc.audio import HOP, SAMPLE_RATE, load_audio, write_audio
 from knnvc.cli.main import cli
+from knnvc.converters.knn import Index
 from knnvc.encoders.encoder import Encoder, load_every_layer
 from knnvc.errors import KnnvcError
 from knnvc.evaluation.plots import MOST_BINS, matching, project
 from knnvc.evaluation.probe import SILENCE, UNKNOWN, Spoken, layer_outputs, probe
 from knnvc.evaluation.vectors import of_features, of_set, principal_components
 from knnvc.extras import need
-from knnvc.converters.knn import Index
 from knnvc.mini.phones import STATES
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "audio"

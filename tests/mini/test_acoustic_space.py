@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from knnvc.errors import KnnvcError
 from knnvc.mini import acoustic_space
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions, Statistics
-from knnvc.errors import KnnvcError
 
 MELS, SUBSTEPS, PHONES = 4, 2, 2
 WIDTH = MELS * SUBSTEPS

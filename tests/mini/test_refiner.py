@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from knnvc.mini import refiner as module
 from knnvc.errors import KnnvcError
+from knnvc.mini import refiner as module
 from knnvc.mini.refiner import CorrectionFit, Refiner, RefinerConfig
 
 CONFIG = RefinerConfig(mels=4, states=4, bands=2, channels=8, layers=2, kernel=3)

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from knnvc.errors import KnnvcError, UsageError
 from knnvc.presets import checkpoints
 from knnvc.presets.checkpoints import (
     REGISTRY,
@@ -38,7 +39,6 @@ from knnvc.presets.checkpoints import (
     read_tensors,
     write_tensors,
 )
-from knnvc.errors import KnnvcError, UsageError
 
 PARITY = Path(__file__).parents[1] / "assets" / "parity"
 CONTENT = bytes(range(256)) * 4000  # more than the sockets buffer
@@ -322,7 +322,9 @@ def test_cache_dir_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_registry_needs_no_torch() -> None:
-    code = "import sys, knnvc.presets.preset as p; p.list_presets(); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, knnvc.presets.preset as p; p.list_presets(); sys.exit('torch' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from knnvc import UsageError, VoiceConverter
-from knnvc.audio.files import SAMPLE_RATE
+from knnvc.audio import SAMPLE_RATE
 from knnvc.cli.main import cli
 
 pytest.importorskip("onnxruntime")

@@ -13,12 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from knnvc.presets import checkpoints
-from knnvc.presets import preset
-from knnvc.presets.checkpoints import REGISTRY, RemoteFile, read_tensors
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.text.glow import GlowConfig, GlowTts
-from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
+from knnvc.presets import checkpoints, preset
+from knnvc.presets.checkpoints import REGISTRY, RemoteFile, read_tensors
 from knnvc.presets.preset import (
     PUBLISHED,
     Preset,
@@ -31,6 +28,8 @@ from knnvc.presets.preset import (
     presets_folder,
     pull,
 )
+from knnvc.text.glow import GlowConfig, GlowTts
+from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 
 PARITY = Path(__file__).parents[1] / "assets" / "parity"
 WAVLM = PARITY / "wavlm_tiny.pt"

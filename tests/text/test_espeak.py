@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knnvc.text import espeak
 from knnvc.errors import UsageError
+from knnvc.text import espeak
 
 # Sentences of the training corpus with the phonemes that `phonemizer` gave when it was made.
 CORPUS = Path(__file__).parents[1] / "assets" / "phonemes.json"

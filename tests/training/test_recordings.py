@@ -15,11 +15,11 @@ import soundfile as sf
 import torch
 from click.testing import CliRunner
 
-from knnvc.presets.checkpoints import read_tensors
 from knnvc.cli.main import cli
 from knnvc.encoders.encoder import MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
 from knnvc.mini.phones import IGNORED, PHONES, STATES
+from knnvc.presets.checkpoints import read_tensors
 from knnvc.training import recordings, rnc, teacher
 from knnvc.training.data import load_recordings
 from knnvc.training.encoder import draw_batch, train_encoder

@@ -15,18 +15,16 @@ from click.testing import CliRunner
 from torch import Tensor, nn
 from torch.nn import functional
 
-from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
-from knnvc.presets.checkpoints import read_tensors, write_tensors
+from knnvc.audio.pitch import f0_track
 from knnvc.cli.main import cli
 from knnvc.encoders.encoder import Columns, Encoder, MelWavLM, MelWavLMConfig, load_network
 from knnvc.errors import KnnvcError
-from knnvc.vocoders.hifigan import HifiGanConfig
+from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.mini.phones import IGNORED, PHONES, assure, segments
-from knnvc.pipeline import ConvertOptions, VoiceConverter
-from knnvc.audio.pitch import f0_track
-from knnvc.presets.preset import find_preset, import_published
 from knnvc.mini.refiner import Refiner, RefinerConfig
-from knnvc.vocoders.source_filter import SourceFilterConfig
+from knnvc.pipeline import ConvertOptions, VoiceConverter
+from knnvc.presets.checkpoints import read_tensors, write_tensors
+from knnvc.presets.preset import find_preset, import_published
 from knnvc.training import campplus, kokoro, package, twins
 from knnvc.training import refiner as refiner_module
 from knnvc.training.augmentation import roughen
@@ -49,6 +47,8 @@ from knnvc.training.refiner import (
 from knnvc.training.runs import begin_with, cosine_rate, seed_everything
 from knnvc.training.verifier import Verifier, verification_loss
 from knnvc.training.vocoder import train_vocoder
+from knnvc.vocoders.hifigan import HifiGanConfig
+from knnvc.vocoders.source_filter import SourceFilterConfig
 
 RATE = 16_000
 ENCODER = MelWavLMConfig(

@@ -9,11 +9,10 @@ import pytest
 import torch
 import torchaudio
 
-from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.encoders.encoder import MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
+from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.mini.phones import STATES
-from knnvc.vocoders.source_filter import SourceFilterConfig, SourceFilterVocoder
 from knnvc.training import campplus, downloads
 from knnvc.training.augmentation import neighbours
 from knnvc.training.bandwidth import SILENCE, BandExtension, with_treble
@@ -27,6 +26,7 @@ from knnvc.training.tuning import (
     moments,
     speak,
 )
+from knnvc.vocoders.source_filter import SourceFilterConfig, SourceFilterVocoder
 
 RATE = 16_000
 MELS = 80

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from knnvc.presets.checkpoints import fold_weight_norm, read_published_hifigan
 from knnvc.errors import KnnvcError
+from knnvc.presets.checkpoints import fold_weight_norm, read_published_hifigan
 from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 
 PARITY = Path(__file__).parents[1] / "assets" / "parity"

@@ -8,9 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from knnvc.audio.files import HOP, SAMPLE_RATE
+from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.errors import KnnvcError
-from knnvc.vocoders.source_filter import STATE_COLUMNS, FilterFit, SourceFilterConfig, SourceFilterVocoder
+from knnvc.vocoders.source_filter import (
+    STATE_COLUMNS,
+    FilterFit,
+    SourceFilterConfig,
+    SourceFilterVocoder,
+)
 from knnvc.vocoders.vocoder import Vocoder
 
 CONFIG = SourceFilterConfig(mels=8, channels=16, layers=3, kernel=5, expansion=2)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from knnvc.vocoders import vocoder
 from knnvc.errors import UsageError
+from knnvc.vocoders import vocoder
 from knnvc.vocoders.vocoder import Vocoder, griffin_lim, world
 
 

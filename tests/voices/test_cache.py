@@ -15,10 +15,10 @@ import soundfile as sf
 import torch
 
 from knnvc import MatchingSet, VoiceConverter
-from knnvc.mini.acoustic_space import AcousticSpace
 from knnvc.cli.main import cli
-from knnvc.errors import UsageError
 from knnvc.converters.matching_set import Correction, SetInfo
+from knnvc.errors import UsageError
+from knnvc.mini.acoustic_space import AcousticSpace
 from knnvc.pipeline import KnnvcWarning
 from knnvc.voices.cache import DEFAULT_LIMIT, SetCache, limit_from_environment, set_key
 

@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 
 from knnvc import VoiceConverter
 from knnvc.cli.main import cli
-from knnvc.errors import KnnvcError, UsageError
 from knnvc.converters.matching_set import load
+from knnvc.errors import KnnvcError, UsageError
 from knnvc.voices.ready import CARDS, FOLDER_VARIABLE, Card, list_voices, resolve, write_cards
 
 CARD = Card(
