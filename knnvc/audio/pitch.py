@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knnvc.audio import HOP, SAMPLE_RATE
+SAMPLE_RATE = 16_000  # Hz
+HOP = 320  # samples of a frame of 20 ms
 
 VOICED = 0.5  # probability above which a frame counts as voiced
 F0_RANGE = (55.0, 600.0)  # Hz
@@ -52,23 +53,6 @@ def _quantiles(columns: Tensor, shares: Tensor) -> Tensor:
 def _thinned(values: Tensor, limit: int = 1_000_000) -> Tensor:
     """Every n-th value: torch.quantile takes at most 16 million."""
     return values[:: -(-len(values) // limit)]
-
-
-def pitch_space(
-    match: Tensor, statistics: Tensor, pitch_weight: float, voicing_weight: float
-) -> Tensor:
-    """Scale the pitch columns of `match` [N, Dm] to what they shall count in the distance.
-
-    `statistics` [2] are those of the speaker of `match`; z-scores beyond ±3 are clipped.
-    """
-    voicing = match[:, 1:2].float()
-    if torch.isfinite(statistics).all():
-        z = ((match[:, :1].float() - statistics[0]) / statistics[1]).clamp(-3.0, 3.0)
-    else:
-        z = torch.zeros_like(voicing)
-    return torch.cat(
-        [pitch_weight * z * voicing, voicing_weight * voicing, match[:, 2:].float()], 1
-    )
 
 
 def pitch_quantiles(columns: Tensor) -> Tensor:

@@ -1,218 +1,193 @@
-"""k-nearest-neighbour matching: replace every source frame by frames of the target speaker.
+"""Published kNN-VC: replace every source frame by the mean of its k nearest frames of the target.
 
-The converter of kNN-VC (Baas, van Niekerk, Kamper: "Voice Conversion With Just Nearest Neighbors",
-Interspeech 2023): for each source frame find the k frames of the matching set with the smallest
-cosine distance, and average what they stand for.
+Baas, van Niekerk, Kamper: "Voice Conversion With Just Nearest Neighbors", Interspeech 2023,
+https://arxiv.org/abs/2305.18975.
 
-Shapes: M source frames, N frames in the matching set, k neighbours, Dm features to search in,
-Ds features to build the output from. Results lie on the CPU, whatever the device of the search.
-The search here is exact; `knnvc.converters.approximate` has approximate ones for very large matching sets.
+Shapes: M source frames, N frames in the matching set, k neighbours, Dm features to search in, Ds
+features to build the output from.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from numbers import Integral
-from typing import Protocol
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
-from knnvc.errors import KnnvcError, UsageError
+from knnvc.converters.approximate import choose, content_hash, open_index
+from knnvc.converters.base import Weighted, check_encoder, mix
+from knnvc.converters.matching_set import MatchingSet
+from knnvc.converters.search import Index, Searcher
+from knnvc.encoders.base import Columns, Encoder
+from knnvc.errors import KnnvcError, KnnvcWarning
+from knnvc.frames import Frames
+from knnvc.options import K_MOST, LAM_MOST, WEIGHTINGS, Checked, ConvertOptions, MatchOptions
+from knnvc.options import from_dict, setting, to_dict
+from knnvc.progress import Progress, part_of, stage
+from knnvc.registry import Context, PartSpec
 
-WEIGHTINGS = ("mean", "distance")
-LAM_MAX = 2.0
-
-# Rows of the query and of the matching set compared at a time, the product of which takes 16 MB on
-# a CPU; a GPU wants larger ones (256 MB). Of wide rows it is fewer: larger pieces of memory come
-# new from the system each time, which takes longer than filling them.
-_BLOCKS = {"cpu": (512, 8192)}
-_GPU_BLOCKS = (4096, 16384)
-_BLOCK_VALUES = {"cpu": 3 << 20}
-_GROUP = 32  # columns of that product
-_CHECKED = 8192  # rows checked at a time
-
+BLOCK = 4096  # frames matched at a time, which bounds the temporary memory
 # Cosine distances of float32 unit vectors are exact to about 1e-7, so anything nearer than this is
 # a match as good as an identical frame.
 _NEAREST = 1e-6
 
 
-class Searcher(Protocol):
-    """What finds neighbours in one matching set; see `Index` for what `search` returns."""
+@dataclass(frozen=True)
+class KnnConfig(Checked):
+    """What a preset recommends.
 
-    frames: int
-    dim: int
-
-    def search(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Distances and rows of the `k` nearest frames of every row of `query`."""
-
-
-class Index:
-    """Exact cosine search in one matching set; build it once, search it often.
-
-    Blocks of the query are multiplied with blocks of the matching set, and only the k best so far
-    are kept, so an M x N distance matrix never exists. Frames are scaled to unit length block by
-    block: on a CPU the index holds `match` itself and no copy of it.
+    Attributes:
+        k: neighbours averaged.
+        weighting: "mean", or "distance" to weigh near neighbours more.
+        lam: λ.
     """
 
-    def __init__(self, match: Tensor, device: torch.device | str = "cpu") -> None:
-        """Index `match` [N, Dm], any floating dtype; do not write to it afterwards.
+    k: int = setting(4, "Neighbours averaged.", "whole", least=1, most=K_MOST)
+    weighting: str = setting("mean", "How neighbours are averaged.", "choice", choices=WEIGHTINGS)
+    lam: float = setting(1.0, "λ.", "number", least=0, most=LAM_MOST)
 
-        Args:
-            match: the frames to search in.
-            device: where to search; `match` is copied there unless it is there already.
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> KnnConfig:
+        """Build from a preset's JSON.
 
         Raises:
-            KnnvcError: `match` is empty, is not a matrix, or holds NaN or infinite values.
+            KnnvcError: a key is unknown, or a value not allowed.
         """
-        check_match(match)
-        self.frames, self.dim = match.shape
-        self._match = match.detach().to(device)
+        return from_dict(cls, values, "knn converter")
 
-    @torch.inference_mode()
-    def search(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Find the `k` nearest frames of every row of `query` [M, Dm], the nearest first.
-
-        A row of zeros has no direction: its distance to everything, and everything's to it, is 1.
-
-        Returns:
-            distances: float32 [M, k], cosine distances 1 - cos, in [0, 2].
-            indices: int64 [M, k], rows of the matching set. Which of several equally near frames
-                comes first, or is left out, is not defined.
-
-        Raises:
-            UsageError: `k` is not a whole number from 1 up.
-            KnnvcError: `k` exceeds N, or `query` has another dimension or non-finite values.
-        """
-        check_query(query, k, self.frames, self.dim)
-        distances = torch.empty(len(query), k)
-        indices = torch.empty(len(query), k, dtype=torch.int64)
-        rows, _ = _block_sizes(self._match)
-        start = 0
-        for block in unit_blocks(query, "the source", rows, self._match.device):
-            end = start + len(block)
-            cosines, found = self._nearest(block, k)
-            # Rounding carries the cosine of equal directions a little past 1.
-            distances[start:end] = (1 - cosines).clamp_(0, 2)
-            indices[start:end] = found
-            start = end
-        return distances, indices
-
-    def _nearest(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Cosines and rows [m, k] of the nearest frames to unit vectors `query` [m, Dm]."""
-        # Below every cosine, so whatever is found first replaces it; N >= k fills all of it.
-        best = query.new_full((len(query), k), -torch.inf)
-        rows = torch.zeros(best.shape, dtype=torch.int64, device=query.device)
-        start = 0
-        for block in torch.split(self._match, _block_sizes(self._match)[1]):
-            cosines = query @ _unit(block).T
-            maxima = _group_maxima(cosines)
-            # Most blocks hold nothing new for most frames; the maximum tells it for a tenth of the
-            # time that selecting takes.
-            better = (maxima.amax(dim=1) > best[:, -1]).nonzero()[:, 0]
-            if len(better):
-                if len(better) < len(query):
-                    cosines, maxima = cosines[better], maxima[better]
-                near, at = _largest(cosines, maxima, k)
-                near = torch.cat([best[better], near], dim=1)
-                at = torch.cat([rows[better], at + start], dim=1)
-                best[better], order = near.topk(k, dim=1)
-                rows[better] = at.gather(1, order)
-            start += len(block)
-        return best, rows
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return to_dict(self)
 
 
-def _group_maxima(values: Tensor) -> Tensor:
-    """Maxima of groups of columns of `values` [m, n], then the columns in no group: [m, G + rest].
+@dataclass(frozen=True, eq=False)
+class KnnTarget:
+    """A voice prepared for matching.
 
-    Of the G = n // `_GROUP` groups, g is columns g, g + G, g + 2 G and so on.
+    Attributes:
+        synth: [N, Ds] frames to build from.
+        searcher: over the match columns of the same frames.
     """
-    groups = values.shape[1] // _GROUP
-    if groups == 0:
-        return values
-    whole = groups * _GROUP
-    maxima = values[:, :whole].reshape(-1, _GROUP, groups).amax(dim=1)
-    return torch.cat([maxima, values[:, whole:]], dim=1)
+
+    synth: Tensor
+    searcher: Searcher
 
 
-def _largest(values: Tensor, maxima: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The `k` largest of each row of `values` [m, n], the largest first, and their columns.
-
-    `maxima` are theirs as of `_group_maxima`. The k largest lie in the k groups that have the
-    largest maxima, or in no group, so the rest is not looked at.
-    """
-    groups, columns = values.shape[1] // _GROUP, values.shape[1]
-    if k >= groups:
-        return values.topk(min(k, columns), dim=1)
-    members = torch.arange(_GROUP, device=values.device) * groups
-    rest = torch.arange(groups * _GROUP, columns, device=values.device)
-    chosen = maxima[:, :groups].topk(k, dim=1, sorted=False).indices
-    looked_at = (chosen[:, :, None] + members).flatten(1)
-    looked_at = torch.cat([looked_at, rest.expand(len(values), -1)], dim=1)
-    near, at = values.gather(1, looked_at).topk(k, dim=1)
-    return near, looked_at.gather(1, at)
-
-
-def search(query: Tensor, match: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Find the `k` nearest rows of `match` [N, Dm] for each row of `query` [M, Dm].
-
-    The same as `Index(match).search(query, k)`, which says what is returned and raised.
-    """
-    return Index(match).search(query, k)
-
-
-def follow(distances: Tensor, rows: Tensor, joins: Tensor, weight: float, seams: Tensor) -> Tensor:
-    """Of each frame's candidates the one on the smoothest path: unit selection (Hunt and Black,
-    "Unit selection in a concatenative speech synthesis system using a large speech database",
-    ICASSP 1996), with frames for units.
-
-    A path costs the distances along it, and for every two frames on it `weight` times how far the
-    second is from what came after the first in its recording; frames that followed each other there
-    cost nothing. The cheapest path is found by dynamic programming.
+class KnnConverter:
+    """A converter (`knnvc.converters.base`).
 
     Args:
-        distances: [M, K] of the candidates.
-        rows: int64 [M, K], their rows in the matching set.
-        joins: [N, J], what must not jump, of every frame of the matching set.
-        weight: of a jump.
-        seams: bool [N], True for the first frame of each recording.
-
-    Returns:
-        int64 [M], a row for every frame.
+        config: what holds where the options say nothing.
+        encoder: whose features are converted.
     """
-    count = len(rows)
-    if count == 0 or rows.shape[1] == 1:
-        return rows[:, 0]
-    after = (rows + 1).clamp(max=len(joins) - 1)
-    after = torch.where(seams[after], rows, after)
-    # [M - 1, K, K]: to each candidate of a frame from each of the one before.
-    jumps = weight * torch.cdist(joins[rows[1:]], joins[after[:-1]])
-    jumps[rows[1:, :, None] == after[:-1, None, :]] = 0.0
-    # In numpy, which spends a fifth of torch's time on so small arrays.
-    steps, costs = jumps.numpy(), distances.numpy()
-    cost, came = costs[0], np.empty(rows.shape, dtype=np.intp)
-    column = np.arange(rows.shape[1])
-    for step in range(1, count):
-        through = steps[step - 1] + cost
-        came[step] = nearest = through.argmin(axis=1)
-        cost = through[column, nearest] + costs[step]
-    path = np.empty(count, dtype=np.int64)
-    best = int(cost.argmin())
-    for step in range(count - 1, -1, -1):
-        path[step] = best
-        best = int(came[step, best])
-    return rows.gather(1, torch.from_numpy(path)[:, None])[:, 0]
+
+    def __init__(self, config: KnnConfig, encoder: Encoder) -> None:
+        self.config = config
+        self.encoder = encoder
+        self.cache_key: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> Columns:
+        """Of the encoder's features."""
+        return self.encoder.columns
+
+    def adapt(self, one: MatchingSet, progress: Progress | None = None) -> MatchingSet:
+        """The set as it is: nothing is fitted to a voice."""
+        return one
+
+    def prepare(
+        self, target: MatchingSet, index: str = "auto", progress: Progress | None = None
+    ) -> KnnTarget:
+        """Index a voice; see `Converter.prepare`."""
+        check_encoder(target, self.encoder)
+        searcher = build_searcher(
+            target, index, lambda: target.match, [target.match], "", self.encoder.device, progress
+        )
+        return KnnTarget(target.synth, searcher)
+
+    def compared(self, features: Tensor, starts: Tensor | None = None) -> Tensor:
+        """What is compared of `features` [T, D]: the match columns."""
+        return features[:, self.columns.match]
+
+    def convert(
+        self,
+        features: Tensor,
+        voices: Sequence[Weighted[KnnTarget]],
+        options: MatchOptions | None = None,
+        progress: Progress | None = None,
+    ) -> Frames:
+        """Replace every source frame by the target's nearest; see `Converter.convert`."""
+        options = options or ConvertOptions()
+        k = self.config.k if options.k is None else options.k
+        lam = self.config.lam if options.lam is None else options.lam
+        weighting = options.weighting or self.config.weighting
+        source = features[:, self.columns.synth]
+        if lam == 0:
+            return Frames(source)
+        wanted = features[:, self.columns.match]
+        total = len(voices) * len(features)
+        tell = stage(progress, "matching", total)
+        selected: Tensor | None = None
+        for number, (target, weight) in enumerate(voices):
+            told = part_of(tell, number * len(features), total)
+            frames = torch.empty(len(features), target.synth.shape[1])
+            for start in range(0, len(features), BLOCK):
+                distances, rows = target.searcher.search(wanted[start : start + BLOCK], k)
+                weights = weigh(distances, weighting)
+                frames[start : start + len(rows)] = select(target.synth, rows, weights)
+                if told:
+                    told(start + len(rows), len(features))
+            selected = mix(selected, frames, weight)
+        assert selected is not None
+        return Frames(blend_in_place(selected, source, lam))
 
 
-def path_first(rows: Tensor, path: Tensor) -> Tensor:
-    """The order [M, K] that puts what `follow` chose first and leaves the others as they are.
+def load(spec: PartSpec, context: Context) -> KnnConverter:
+    """The converter that a preset describes."""
+    assert context.encoder is not None
+    return KnnConverter(KnnConfig.from_dict(spec.config), context.encoder)
 
-    `rows` [M, K] are the candidates, `path` [M] the row chosen for each frame.
+
+def build_searcher(
+    one: MatchingSet,
+    index: str,
+    vectors: Callable[[], Tensor],
+    made_of: list[Tensor],
+    settings: str,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> Searcher:
+    """What finds neighbours in a set.
+
+    Args:
+        one: the set.
+        index: kind, see `MatchOptions.index`.
+        vectors: makes the vectors [N, Dv] to search in.
+        made_of: the tensors that they are made of, and
+        settings: how, which decide whether a kept index fits.
+        device: where exact search runs.
+        progress: see `knnvc.progress`.
     """
-    return (rows != path[:, None]).int().argsort(dim=1, stable=True)
+    kind = choose(index, len(one.match))
+    if kind == "flat":
+        return Index(vectors(), device)
+    return open_index(
+        kind,
+        vectors,
+        frames=len(one.match),
+        saved=one.origin,
+        content=lambda: content_hash(kind, made_of, settings),
+        progress=stage(progress, "indexing", len(one.match)),
+        refused=_warn_unsaved,
+    )
+
+
+def _warn_unsaved(reason: KnnvcError) -> None:
+    warnings.warn(f"the index is not kept: {reason}", KnnvcWarning, stacklevel=2)
 
 
 def weigh(distances: Tensor, weighting: str = "mean") -> Tensor:
@@ -224,9 +199,9 @@ def weigh(distances: Tensor, weighting: str = "mean") -> Tensor:
     an exact match takes nearly all the weight and several exact matches share it.
 
     Raises:
-        UsageError: `weighting` is neither of `WEIGHTINGS`.
+        UsageError: `weighting` is neither of the two.
     """
-    check_weighting(weighting)
+    ConvertOptions(weighting=weighting)
     if weighting == "mean":
         return torch.full(distances.shape, 1 / distances.shape[-1])
     distances = distances.float().clamp_min(_NEAREST)
@@ -260,7 +235,7 @@ def select(synth: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
             f"neighbour indices reach outside the {len(synth)} frames of the matching set: "
             "search and select in the same set"
         )
-    return F.embedding_bag(
+    return functional.embedding_bag(
         indices.long(), synth.float(), per_sample_weights=weights.float(), mode="sum"
     )
 
@@ -275,7 +250,7 @@ def blend(selected: Tensor, source: Tensor, lam: float) -> Tensor:
         UsageError: `lam` lies outside 0 to 2.
         KnnvcError: the shapes differ.
     """
-    check_lam(lam)
+    ConvertOptions(lam=lam)
     if selected.shape != source.shape:
         raise KnnvcError(
             f"cannot blend target frames {tuple(selected.shape)} with source frames "
@@ -288,86 +263,10 @@ def blend(selected: Tensor, source: Tensor, lam: float) -> Tensor:
     return lam * selected + (1 - lam) * source
 
 
-def check_k(k: int) -> None:
-    """Raise UsageError unless `k` is a whole number from 1 up."""
-    if not isinstance(k, Integral) or k < 1:  # Integral: numpy's whole numbers too
-        raise UsageError(f"k is {k!r}: give a whole number of neighbours, 1 or more")
-
-
-def check_lam(lam: float) -> None:
-    """Raise UsageError unless `lam` is a finite number from 0 to 2."""
-    if not (math.isfinite(lam) and 0 <= lam <= LAM_MAX):
-        raise UsageError(f"lam is {lam!r}: give a number from 0 (source) to {LAM_MAX:g}")
-
-
-def check_weighting(weighting: str) -> None:
-    """Raise UsageError unless `weighting` is one of `WEIGHTINGS`."""
-    if weighting not in WEIGHTINGS:
-        raise UsageError(f"weighting is {weighting!r}: choose one of {', '.join(WEIGHTINGS)}")
-
-
-def check_match(match: Tensor) -> None:
-    """Raise KnnvcError unless `match` is a matrix [N, Dm] of finite values, with N and Dm >= 1."""
-    if match.ndim != 2 or 0 in match.shape:
-        raise KnnvcError(
-            f"the matching set has shape {tuple(match.shape)} where [frames, dimensions] is "
-            "needed: give references that hold speech"
-        )
-    for block in torch.split(match.detach(), _CHECKED):
-        _check_finite(block, "the matching set")
-
-
-def check_query(query: Tensor, k: int, frames: int, dim: int) -> None:
-    """Raise unless `k` neighbours of `query` can be found in `frames` vectors of `dim` columns.
-
-    Raises:
-        UsageError: `k` is not a whole number from 1 up.
-        KnnvcError: `k` exceeds `frames`, or `query` is not [M, dim].
-    """
-    check_k(k)
-    if k > frames:
-        raise KnnvcError(
-            f"the references hold {frames} frames of speech but k is {k}: "
-            "give longer references or a smaller k"
-        )
-    if query.ndim != 2 or query.shape[1] != dim:
-        raise KnnvcError(
-            f"the source features have shape {tuple(query.shape)} but the matching set needs "
-            f"[frames, {dim}]: encode both with the same preset"
-        )
-
-
-def unit_blocks(
-    rows: Tensor, what: str, size: int, device: torch.device | str = "cpu"
-) -> Iterator[Tensor]:
-    """Yield `rows` [R, D], `size` at a time, as float32 unit vectors; zeros stay zeros.
-
-    Raises:
-        KnnvcError: `rows` hold NaN or infinite values; `what` is what the message calls them.
-    """
-    for block in torch.split(rows.detach(), size):
-        _check_finite(block, what)
-        yield _unit(block.to(device))
-
-
-def _unit(rows: Tensor) -> Tensor:
-    """`rows` [R, D] as float32 unit vectors; zeros stay zeros."""
-    # Two steps, so that in single precision (Metal has no other) neither very large nor very small
-    # rows lose their direction.
-    rows = rows.float()
-    largest = rows.abs().amax(dim=1, keepdim=True)
-    return F.normalize(rows / torch.where(largest > 0, largest, 1), dim=1)
-
-
-def _block_sizes(match: Tensor) -> tuple[int, int]:
-    kind, dim = match.device.type, match.shape[1]
-    query, rows = _BLOCKS.get(kind, _GPU_BLOCKS)
-    most = _BLOCK_VALUES.get(kind)
-    return query, rows if most is None else min(rows, max(1, most // dim))
-
-
-def _check_finite(block: Tensor, what: str) -> None:
-    if not torch.isfinite(block).all():
-        raise KnnvcError(
-            f"{what} has features that are NaN or infinite: check the recording and the preset"
-        )
+def blend_in_place(selected: Tensor, source: Tensor, lam: float) -> Tensor:
+    """`blend` of both [M, Ds] into `selected`, without another copy of them."""
+    if lam != 1:
+        for start in range(0, len(selected), BLOCK):
+            part = selected[start : start + BLOCK]
+            part.copy_(blend(part, source[start : start + BLOCK], lam))
+    return selected

@@ -17,22 +17,21 @@ log2 f0, voicing, √posterior of silence, √posteriors of three states for eac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.audio.pitch import move_pitch, pitch_quantiles, pitch_space, pitch_statistics
+from knnvc.audio.pitch import move_pitch, pitch_quantiles, pitch_statistics
 from knnvc.errors import KnnvcError
 
 LEAST_SPEECH = 25  # frames (0.5 s): with fewer, statistics are taken over everything
 LEAST_SPREAD = 0.1  # of an envelope band, in units of the log-mel
 
 LEVEL_IN_JOINS = 0.5  # against the whole envelope
-SHARPENED_BANDS = 9  # of the mel spectrum: wider than a formant, narrower than two
+POSTFILTER_BANDS = 9  # of the mel spectrum: wider than a formant, narrower than two
 MOST_MISSING = 3.0  # of contrast, against what there is
 REFINED = (0.6, 0.9)  # how far frames are moved to the refined ones, where `roughness` says it
 FLAT = 1e-6  # mean square contrast that is none
@@ -50,8 +49,8 @@ class AcousticSpaceOptions:
         envelope_weight: of the normalised envelope; the posteriors weigh 1.
         context: (offset in frames, weight) of the neighbouring frames' phones.
         envelope_transfer: 0 keeps the selected envelope, 1 takes the source's, normalised.
-        uncorrected_transfer: instead of `envelope_transfer` for a voice that the refiner has no
-            correction for, which short references leave without: its few frames say the words less
+        unadapted_transfer: instead of `envelope_transfer` for a voice that the refiner is
+            not adapted to, as there is too little of it: its few frames say the words less
             well than the source's envelope does. None: the same.
         energy_transfer: the same for the level.
         bands: of the envelope.
@@ -63,8 +62,8 @@ class AcousticSpaceOptions:
             reads the mean of k: many are safe for the words, few keep more of the voice.
         balanced: frames on either side over which the mean spectrum of what the refiner makes is
             that of the selected frames, see `balance`; 0 leaves it as the refiner has it.
-        sharpened: how many times the contrast that refined spectra lack against the target's is
-            given to them, see `sharpen`; more than once, as the selected frames beside them and
+        postfilter: how many times the contrast that refined spectra lack against the target's is
+            given to them, see `sharpen_formants`; more than once, as the selected frames beside them and
             the vocoder blur it, too.
         candidates: neighbours among which each frame's is chosen so that they join well; 1 takes
             the nearest.
@@ -76,34 +75,33 @@ class AcousticSpaceOptions:
     envelope_weight: float = 4.0
     context: tuple[tuple[int, float], ...] = ((-4, 0.5), (-2, 0.7), (2, 0.7), (4, 0.5))
     envelope_transfer: float = 0.35
-    uncorrected_transfer: float | None = None
+    unadapted_transfer: float | None = None
     energy_transfer: float = 1.0
     bands: int = 20
     refined: float = 1.0
     roughness: float = 0.0
     kept: int = 0
     balanced: int = 0
-    sharpened: float = 0.0
+    postfilter: float = 0.0
     candidates: int = 1
     join_weight: float = 0.1
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> AcousticSpaceOptions:
-        """Build from a preset's JSON; unknown keys are errors.
 
-        Raises:
-            KnnvcError: a key is unknown, or the context is no list of pairs.
-        """
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise KnnvcError(f"unknown acoustic space settings: {', '.join(sorted(unknown))}")
-        try:
-            chosen = dict(values)
-            if "context" in chosen:
-                chosen["context"] = tuple((int(at), float(w)) for at, w in chosen["context"])
-            return cls(**chosen)
-        except (TypeError, ValueError) as error:
-            raise KnnvcError(f"the acoustic space settings are damaged: {error}") from error
+# What was measured for either is in docs/experiments/ (mini's matching).
+RECORDINGS = AcousticSpaceOptions(
+    envelope_weight=5.0,
+    context=((-4, 0.7), (-2, 1.0), (2, 1.0), (4, 0.7)),
+    envelope_transfer=0.0,
+    unadapted_transfer=0.2,
+    roughness=0.075,
+    kept=1,
+    balanced=100,
+    postfilter=2.0,
+    candidates=16,
+    join_weight=0.3,
+)
+TEXT = AcousticSpaceOptions(envelope_transfer=0.5, postfilter=2.0, join_weight=0.3)
+SETTINGS = {"recordings": RECORDINGS, "text": TEXT}
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class Statistics:
     contrast: Tensor
 
     @property
-    def manner(self) -> Tensor:
+    def vector(self) -> Tensor:
         """Mean and spread of the envelope, then of the level: [2 · bands + 2]."""
         return torch.cat([self.mean, self.spread, self.level])
 
@@ -239,17 +237,17 @@ class AcousticSpace:
         source: Tensor,
         own: Statistics,
         target: Statistics,
-        corrected: bool = True,
+        adapted: bool = True,
     ) -> Tensor:
         """Let `selected` [M, Ds] follow `source` [M, Ds] in pitch, level and, in part, envelope.
 
         `own` and `target` are the statistics of the source's and of the target's speaker;
-        `corrected` says whether the refiner has a correction for the latter.
+        `adapted` says whether the refiner is adapted to the latter.
         """
         options = self.options
         follow = options.envelope_transfer
-        if not corrected and options.uncorrected_transfer is not None:
-            follow = options.uncorrected_transfer
+        if not adapted and options.unadapted_transfer is not None:
+            follow = options.unadapted_transfer
         if follow:
             selected = self._follow_envelope(follow, selected, source, own, target)
         done = self.follow_level(selected, source, own, target)
@@ -286,28 +284,28 @@ class AcousticSpace:
         selected[:, width] = move_pitch(source[:, width], own.pitches, target.pitches)
         selected[:, width + 1] = source[:, width + 1]
 
-    def guide(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:
-        """What the source says, without its voice, for a `Refiner`: [M, states + bands + 1].
+    def content(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:
+        """Content conditioning for a `Refiner`: the source without its voice: [M, states + bands + 1].
 
         √posteriors, then envelope and level, each normalised by the speaker's `own` statistics.
         """
-        said = _posteriors(match)
+        phones = _posteriors(match)
         envelope = (self._envelope(synth) - own.mean) / own.spread
         level = (self._level(synth) - own.level[0]) / own.level[1]
-        return torch.cat([said, envelope.clamp(-4, 4), level[:, None]], dim=1)
+        return torch.cat([phones, envelope.clamp(-4, 4), level[:, None]], dim=1)
 
-    def hide_envelope(self, guide: Tensor) -> None:
-        """Set the envelope in `guide` [M, states + bands + 1] to the speaker's mean, in place."""
-        guide[:, -1 - self.options.bands : -1] = 0
+    def hide_envelope(self, content: Tensor) -> None:
+        """Set the envelope in `content` [M, states + bands + 1] to the speaker's mean, in place."""
+        content[:, -1 - self.options.bands : -1] = 0
 
-    def unite(self, selected: Tensor, refined: Tensor, match: Tensor, target: Statistics) -> Tensor:
+    def combine(self, selected: Tensor, refined: Tensor, match: Tensor, target: Statistics) -> Tensor:
         """What is to be synthesised of `selected` and `refined` frames, both [M, Ds].
 
-        Refined frames are sharpened and balanced, and something of the selected ones is kept; see
+        Refined frames are postfilter and balanced, and something of the selected ones is kept; see
         `AcousticSpaceOptions`. `match` [M, Dm] is the source's, `target` are the voice's.
         """
         silence = match[:, 2]
-        sharp = self.sharpen(refined, silence, target.contrast)
+        sharp = self.sharpen_formants(refined, silence, target.contrast)
         made = self.balance(sharp, selected)
         return selected.lerp(made, self._share(selected, made, silence))
 
@@ -325,26 +323,26 @@ class AcousticSpace:
     def contrast(self, frames: Tensor, silence: Tensor) -> Tensor:
         """How high peaks and valleys are in `frames` [N, ≥ width]: mean squares [mels].
 
-        Of what differs from the mean of the bands around, `SHARPENED_BANDS` wide, over frames of
+        Of what differs from the mean of the bands around, `POSTFILTER_BANDS` wide, over frames of
         speech as √posteriors of `silence` [N] tell them.
         """
         return self._contrast(_spoken(frames, silence))
 
-    def sharpen(self, frames: Tensor, silence: Tensor, contrast: Tensor) -> Tensor:
+    def sharpen_formants(self, frames: Tensor, silence: Tensor, contrast: Tensor) -> Tensor:
         """Refined `frames` [M, Ds] with formants as marked as the target's, of that `contrast`.
 
         Networks that learn from the mean error flatten peaks and valleys, for which statistical
         speech synthesis has its postfilters and compares variances with those of speech (Yoshimura
         et al. 2005; Toda and Tokuda 2007). Here what differs from the mean of the bands around is
-        raised in every band by what it lacks against the target, `options.sharpened` times.
+        raised in every band by what it lacks against the target, `options.postfilter` times.
         `silence` [M] and `contrast` [mels] are as of `AcousticSpace.contrast`.
         """
-        if self.options.sharpened == 0:
+        if self.options.postfilter == 0:
             return frames
         with torch.no_grad():
             present = self.contrast(frames, silence).clamp(min=FLAT)
             missing = (contrast / present).sqrt().sub(1).clamp(0, MOST_MISSING)
-            gain = (self.options.sharpened * missing).to(frames)
+            gain = (self.options.postfilter * missing).to(frames)
         width = self.mels * self.substeps
         raised = frames.clone()
         for start in range(0, len(frames), _BLOCK):
@@ -404,7 +402,7 @@ class AcousticSpace:
         """How far bands of `frames` [N, ≥ width] rise from those around: [N · substeps, mels]."""
         spectra = self._spectra(frames)
         around = functional.avg_pool1d(
-            spectra[:, None], SHARPENED_BANDS, 1, SHARPENED_BANDS // 2, count_include_pad=False
+            spectra[:, None], POSTFILTER_BANDS, 1, POSTFILTER_BANDS // 2, count_include_pad=False
         )
         return spectra - around[:, 0]
 
@@ -441,3 +439,20 @@ def _phones(posteriors: Tensor) -> Tensor:
     probability = posteriors.square()
     phones = probability[:, 1:].reshape(len(posteriors), -1, 3).sum(2)
     return torch.cat([probability[:, :1], phones], dim=1).clamp(min=0).sqrt()
+
+
+def pitch_space(
+    match: Tensor, statistics: Tensor, pitch_weight: float, voicing_weight: float
+) -> Tensor:
+    """Scale the pitch columns of `match` [N, Dm] to what they shall count in the distance.
+
+    `statistics` [2] are those of the speaker of `match`; z-scores beyond ±3 are clipped.
+    """
+    voicing = match[:, 1:2].float()
+    if torch.isfinite(statistics).all():
+        z = ((match[:, :1].float() - statistics[0]) / statistics[1]).clamp(-3.0, 3.0)
+    else:
+        z = torch.zeros_like(voicing)
+    return torch.cat(
+        [pitch_weight * z * voicing, voicing_weight * voicing, match[:, 2:].float()], 1
+    )

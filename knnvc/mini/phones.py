@@ -76,7 +76,7 @@ def states_of_frames(
     return states
 
 
-def assure(posteriors: Tensor, states: Tensor) -> Tensor:
+def with_known_states(posteriors: Tensor, states: Tensor) -> Tensor:
     """√posteriors [..., states] given the `states` [...] that are known; IGNORED keeps them.
 
     What a state is known to be counts CERTAINTY, what the encoder hears the rest.

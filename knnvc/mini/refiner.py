@@ -14,7 +14,7 @@ one frame chosen has the most of the voice, the mean of many the least noise.
 A network of a hundred voices makes any target sound a little like those, and strange microphones
 more. So its last layer is corrected for each target, in closed form and in seconds: a part of the
 target's own speech is converted into other voices and from there back by the rest, and
-`CorrectionFit` finds what must be added to give back what was spoken, by ridge regression on the
+`RefinerFit` finds what must be added to give back what was spoken, by ridge regression on the
 fixed network's last hidden layer.
 
 It never sees the source's spectra, only what the matching sees: values normalised by the source
@@ -24,23 +24,23 @@ speaker's own statistics, so that no more of the source's voice gets through.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from knnvc.errors import KnnvcError
-from knnvc.mini.ridge import Ridge, predict
+from knnvc.mini.phones import STATES
+from knnvc.mini.ridge import predict
+from knnvc.options import Checked, from_dict, setting, to_dict
 from knnvc.vocoders.source_filter import ConvNeXtBlock
 
 PITCH_CENTRE = 7.2  # log2 of about 150 Hz
 CHUNK = 3000  # frames (one minute) refined at once, which bounds the memory
-RIDGE = 250.0  # frames of evidence against a correction
 
 
 @dataclass(frozen=True)
-class RefinerConfig:
+class RefinerConfig(Checked):
     """Dimensions of a `Refiner`; `mels`, `substeps`, `bands` as of the acoustic space.
 
     `states` are the encoder's phone states. `normed` reads spectra in units of the target's mean
@@ -49,28 +49,29 @@ class RefinerConfig:
     nearest neighbours whose means it sees, too.
     """
 
-    mels: int = 80
-    substeps: int = 2
-    states: int = 130
-    bands: int = 20
-    channels: int = 256
-    layers: int = 8
-    kernel: int = 7
-    expansion: int = 3
-    normed: bool = True
-    views: tuple[int, ...] = ()
+    mels: int = setting(80, "Bands of a spectrum.", "whole", least=1, most=512)
+    substeps: int = setting(2, "Spectra in a frame.", "whole", least=1, most=16)
+    states: int = setting(STATES, "Phone states.", "whole", least=2, most=10_000)
+    bands: int = setting(20, "Envelope bands.", "whole", least=1, most=512)
+    channels: int = setting(256, "Columns.", "whole", least=1, most=4096)
+    layers: int = setting(8, "Layers.", "whole", least=1, most=64)
+    kernel: int = setting(7, "Taps.", "whole", least=1, most=63)
+    expansion: int = setting(3, "Expansion.", "whole", least=1, most=16)
+    normed: bool = setting(True, "Whether spectra are read in the target's units.", "flag")
+    views: tuple[int, ...] = setting((), "Neighbours.", "numbers", least=1, most=1000)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RefinerConfig:
-        """Build from a preset's JSON; unknown keys are errors."""
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise KnnvcError(f"unknown refiner settings: {', '.join(sorted(unknown))}")
-        return cls(**{**values, "views": tuple(values.get("views", ()))})
+        """Build from a preset's JSON.
+
+        Raises:
+            KnnvcError: a key is unknown, or a value not allowed.
+        """
+        return from_dict(cls, values, "refiner")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
-        return asdict(self)
+        return to_dict(self)
 
     @property
     def width(self) -> int:
@@ -78,12 +79,12 @@ class RefinerConfig:
         return self.mels * self.substeps
 
     @property
-    def guide(self) -> int:
+    def content(self) -> int:
         """Columns of what the source says: √posteriors, envelope, level."""
         return self.states + self.bands + 1
 
     @property
-    def manner(self) -> int:
+    def statistics(self) -> int:
         """Columns of the target's statistics: envelope mean and spread, level mean and spread."""
         return 0 if self.normed else 2 * self.bands + 2
 
@@ -98,7 +99,7 @@ class Refiner(nn.Module):
         super().__init__()
         self.config = config
         self.context_frames = (config.layers + 1) * (config.kernel // 2)
-        columns = config.width * (1 + len(config.views)) + config.guide + config.manner + 2
+        columns = config.width * (1 + len(config.views)) + config.content + config.statistics + 2
         self.read = nn.Conv1d(columns, config.channels, config.kernel, padding=config.kernel // 2)
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(config.channels, config.kernel, config.expansion)
@@ -109,47 +110,47 @@ class Refiner(nn.Module):
         nn.init.zeros_(self.write.weight)  # starts as the identity
         nn.init.zeros_(self.write.bias)
 
-    def in_units(self, spectra: Tensor, usual: Tensor) -> Tensor:
+    def in_units(self, spectra: Tensor, spectrum: Tensor) -> Tensor:
         """`spectra` [B, T, width] in units of the speaker's spread, around the speaker's mean."""
-        mean, spread = usual.repeat(1, 1, self.config.substeps)[:, :, None].unbind(1)
+        mean, spread = spectrum.repeat(1, 1, self.config.substeps)[:, :, None].unbind(1)
         return (spectra - mean) / spread
 
     def forward(
         self,
         selected: Tensor,
-        guide: Tensor,
-        usual: Tensor,
-        manner: Tensor | None = None,
+        content: Tensor,
+        spectrum: Tensor,
+        statistics: Tensor | None = None,
         views: Tensor | None = None,
-        correction: Tensor | None = None,
+        adaptation: Tensor | None = None,
     ) -> Tensor:
         """Refined frames [B, T, width + 2]; pitch and voicing are left as they are.
 
         Args:
             selected: [B, T, width + 2] log-mel, then log2 f0 and voicing of the output.
-            guide: [B, T, guide] what the source says, see `AcousticSpace.guide`.
-            usual: [B, 2, mels] mean and spread of the target's bands, see `Statistics.spectrum`.
-            manner: [B, manner] further statistics, for one that is not `normed`, see
-                `Statistics.manner`.
+            content: [B, T, content] what the source says, see `AcousticSpace.content`.
+            spectrum: [B, 2, mels] mean and spread of the target's bands, see `Statistics.spectrum`.
+            statistics: [B, statistics] further statistics, for one that is not `normed`, see
+                `Statistics.statistics`.
             views: [B, T, len(config.views) · width] spectra of the views, one after the other.
-            correction: [channels + 1, width] what the last layer adds for the target, see
-                `CorrectionFit`.
+            adaptation: [channels + 1, width] what the last layer adds for the target, see
+                `RefinerFit`.
         """
         width = self.config.width
         spectra, pitch = selected[..., :width], selected[..., width:]
-        hidden = self.hidden(selected, guide, usual, manner, views)
+        hidden = self.hidden(selected, content, spectrum, statistics, views)
         change = self.write(hidden)
-        if correction is not None:
-            change = change + predict(hidden, correction)
-        refined = spectra + (self.unit(usual) * change).to(spectra.dtype)
+        if adaptation is not None:
+            change = change + predict(hidden, adaptation)
+        refined = spectra + (self.unit(spectrum) * change).to(spectra.dtype)
         return torch.cat([refined, pitch], dim=-1)
 
     def hidden(
         self,
         selected: Tensor,
-        guide: Tensor,
-        usual: Tensor,
-        manner: Tensor | None = None,
+        content: Tensor,
+        spectrum: Tensor,
+        statistics: Tensor | None = None,
         views: Tensor | None = None,
     ) -> Tensor:
         """What the last layer reads [B, T, channels]; arguments as those of `forward`."""
@@ -162,11 +163,11 @@ class Refiner(nn.Module):
             assert views is not None
             seen = list(torch.split(views, width, dim=-1))
         if self.config.normed:
-            seen = [self.in_units(view, usual) for view in seen]
-            read = [self.in_units(spectra, usual), guide]
+            seen = [self.in_units(view, spectrum) for view in seen]
+            read = [self.in_units(spectra, spectrum), content]
         else:
-            assert manner is not None
-            read = [spectra, guide, manner[:, None].expand(-1, selected.shape[1], -1)]
+            assert statistics is not None
+            read = [spectra, content, statistics[:, None].expand(-1, selected.shape[1], -1)]
         columns = torch.cat([*read, shown, *seen], dim=-1)
         hidden = self.read(columns.transpose(1, 2)).transpose(1, 2)
         for block in self.blocks:
@@ -174,21 +175,21 @@ class Refiner(nn.Module):
         normed: Tensor = self.norm(hidden)
         return normed
 
-    def unit(self, usual: Tensor) -> Tensor:
+    def unit(self, spectrum: Tensor) -> Tensor:
         """What the last layer's output is counted in, to be multiplied with [B, T, width]."""
         if self.config.normed:
-            return usual[:, 1].repeat(1, self.config.substeps)[:, None]
-        return torch.ones((), device=usual.device)
+            return spectrum[:, 1].repeat(1, self.config.substeps)[:, None]
+        return torch.ones((), device=spectrum.device)
 
     @torch.no_grad()  # not inference mode: what comes out is blended in place
     def refine(
         self,
         selected: Tensor,
-        guide: Tensor,
-        usual: Tensor,
-        manner: Tensor | None = None,
+        content: Tensor,
+        spectrum: Tensor,
+        statistics: Tensor | None = None,
         views: Sequence[Tensor] = (),
-        correction: Tensor | None = None,
+        adaptation: Tensor | None = None,
     ) -> Tensor:
         """Refine a whole recording on the CPU tensors of the matching: [T, ...] -> [T, width + 2].
 
@@ -199,61 +200,23 @@ class Refiner(nn.Module):
         for start in range(0, len(selected), CHUNK):
             first = max(0, start - self.context_frames)
             last = start + CHUNK + self.context_frames
-            frames, says, *near = (part[first:last] for part in (selected, guide, *views))
-            given = self.batch_of_one(frames, says, usual, manner, near)
-            piece = self(*given, correction)[0]
+            frames, says, *near = (part[first:last] for part in (selected, content, *views))
+            given = self.batch_of_one(frames, says, spectrum, statistics, near)
+            piece = self(*given, adaptation)[0]
             made.append(piece[start - first :][:CHUNK].to(selected))
         return torch.cat(made) if made else selected
 
     def batch_of_one(
         self,
         selected: Tensor,
-        guide: Tensor,
-        usual: Tensor,
-        manner: Tensor | None,
+        content: Tensor,
+        spectrum: Tensor,
+        statistics: Tensor | None,
         views: Sequence[Tensor],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
         """What `forward` takes, on its device, of one piece as `refine` takes it."""
         place = next(self.parameters()).device
-        told = None if manner is None else manner[None].to(place)
+        told = None if statistics is None else statistics[None].to(place)
         seen = torch.cat([view.to(place) for view in views], dim=1)[None] if views else None
-        frames, says, bands = (part[None].to(place) for part in (selected, guide, usual))
-        return frames, says, bands, told, seen
-
-
-class CorrectionFit:
-    """Gathers how far a refiner is from what a target spoke, and finds what its last layer lacks.
-
-    Args:
-        refiner: stays as it is.
-    """
-
-    def __init__(self, refiner: Refiner) -> None:
-        self.refiner = refiner
-        self.frames = 0
-        self._ridge = Ridge(refiner.config.channels, refiner.config.width)
-
-    @torch.inference_mode()
-    def add(
-        self,
-        truth: Tensor,
-        selected: Tensor,
-        guide: Tensor,
-        usual: Tensor,
-        manner: Tensor | None = None,
-        views: Sequence[Tensor] = (),
-    ) -> None:
-        """Count a piece of which `truth` [T, width] is known; the rest [T, ...] as in `refine`."""
-        given = self.refiner.batch_of_one(selected, guide, usual, manner, views)
-        frames, _, bands, *_ = given
-        hidden = self.refiner.hidden(*given)
-        wanted = (truth.to(frames) - frames[..., : truth.shape[1]]) / self.refiner.unit(bands)
-        self._ridge.add(hidden[0], (wanted - self.refiner.write(hidden))[0])
-        self.frames += len(truth)
-
-    def solve(self, ridge: float = RIDGE) -> Tensor:
-        """The `correction` [channels + 1, width] that `Refiner` takes; small where little is known.
-
-        With fewer frames than `ridge` it is nearer to none than to what fits them.
-        """
-        return self._ridge.solve(ridge)
+        frames, says, bands = (part[None].to(place) for part in (selected, content, spectrum))
+        return frames, content, bands, speaker, seen

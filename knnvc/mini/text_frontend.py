@@ -13,67 +13,88 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from knnvc.errors import KnnvcError
-from knnvc.mini.phones import states_of_frames
+from knnvc.errors import KnnvcError, UsageError
+from knnvc.mini.encoder import MiniEncoder
+from knnvc.mini.phones import STATES, states_of_frames, with_known_states
+from knnvc.options import Checked, from_dict, setting, to_dict
+from knnvc.registry import Context, PartSpec
+from knnvc.tensors import as_single, read_tensors
+from knnvc.text.lines import fit, read
 from knnvc.vocoders.source_filter import ConvNeXtBlock
 
 FRAME = 0.02  # seconds
 PITCH_CENTRE = 7.2  # log2 of about 150 Hz
 PADDING, START, END = 0, 1, 2  # tokens before those of the signs
+# The front end's own voice is measured on these: one sentence tells too little of its pitch.
+MEASURED = (
+    "The sun had set behind the hills, and a cool wind came up from the river. Have you ever asked "
+    "yourself why they chose that house? Nobody knew the answer, but everyone had an opinion! "
+    "Six months later the work was done, and the whole village gathered to celebrate. "
+    "We should leave before it gets dark, he said, or we will never find the way."
+)
 LEAST_UNITS = 0.4  # the shortest duration, in units
 PACE_RANGE = 0.25  # natural logarithm of the tempi heard in training; beyond, time is stretched
 
 
 @dataclass(frozen=True)
-class TextFrontendConfig:
+class TextFrontendConfig(Checked):
     """Dimensions of a `TextFrontend`.
 
     Attributes:
-        symbols: The signs that have a token, in order; the first has token 3.
-        unit: Seconds of one unit of duration.
-        pitch_spread: Octaves by which the pitch strays about its predicted mean.
+        symbols: the signs that have a token, in order; the first has token 3.
+        unit: seconds of one unit of duration.
+        mels: bands of a spectrum.
+        substeps: spectra in a frame.
+        channels: columns.
+        heads: of attention.
+        encoder_layers: that read phonemes.
+        decoder_layers: that write spectra.
+        flow_channels: columns of the network that draws pitch.
+        flow_layers: of it.
         flow_steps: Euler steps in drawing the pitch contour.
+        kernel: taps.
+        pitch_spread: octaves by which the pitch strays about its predicted mean.
     """
 
-    symbols: str
-    unit: float = 0.025
-    mels: int = 80
-    substeps: int = 2
-    channels: int = 256
-    heads: int = 4
-    encoder_layers: int = 4
-    decoder_layers: int = 6
-    flow_channels: int = 128
-    flow_layers: int = 4
-    flow_steps: int = 8
-    kernel: int = 7
-    pitch_spread: float = 0.1
+    symbols: str = setting("", "Signs.", "text")
+    unit: float = setting(0.025, "Seconds.", "number", least=0.001, most=1)
+    mels: int = setting(80, "Bands.", "whole", least=1, most=512)
+    substeps: int = setting(2, "Spectra in a frame.", "whole", least=1, most=16)
+    channels: int = setting(256, "Columns.", "whole", least=1, most=4096)
+    heads: int = setting(4, "Heads.", "whole", least=1, most=64)
+    encoder_layers: int = setting(4, "Layers.", "whole", least=0, most=64)
+    decoder_layers: int = setting(6, "Layers.", "whole", least=0, most=64)
+    flow_channels: int = setting(128, "Columns.", "whole", least=1, most=4096)
+    flow_layers: int = setting(4, "Layers.", "whole", least=0, most=64)
+    flow_steps: int = setting(8, "Steps.", "whole", least=1, most=1000)
+    kernel: int = setting(7, "Taps.", "whole", least=1, most=63)
+    pitch_spread: float = setting(0.1, "Octaves.", "number", least=0, most=4)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
+        if not self.symbols or len(set(self.symbols)) != len(self.symbols):
+            raise UsageError("symbols must be text without a sign twice")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TextFrontendConfig:
         """Build from a preset's JSON.
 
         Raises:
-            KnnvcError: a key is unknown, or the symbols are missing or double.
+            KnnvcError: a key is unknown, a value not allowed, or a symbol missing or double.
         """
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise KnnvcError(f"unknown text front end settings: {', '.join(sorted(unknown))}")
-        symbols = values.get("symbols")
-        if not isinstance(symbols, str) or not symbols or len(set(symbols)) != len(symbols):
-            raise KnnvcError("the text front end's symbols must be text without a sign twice")
-        return cls(**values)
+        return from_dict(cls, values, "text front end")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
-        return asdict(self)
+        return to_dict(self)
 
     @property
     def width(self) -> int:
@@ -302,7 +323,7 @@ class TextFrontend(nn.Module):
         noise: float = 0.667,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """What is heard and what is said, both on the CPU, one row for each frame of 20 ms.
+        """Spectra and phone states, both on the CPU, one row for each frame of 20 ms.
 
         Synthesis columns [T, width + 2] float32 (log-mel, log2 f0, voicing), and the phone states
         [T] that the columns stand for, see `knnvc.mini.phones`.
@@ -331,6 +352,68 @@ class TextFrontend(nn.Module):
         pitch = mean + self.draw(given, start.to(device))
         voicing = torch.sigmoid(logits)
         columns = [self.spectra(frames, pitch, voicing), pitch[..., None] + PITCH_CENTRE]
-        heard = torch.cat([*columns, voicing[..., None]], -1)[0].float().cpu()
-        said = states_of_frames(phonemes, units[0].tolist(), self.config.unit, count)
-        return heard, torch.from_numpy(said)
+        synth = torch.cat([*columns, voicing[..., None]], -1)[0].float().cpu()
+        states = states_of_frames(phonemes, units[0].tolist(), self.config.unit, count)
+        return synth, torch.from_numpy(states)
+
+
+class MiniFrontEnd:
+    """A text front end (`knnvc.text.base`) of `mini`'s features.
+
+    It predicts spectra and pitch; the encoder then names their phones, and the states that are
+    known from the text count more than what the encoder finds.
+
+    Args:
+        network: predicts spectra.
+        encoder: completes them.
+    """
+
+    def __init__(self, network: TextFrontend, encoder: MiniEncoder) -> None:
+        self.network = network
+        self.encoder = encoder
+        self.language = network.language
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The signs that have a token."""
+        return self.network.symbols
+
+    def features(
+        self,
+        phonemes: str,
+        *,
+        speed: float = 1.0,
+        noise: float = 0.667,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Features [T, D]; see `TextFrontEnd.features`."""
+        synth, states = self.network.utter(phonemes, speed=speed, noise=noise, generator=generator)
+        features, width = self.encoder.complete(synth), synth.shape[1]
+        before, posteriors, after = features.tensor_split((width, width + STATES), dim=1)
+        return torch.cat([before, with_known_states(posteriors, states), after], dim=1)
+
+    def speaker_features(self) -> Tensor:
+        """Features [T, D] that show the front end's own range of pitch and timbre."""
+        generator = torch.Generator().manual_seed(0)
+        lines = list(read(MEASURED, self.language))
+        spoken = (fit(line.phonemes, self.symbols)[0] for line in lines)
+        return torch.cat([self.features(one, generator=generator) for one in spoken])
+
+
+def load(spec: PartSpec, context: Context) -> MiniFrontEnd:
+    """The front end that a preset describes.
+
+    Raises:
+        KnnvcError: the preset's encoder is another than mini's, or gives other columns.
+    """
+    assert spec.weights is not None
+    config, encoder = TextFrontendConfig.from_dict(spec.config), context.encoder
+    if not isinstance(encoder, MiniEncoder) or encoder.columns.width != config.width + 2:
+        raise KnnvcError(
+            f"the text front end of preset {context.preset!r} predicts {config.width + 2} columns "
+            "of mini's features, but its encoder gives others: use a front end that was trained on "
+            "this encoder"
+        )
+    network = TextFrontend(config, spec.settings["language"])
+    network.load_state_dict(as_single(read_tensors(spec.weights)[0]))
+    return MiniFrontEnd(network.eval().to(context.device), encoder)

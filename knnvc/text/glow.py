@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from knnvc.errors import KnnvcError
-from knnvc.presets.checkpoints import (
+from knnvc.registry import Context, PartSpec
+from knnvc.tensors import as_single, read_tensors, (
     as_float32,
     check_shapes,
     fold_weight_norm,
@@ -691,6 +692,50 @@ class GlowTts(nn.Module):
         state = mean + torch.exp(scale) * drawn * noise
         features = self.decoder.reverse(state, state.new_ones(1, 1, state.shape[2]))
         return features[0].T.float().cpu().contiguous()
+
+
+class GlowFrontEnd:
+    """A text front end (`knnvc.text.base`) around a `GlowTts` that predicts an encoder's features."""
+
+    def __init__(self, network: GlowTts) -> None:
+        self.network = network
+        self.language = network.language
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The signs that have a token."""
+        return self.network.symbols
+
+    def features(
+        self,
+        phonemes: str,
+        *,
+        speed: float = 1.0,
+        noise: float = 0.667,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Features [T, D]; see `TextFrontEnd.features`."""
+        return self.network.predict(phonemes, speed=speed, noise=noise, generator=generator)
+
+
+def load(spec: PartSpec, context: Context) -> GlowFrontEnd:
+    """The front end that a preset describes.
+
+    Raises:
+        KnnvcError: it predicts other features than the preset's encoder gives.
+    """
+    assert spec.weights is not None and context.encoder is not None
+    config = GlowConfig.from_dict(spec.config)
+    columns = context.encoder.columns
+    if not columns.together or config.out_channels != columns.width:
+        raise KnnvcError(
+            f"the text front end of preset {context.preset!r} predicts {config.out_channels} "
+            f"columns, but its encoder gives {columns.width}: use a front end that was trained on "
+            "this encoder"
+        )
+    network = GlowTts(config, spec.settings["language"])
+    network.load_state_dict(as_single(read_tensors(spec.weights)[0]))
+    return GlowFrontEnd(network.eval().to(context.device))
 
 
 def published_language(values: Mapping[str, Any]) -> str:

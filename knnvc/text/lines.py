@@ -1,25 +1,19 @@
-"""Text to features: sentences to phonemes, phonemes to what a text front end predicts of them.
+"""Text to lines: sentences, and the phonemes of each.
 
-Everything up to the phonemes needs no torch, so that a text with nothing to say in it is refused
+Nothing here needs torch, so that a text with nothing to say in it is refused
 before any weights are loaded.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 
 from knnvc.errors import KnnvcError
 from knnvc.text.espeak import PUNCTUATION, find_language, phonemize
 from knnvc.text.lexicon import FIRST, MOST, Lexicon
 from knnvc.text.sentences import sentences
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 LONGEST = 380  # signs spoken in one go; Kokoro and most front ends have not learnt longer ones
 
@@ -38,26 +32,6 @@ _NEAREST = {
     "ˑ": "ː", "̃": "n",
 }  # fmt: skip
 _SILENT = frozenset("ʰʲʷˠˤˀʼ͡‿|‖˞")  # changes of a sound that can go without a word about it
-
-
-class FrontEnd(Protocol):
-    """Predicts features from phonemes."""
-
-    @property
-    def symbols(self) -> frozenset[str]:
-        """The IPA signs and punctuation that it knows."""
-
-    language: str  # the voice of espeak-ng that it was trained on, like "en-us"
-
-    def predict(
-        self,
-        phonemes: str,
-        *,
-        speed: float = 1.0,
-        noise: float = 0.667,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Features [T, Ds'] float32, one frame every 20 ms, of one sentence."""
 
 
 @dataclass(frozen=True)
@@ -124,48 +98,6 @@ def fit(phonemes: str, symbols: frozenset[str]) -> tuple[str, set[str]]:
 
     fitted = "".join(known(sign) for sign in unicodedata.normalize("NFC", phonemes))
     return " ".join(fitted.split()).strip(" ,;"), lost
-
-
-def load(settings: Mapping[str, Any], weights: Path) -> FrontEnd:
-    """Build the front end that a preset describes and load its weights.
-
-    Args:
-        settings: type, config and language.
-        weights: its safetensors file.
-
-    Raises:
-        KnnvcError: the file is damaged, or does not fit the configuration.
-    """
-    from knnvc.mini.text_frontend import TextFrontend, TextFrontendConfig
-    from knnvc.presets.checkpoints import read_tensors
-    from knnvc.text.glow import GlowConfig, GlowTts
-
-    state, _ = read_tensors(weights)
-    state = {name: tensor.float() for name, tensor in state.items()}
-    kind, config, language = (settings[key] for key in ("type", "config", "language"))
-    network: GlowTts | TextFrontend
-    if kind == "glow-tts":
-        network = GlowTts(GlowConfig.from_dict(config), language)
-    elif kind == "mini-tts":
-        network = TextFrontend(TextFrontendConfig.from_dict(config), language)
-    else:
-        raise KnnvcError(
-            f"the text front end is of type {kind!r}; valid types are glow-tts and mini-tts"
-        )
-    network.load_state_dict(state)
-    return network.eval()
-
-
-def columns_of(front_end: FrontEnd) -> int | None:
-    """How many columns it predicts, as far as that can be told before it speaks."""
-    from knnvc.mini.text_frontend import TextFrontend
-    from knnvc.text.glow import GlowTts
-
-    if isinstance(front_end, GlowTts):
-        return front_end.config.out_channels
-    if isinstance(front_end, TextFrontend):
-        return front_end.config.width + 2  # spectra, then log2 f0 and voicing
-    return None
 
 
 def _phonemes(text: str, language: str, lexicon: Lexicon | None) -> str:

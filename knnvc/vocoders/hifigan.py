@@ -19,6 +19,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from knnvc.errors import KnnvcError
+from knnvc.kernels import accelerate
+from knnvc.registry import Context, PartSpec
+from knnvc.tensors import as_single, read_tensors
+from knnvc.vocoders.chunked import ChunkedVocoder
 
 SLOPE = 0.1  # of every LeakyReLU but the last
 LAST_SLOPE = 0.01  # published HiFi-GAN leaves PyTorch's default slope before conv_post
@@ -192,6 +196,21 @@ class HifiGan(nn.Module):
         for module in list(self.modules()):
             if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
                 weight_norm(module)
+
+
+def load(spec: PartSpec, context: Context) -> ChunkedVocoder:
+    """The vocoder that a preset describes."""
+    assert spec.weights is not None
+    config = HifiGanConfig.from_dict(spec.config)
+    network = HifiGan.from_state(config, as_single(read_tensors(spec.weights)[0]))
+    return chunked(network, context)
+
+
+def chunked(network: HifiGan, context: Context) -> ChunkedVocoder:
+    """The network as a vocoder, made fast for where it runs."""
+    if context.device.type == "cpu" or context.precision != "float32":
+        accelerate(network, context.precision, keep=("conv_post",))
+    return ChunkedVocoder(network, device=context.device)
 
 
 class ResBlock1(nn.Module):

@@ -10,15 +10,15 @@ Sources: the source-filter idea of neural source-filter models (Wang et al. 2019
 https://arxiv.org/abs/1904.12088) and of HiFTNet (Li et al. 2023, https://arxiv.org/abs/2309.09493);
 the network and the inverse STFT head of Vocos (Siuzdak 2023, https://arxiv.org/abs/2306.00814).
 
-What so small a network gets wrong of a voice is much the same from sentence to sentence. So it is
-corrected for each target, in closed form: `FilterFit` lets it say what the target said and finds by
-which gains, as a linear function of its last hidden layer, the spectra come nearer to those spoken.
+What so small a network gets wrong of a voice is much the same from sentence to sentence. So it
+takes a speaker adaptation: gains of bands, as a linear function of its last hidden layer, that bring
+its spectra nearer to the speaker's (`knnvc.mini.adaptation` finds them).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,45 +27,62 @@ import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
-from knnvc.audio import HOP, SAMPLE_RATE
-from knnvc.errors import KnnvcError
-from knnvc.mini.ridge import Ridge, predict
+from knnvc.tensors import fingerprint
+from knnvc.kernels import accelerate
+from knnvc.options import Checked, from_dict, setting, to_dict
+from knnvc.registry import Context, PartSpec
+from knnvc.tensors import as_single, read_tensors
+from knnvc.vocoders.chunked import ChunkedVocoder
 
 NYQUIST_MARGIN = 0.96  # harmonics stop here, as a share of half the sample rate
 NOISE_SECONDS = 60  # the noise repeats after this long
 STATE_COLUMNS = 4  # what prepare() appends: phase, f0 at both frame edges, frame number
 SCALE = 3.0  # of log magnitudes and phases against what the network writes
-RIDGE = 1500.0  # spectra of evidence against a correction
-MOST_MISSING = 2.0  # of the logarithm of a magnitude: more is not a voice, but a click or a pause
-EDGE = 2  # spectra at either end of a piece whose filters lack their neighbours
 
 
 @dataclass(frozen=True)
-class SourceFilterConfig:
+class SourceFilterConfig(Checked):
     """Dimensions of a `SourceFilterVocoder`.
 
     Features of one frame are `mels · substeps` log-mel values (`substeps` spectra a frame, oldest
     first), then log2 of f0 in Hz, then the probability of voicing.
+
+    Attributes:
+        mels: bands of a spectrum.
+        substeps: spectra in a frame.
+        channels: columns of the network.
+        layers: of the network.
+        kernel: taps of its convolutions.
+        expansion: of its feed-forward layers.
+        filter_hop: samples from one filter to the next.
+        filter_size: samples: window and FFT length.
+        sample_rate: Hz.
+        hop: samples of a frame.
     """
 
-    mels: int = 80
-    substeps: int = 2
-    channels: int = 320
-    layers: int = 8
-    kernel: int = 7
-    expansion: int = 3
-    filter_hop: int = 80  # samples
-    filter_size: int = 320  # samples: window and FFT length
+    mels: int = setting(80, "Bands.", "whole", least=1, most=512)
+    substeps: int = setting(2, "Spectra in a frame.", "whole", least=1, most=16)
+    channels: int = setting(320, "Columns.", "whole", least=1, most=4096)
+    layers: int = setting(8, "Layers.", "whole", least=1, most=64)
+    kernel: int = setting(7, "Taps.", "whole", least=1, most=63)
+    expansion: int = setting(3, "Expansion.", "whole", least=1, most=16)
+    filter_hop: int = setting(80, "Samples.", "whole", least=8, most=4096)
+    filter_size: int = setting(320, "Samples.", "whole", least=16, most=8192)
+    sample_rate: int = setting(16_000, "Hz.", "whole", least=8000, most=96_000)
+    hop: int = setting(320, "Samples of a frame.", "whole", least=16, most=8192)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SourceFilterConfig:
-        """Build from a preset's JSON; unknown keys are errors."""
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise KnnvcError(
-                f"unknown source-filter vocoder settings: {', '.join(sorted(unknown))}"
-            )
-        return cls(**values)
+        """Build from a preset's JSON.
+
+        Raises:
+            KnnvcError: a key is unknown, or a value not allowed.
+        """
+        return from_dict(cls, values, "source-filter vocoder")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return to_dict(self)
 
     @property
     def dim(self) -> int:
@@ -93,10 +110,8 @@ class ConvNeXtBlock(nn.Module):
 
 
 class SourceFilterVocoder(nn.Module):
-    """Features with pitch -> waveform; B batch, T frames, D = `config.dim`, hop 320 samples."""
+    """Features with pitch -> waveform; B batch, T frames, D = `config.dim`."""
 
-    sample_rate = SAMPLE_RATE
-    hop = HOP
     noise: Tensor
     window: Tensor
     bands: Tensor
@@ -104,14 +119,14 @@ class SourceFilterVocoder(nn.Module):
     def __init__(self, config: SourceFilterConfig) -> None:
         super().__init__()
         self.config = config
-        self.dim = config.dim
+        self.dim, self.hop, self.sample_rate = config.dim, config.hop, config.sample_rate
         half = config.kernel // 2
         network_steps = half * (config.layers + 1)
-        filter_steps = -(-config.filter_size // (HOP // config.substeps))
+        filter_steps = -(-config.filter_size // (config.hop // config.substeps))
         # Context that a frame's sound depends on: the convolutions', then the overlapping filters'.
         self.context_frames = -(-(network_steps + filter_steps) // config.substeps) + 2
         self.bins = config.filter_size // 2 + 1
-        self.filters_per_step = HOP // config.substeps // config.filter_hop
+        self.filters_per_step = config.hop // config.substeps // config.filter_hop
         self.read = nn.Conv1d(
             config.mels + 2, config.channels, config.kernel, padding=config.kernel // 2
         )
@@ -127,8 +142,8 @@ class SourceFilterVocoder(nn.Module):
         generator = torch.Generator().manual_seed(0)
         with torch.device("cpu"):  # real even where the rest is built without memory
             window = torch.hann_window(config.filter_size)
-            noise = torch.randn(NOISE_SECONDS * SAMPLE_RATE, generator=generator)
-            bands = _between_bands(config.mels, self.bins)
+            noise = torch.randn(NOISE_SECONDS * config.sample_rate, generator=generator)
+            bands = _between_bands(config, self.bins)
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("noise", noise, persistent=False)
         self.register_buffer("bands", bands, persistent=False)
@@ -145,20 +160,21 @@ class SourceFilterVocoder(nn.Module):
         filled = _fill_unvoiced(pitch, voicing > 0.5)
         edges = torch.cat([filled[:1], (filled[1:] + filled[:-1]) / 2, filled[-1:]])
         f0 = torch.exp2(edges).clamp(20.0, 2000.0)
-        cycles = (f0[1:] + f0[:-1]) / 2 * (HOP / SAMPLE_RATE)
+        cycles = (f0[1:] + f0[:-1]) / 2 * (self.hop / self.sample_rate)
         phase = (start_phase + torch.cumsum(cycles, 0) - cycles).remainder(1.0)
         number = start_frame + torch.arange(len(features))
         state = torch.stack([phase, f0[:-1], f0[1:], number.double()], dim=1)
         return torch.cat([features, state.to(features)], dim=1)
 
-    def forward(self, prepared: Tensor, correction: Tensor | None = None) -> Tensor:
+    def forward(self, prepared: Tensor, adaptation: Tensor | None = None) -> Tensor:
         """`prepared` [B, T, D + 4] from `prepare` -> waveform [B, 1, T · hop].
 
-        `correction` [channels + 1, mels] is what a `FilterFit` found for the voice.
+        `adaptation` [channels + 1, mels] is what `FilterFit` found for the voice.
         """
         shapes, hidden = self.shape(prepared[..., : self.dim])
-        if correction is not None:
-            gains = predict(hidden.float(), correction) @ self.bands / SCALE
+        if adaptation is not None:
+            weights = adaptation.to(hidden.device)
+            gains = (hidden.float() @ weights[:-1] + weights[-1]) @ self.bands / SCALE
             gains = gains.repeat_interleave(self.filters_per_step, dim=1)[:, :, None]
             shapes = torch.cat([shapes[:, :, :2] + gains, shapes[:, :, 2:]], dim=2)
         return self.sound(prepared, shapes)
@@ -168,7 +184,7 @@ class SourceFilterVocoder(nn.Module):
         harmonic, noise = self.sources(prepared[..., self.dim - 1], prepared[..., self.dim :])
         gains = _filters(shapes)
         shaped = gains[0] * self._stft(harmonic) + gains[1] * self._stft(noise)
-        samples = prepared.shape[1] * HOP
+        samples = prepared.shape[1] * self.hop
         wave = torch.istft(
             shaped,
             self.config.filter_size,
@@ -204,22 +220,22 @@ class SourceFilterVocoder(nn.Module):
         """Pulse train and noise [B, T · hop], unit power; `voicing` [B, T], `state` [B, T, 4]."""
         batch, frames, _ = state.shape
         phase, low, high, number = state.float().unbind(-1)
-        at = torch.arange(HOP, device=state.device, dtype=torch.float32)
+        at = torch.arange(self.hop, device=state.device, dtype=torch.float32)
         # f0 is linear inside a frame, so its phase is a closed formula instead of a running sum.
-        slope = (high - low)[..., None] / HOP
+        slope = (high - low)[..., None] / self.hop
         f0 = low[..., None] + slope * at
-        turns = phase[..., None] + (low[..., None] * at + slope * at * at / 2) / SAMPLE_RATE
+        turns = phase[..., None] + (low[..., None] * at + slope * at * at / 2) / self.sample_rate
         turns = turns.remainder(1.0)
-        count = torch.floor(NYQUIST_MARGIN * SAMPLE_RATE / 2 / f0)
+        count = torch.floor(NYQUIST_MARGIN * self.sample_rate / 2 / f0)
         pulse = _pulse_train(turns, count)
         inside = functional.pad(voicing[:, None], (1, 1), mode="replicate")[:, 0]
         left, right = (inside[:, :-2] + inside[:, 1:-1]) / 2, (inside[:, 1:-1] + inside[:, 2:]) / 2
-        ramp = at / HOP
+        ramp = at / self.hop
         voiced = left[..., None] * (1 - ramp) + right[..., None] * ramp
-        start = (number.long() * HOP).remainder(len(self.noise))
-        index = (start[..., None] + torch.arange(HOP, device=state.device)) % len(self.noise)
+        start = (number.long() * self.hop).remainder(len(self.noise))
+        index = (start[..., None] + torch.arange(self.hop, device=state.device)) % len(self.noise)
         noise = self.noise[index]
-        flat = (batch, frames * HOP)
+        flat = (batch, frames * self.hop)
         return (pulse * voiced).reshape(flat), noise.reshape(flat)
 
     def _stft(self, wave: Tensor) -> Tensor:
@@ -234,36 +250,17 @@ class SourceFilterVocoder(nn.Module):
         )
 
 
-class FilterFit:
-    """Gathers how what a vocoder says differs from what was spoken, and finds what it lacks.
-
-    Args:
-        network: stays as it is.
-        log_mel: waveform [B, S] -> spectra [B, T, mels · substeps] as in the features.
-        unit: of the features' spectra, as a natural logarithm.
-    """
-
-    def __init__(
-        self, network: SourceFilterVocoder, log_mel: Callable[[Tensor], Tensor], unit: float
-    ) -> None:
-        self.network, self.log_mel, self.unit = network, log_mel, unit
-        self._ridge = Ridge(network.config.channels, network.config.mels)
-
-    @torch.inference_mode()
-    def add(self, features: Tensor) -> None:
-        """Count a piece of the voice, `features` [T, D] of what was spoken."""
-        network, mels = self.network, self.network.config.mels
-        prepared = network.prepare(features.to(network.window.device))[None]
-        shapes, hidden = network.shape(prepared[..., : network.dim])
-        made = self.log_mel(network.sound(prepared, shapes)[:, 0])[0].reshape(-1, mels)
-        spoken = prepared[0, :, : network.dim - 2].reshape(-1, mels)
-        missing = (spoken - made) * self.unit
-        inner = slice(EDGE, len(missing) - EDGE)
-        self._ridge.add(hidden[0, inner], missing[inner].clamp(-MOST_MISSING, MOST_MISSING))
-
-    def solve(self, ridge: float = RIDGE) -> Tensor:
-        """The `correction` [channels + 1, mels] that `SourceFilterVocoder` takes."""
-        return self._ridge.solve(ridge)
+def load(spec: PartSpec, context: Context) -> ChunkedVocoder:
+    """The vocoder that a preset describes."""
+    assert spec.weights is not None
+    config = SourceFilterConfig.from_dict(spec.config)
+    with torch.device("meta"):  # real random weights take longer than reading these
+        network = SourceFilterVocoder(config)
+    network.load_state_dict(as_single(read_tensors(spec.weights)[0]), assign=True)
+    identity = fingerprint(network)  # of the weights as they are stored
+    if context.device.type == "cpu" or context.precision != "float32":
+        accelerate(network, context.precision, keep=("read", "write"))
+    return ChunkedVocoder(network, device=context.device, identity=identity)
 
 
 def _filters(shapes: Tensor) -> tuple[Tensor, Tensor]:
@@ -274,10 +271,10 @@ def _filters(shapes: Tensor) -> tuple[Tensor, Tensor]:
     return torch.polar(magnitude[0], out[2]), torch.polar(magnitude[1], out[3])
 
 
-def _between_bands(mels: int, bins: int) -> Tensor:
+def _between_bands(config: SourceFilterConfig, bins: int) -> Tensor:
     """[mels, bins] values between the centres of mel bands, at the bins of a spectrum."""
-    half = SAMPLE_RATE / 2
-    bank = torchaudio.functional.melscale_fbanks(513, 0.0, half, mels, SAMPLE_RATE, None, "slaney")
+    half, mels = config.sample_rate / 2, config.mels
+    bank = torchaudio.functional.melscale_fbanks(513, 0.0, half, mels, config.sample_rate, None, "slaney")
     centres = (bank.T @ torch.linspace(0.0, half, 513)) / bank.sum(0)
     hertz = np.linspace(0.0, half, bins)
     rows = [np.interp(hertz, centres.numpy(), row) for row in np.eye(mels)]

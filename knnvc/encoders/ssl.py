@@ -1,0 +1,251 @@
+"""Published SSL encoders: WavLM, HuBERT, wav2vec 2.0, data2vec-audio, any transformer layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from knnvc.encoders.base import Columns
+from knnvc.encoders.chunked import CHUNK_SECONDS, CONTEXT_SECONDS, HOP, SAMPLE_RATE, ChunkedEncoder
+from knnvc.encoders.wavlm import WavLM, WavLMConfig
+from knnvc.errors import KnnvcError
+from knnvc.kernels import accelerate
+from knnvc.registry import Context, PartSpec
+from knnvc.tensors import as_single, fingerprint, read_tensors
+
+FAMILIES = ("wavlm", "hubert", "wav2vec2", "data2vec-audio")
+
+
+@contextmanager
+def listen(
+    layers: nn.ModuleList, wanted: tuple[int, ...], heard: dict[int, Tensor]
+) -> Iterator[None]:
+    """While open, collect transformer layers' raw outputs by number (0: the first's input)."""
+
+    def keep(number: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+            heard[number] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    def keep_input(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        heard[0] = args[0] if args else kwargs["hidden_states"]
+
+    hooks = [layers[n - 1].register_forward_hook(keep(n)) for n in set(wanted) - {0}]
+    if 0 in wanted:
+        hooks.append(layers[0].register_forward_pre_hook(keep_input, with_kwargs=True))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class SslNetwork(nn.Module):
+    """The outputs of one or two transformer layers of a published speech encoder.
+
+    Layer n is what the n-th transformer layer returns, n = 1…L, without the final layer norm that
+    pre-norm models apply after their last layer: kNN-VC's "layer 6". Layer 0 is the input of the
+    first transformer layer. Layers above the highest one wanted are dropped.
+
+    Args:
+        model: a `WavLM`, or a Hugging Face model of one of `FAMILIES`.
+        match_layer: whose output is searched in.
+        synth_layer: whose output is synthesised from.
+    """
+
+    def __init__(self, model: nn.Module, match_layer: int = 6, synth_layer: int = 6) -> None:
+        super().__init__()
+        layers = model.encoder.layers  # type: ignore[union-attr]
+        depth = len(layers)  # type: ignore[arg-type]
+        for layer in (match_layer, synth_layer):
+            if not 0 <= layer <= depth:
+                raise KnnvcError(f"layer {layer} is not in this encoder, which has 0 to {depth}")
+        self.model = model
+        self.wanted = (synth_layer, match_layer)
+        # Keep one layer at least: transformers reads attributes of the first.
+        model.encoder.layers = layers[: max(1, *self.wanted)]  # type: ignore[union-attr,index]
+        dim = int(model.config.hidden_size)  # type: ignore[union-attr,arg-type]
+        self.sample_rate, self.hop, self.window_samples = SAMPLE_RATE, *_hop_and_window(model.config)
+        same = synth_layer == match_layer
+        self.columns = Columns(
+            synth=slice(0, dim), match=slice(0, dim) if same else slice(dim, 2 * dim)
+        )
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """`waveform` [B, S] -> [B, T, D], or [B, T, 2 · D] where the two layers differ."""
+        synth, match = self._layers(waveform)
+        return synth if self.columns.together else torch.cat([synth, match], dim=-1)
+
+    def _layers(self, waveform: Tensor) -> list[Tensor]:
+        if isinstance(self.model, WavLM):
+            taken: list[Tensor] = self.model(waveform, self.wanted)
+            return taken
+        heard: dict[int, Tensor] = {}
+        layers = self.model.encoder.layers  # type: ignore[union-attr]
+        with listen(layers, self.wanted, heard):  # type: ignore[arg-type]
+            self.model(waveform)
+        return [heard[number] for number in self.wanted]
+
+
+def load(spec: PartSpec, context: Context) -> ChunkedEncoder:
+    """An encoder of one of `FAMILIES` from a preset's safetensors file.
+
+    Raises:
+        KnnvcError: the weights do not fit the configuration, or a layer does not exist.
+    """
+    assert spec.weights is not None
+    layers = (int(spec.settings["match_layer"]), int(spec.settings["synth_layer"]))
+    state = as_single(read_tensors(spec.weights)[0])
+    return _encoder(load_network(spec.type, spec.config, state, *layers), spec, context)
+
+
+def load_named(spec: PartSpec, context: Context) -> ChunkedEncoder:
+    """An encoder in the format of transformers: `config` has its `name`, a folder or a hub name."""
+    name = str(spec.config["name"])
+    # A folder inside the preset comes first: what a preset means must not depend on where one
+    # stands.
+    inside = spec.folder / name
+    layers = (int(spec.settings["match_layer"]), int(spec.settings["synth_layer"]))
+    network = load_huggingface(inside if inside.is_dir() else name, *layers)
+    return _encoder(network, spec, context)
+
+
+def _encoder(network: SslNetwork, spec: PartSpec, context: Context) -> ChunkedEncoder:
+    identity = fingerprint(network)  # of the weights as they are stored
+    if context.device.type == "cpu" or context.precision != "float32":
+        accelerate(network, context.precision)
+    chunk = context.chunk
+    return ChunkedEncoder(
+        network,
+        context.device,
+        spec.settings.get("chunk_seconds", CHUNK_SECONDS) if chunk is None else chunk,
+        spec.settings.get("context_seconds", CONTEXT_SECONDS),
+        identity=identity,
+        computed_with=context.precision,
+    )
+
+
+def load_network(
+    kind: str,
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    match_layer: int,
+    synth_layer: int,
+) -> SslNetwork:
+    """Build a network of one of `FAMILIES` and load its weights.
+
+    The network takes over the tensors of `state`; they are not copied.
+
+    Raises:
+        KnnvcError: the weights do not fit the configuration, or a layer does not exist.
+    """
+    count = max(1, match_layer, synth_layer)
+    try:
+        model = _build_transformer(kind, config)
+        model.encoder.layers = model.encoder.layers[:count]  # type: ignore[union-attr,index]
+        missing, unexpected = model.load_state_dict(
+            first_layers(state, count), strict=False, assign=isinstance(model, WavLM)
+        )
+        # Masking and the last layer norm are no part of the features: a preset may lack them.
+        missing = [k for k in missing if k not in ("masked_spec_embed", *_final_norm(missing))]
+        unexpected = [name for name in unexpected if name != "masked_spec_embed"]
+        if missing or unexpected:
+            raise RuntimeError(f"{[*missing, *unexpected][0]}")
+    except (RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+        detail = str(error).splitlines()[-1].strip()[:120]
+        raise KnnvcError(
+            f"the encoder's weights do not fit its configuration ({detail}); "
+            "get, import or train the preset again"
+        ) from error
+    if isinstance(model, WavLM):
+        model.encoder.freeze()
+    return SslNetwork(model, match_layer, synth_layer)
+
+
+def _hop_and_window(config: Any) -> tuple[int, int]:
+    """Samples from one frame to the next, and of the first, of an encoder's convolutions."""
+    window, stride = 1, 1
+    for kernel, step in zip(config.conv_kernel, config.conv_stride, strict=True):
+        window, stride = window + (kernel - 1) * stride, stride * step
+    return stride, window
+
+
+def _final_norm(names: list[str]) -> list[str]:
+    return [name for name in names if name.startswith("encoder.layer_norm.")]
+
+
+def first_layers(state: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Leave out the weights of all transformer layers after the first `count`."""
+    prefix = "encoder.layers."
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if not name.startswith(prefix) or int(name[len(prefix) :].split(".")[0]) < count
+    }
+
+
+def _build_transformer(kind: str, config: Mapping[str, Any]) -> nn.Module:
+    if kind == "wavlm":
+        with torch.device("meta"):
+            return WavLM(WavLMConfig.from_dict(config))
+    import transformers
+
+    classes: dict[str, tuple[Any, Any]] = {
+        "hubert": (transformers.HubertConfig, transformers.HubertModel),
+        "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
+        "data2vec-audio": (transformers.Data2VecAudioConfig, transformers.Data2VecAudioModel),
+    }
+    make_config, make_model = classes[kind]
+    model: nn.Module = make_model(make_config(**dict(config)))
+    return model
+
+
+def load_huggingface(name_or_folder: str | Path, match_layer: int, synth_layer: int) -> SslNetwork:
+    """Any WavLM, HuBERT, wav2vec 2.0 or data2vec-audio checkpoint of transformers.
+
+    Args:
+        name_or_folder: a hub name such as "microsoft/wavlm-large", or a folder saved by
+            `save_pretrained`; a name is fetched by transformers and needs a network once.
+
+    Raises:
+        KnnvcError: if it cannot be read, is of another family, or lacks a layer.
+    """
+    return SslNetwork(_read_huggingface(name_or_folder), match_layer, synth_layer)
+
+
+def load_every_layer(name_or_folder: str | Path) -> SslNetwork:
+    """As `load_huggingface`, with all layers kept; the features are the last one's.
+
+    Raises:
+        KnnvcError: if it cannot be read or is of another family.
+    """
+    model = _read_huggingface(name_or_folder)
+    depth = len(model.encoder.layers)  # type: ignore[union-attr,arg-type]
+    return SslNetwork(model, depth, depth)
+
+
+def _read_huggingface(name_or_folder: str | Path) -> nn.Module:
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(str(name_or_folder))
+        if config.model_type not in FAMILIES:
+            raise KnnvcError(
+                f"{name_or_folder} is a {config.model_type} model; "
+                f"encoders can be {', '.join(FAMILIES)}"
+            )
+        model: nn.Module = transformers.AutoModel.from_pretrained(str(name_or_folder))
+    except (OSError, ValueError) as error:
+        raise KnnvcError(
+            f"cannot read the encoder {name_or_folder}: give a folder saved with save_pretrained, "
+            f"or a hub name while a network is at hand ({str(error).splitlines()[0]})"
+        ) from error
+    return model
+
+

@@ -1,0 +1,41 @@
+"""What a text front end is: phonemes to the features that an encoder gives for speech."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class TextFrontEnd(Protocol):
+    """Predicts features from phonemes."""
+
+    @property
+    def language(self) -> str:
+        """The voice of espeak-ng that it was trained on, like "en-us"."""
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The IPA signs and punctuation that it knows."""
+
+    def features(
+        self,
+        phonemes: str,
+        *,
+        speed: float = 1.0,
+        noise: float = 0.667,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Features [T, D] float32 of one sentence, as the preset's encoder gives them for speech.
+
+        Args:
+            phonemes: in nothing but `symbols`.
+            speed: 2 speaks twice as fast.
+            noise: how freely the speech varies; 0 always gives the same.
+            generator: where the noise comes from.
+
+        Raises:
+            KnnvcError: there are no phonemes, or a sign is unknown.
+        """
