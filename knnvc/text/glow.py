@@ -22,13 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from knnvc.errors import KnnvcError
-from knnvc.presets.checkpoints import (
-    as_float32,
-    check_shapes,
-    fold_weight_norm,
-    read_json,
-    read_pickle,
-)
+from knnvc.presets.published import fold_weight_norm
+from knnvc.tensors import as_float32, check_shapes, read_json, read_pickle
 
 LARGEST = 100_000  # of any whole number in a configuration: no file makes the machine swap
 DEEPEST = 100  # layers of a kind

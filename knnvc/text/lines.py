@@ -137,7 +137,7 @@ def load(settings: Mapping[str, Any], weights: Path) -> FrontEnd:
         KnnvcError: the file is damaged, or does not fit the configuration.
     """
     from knnvc.mini.text_frontend import TextFrontend, TextFrontendConfig
-    from knnvc.presets.checkpoints import read_tensors
+    from knnvc.tensors import read_tensors
     from knnvc.text.glow import GlowConfig, GlowTts
 
     state, _ = read_tensors(weights)
