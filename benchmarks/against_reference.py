@@ -59,8 +59,8 @@ def speech(seconds: float, seed: int) -> Tensor:
 def build_preset(folder: Path) -> None:
     """A preset folder with random weights of the published shapes."""
     from knnvc.encoders.wavlm import WavLM, WavLMConfig
-    from knnvc.presets.checkpoints import write_tensors
     from knnvc.presets.preset import PUBLISHED
+    from knnvc.tensors import write_tensors
     from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Finding recordings, and writing files so that a failure never leaves half of one behind."""
+"""The cache folder, finding recordings, and writing files so that a failure leaves no half."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,21 @@ def atomic_path(path: Path, *, force: bool = True) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise KnnvcError(f"cannot write {path}: {os_reason(error)}.") from error
         raise
+
+
+def cache_dir() -> Path:
+    """Return the folder for downloads and pulled presets: $KNNVC_CACHE or the platform's cache."""
+    chosen = os.environ.get("KNNVC_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA")
+        base = Path(local) if local else Path.home() / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "knnvc"
 
 
 def sha256_file(path: Path) -> str:

@@ -75,8 +75,8 @@ from knnvc.mini.phones import STATES, assure
 from knnvc.mini.refiner import RIDGE, CorrectionFit, Refiner, RefinerConfig
 from knnvc.mini.text_frontend import TextFrontend
 from knnvc.mini.vocal_tract import other_tract
-from knnvc.presets.checkpoints import read_tensors
 from knnvc.presets.preset import Preset, find_preset
+from knnvc.tensors import read_tensors
 from knnvc.text.lexicon import Lexicon
 from knnvc.text.lines import FrontEnd, Line, columns_of, fit, read, says_something
 from knnvc.text.lines import load as load_front_end

@@ -1,16 +1,17 @@
-"""Atomic writes: whole or not at all, whatever goes wrong."""
+"""Files: atomic writes, whole or not at all, and where the cache is."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.files import atomic_path, sha256_file
+from knnvc.files import atomic_path, cache_dir, sha256_file
 
 
 def test_the_file_appears_only_when_the_block_is_done(tmp_path: Path) -> None:
@@ -141,3 +142,16 @@ def test_sha256(tmp_path: Path) -> None:
     assert sha256_file(tmp_path / "x") == hashlib.sha256(data).hexdigest()
     with pytest.raises(KnnvcError, match="cannot read"):
         sha256_file(tmp_path / "missing")
+
+
+def test_cache_dir_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("KNNVC_CACHE", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / "knnvc"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_dir() == Path.home() / ".cache" / "knnvc"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert cache_dir() == Path.home() / "Library" / "Caches" / "knnvc"
+    monkeypatch.setenv("KNNVC_CACHE", str(tmp_path / "own"))
+    assert cache_dir() == tmp_path / "own"

@@ -14,7 +14,7 @@ from knnvc.converters.knn import search
 from knnvc.converters.matching_set import MatchingSet, SetInfo
 from knnvc.encoders.encoder import Encoder, load_network
 from knnvc.pipeline import VoiceConverter, stretch
-from knnvc.presets.checkpoints import read_published_wavlm
+from knnvc.presets.published import read_published_wavlm
 
 
 @pytest.fixture(scope="module")

@@ -347,7 +347,7 @@ def preset_list() -> None:
 @click.argument("name", metavar="NAME_OR_FOLDER")
 def preset_info(name: str) -> None:
     """Tell what a preset is made of, and on what terms."""
-    from knnvc.presets.checkpoints import REGISTRY
+    from knnvc.presets.download import REGISTRY
     from knnvc.presets.preset import PUBLISHED, find_preset
 
     try:

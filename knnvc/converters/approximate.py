@@ -37,8 +37,7 @@ from torch import Tensor
 
 from knnvc.converters.knn import check_match, check_query, unit_blocks
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.files import atomic_path, os_reason
-from knnvc.presets.checkpoints import cache_dir
+from knnvc.files import atomic_path, cache_dir, os_reason
 
 APPROXIMATE = ("hnsw", "ivf")
 KINDS = ("flat", *APPROXIMATE, "auto")

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.presets.checkpoints import read_tensors, write_tensors
+from knnvc.tensors import read_tensors, write_tensors
 
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"

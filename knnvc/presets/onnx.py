@@ -30,8 +30,7 @@ from knnvc.audio import HOP
 from knnvc.encoders.encoder import WINDOW, MelWavLM, SslNetwork, fingerprint
 from knnvc.encoders.wavlm import WavLM
 from knnvc.errors import KnnvcError
-from knnvc.files import atomic_path
-from knnvc.presets.checkpoints import cache_dir
+from knnvc.files import atomic_path, cache_dir
 from knnvc.vocoders.hifigan import HifiGan
 from knnvc.vocoders.source_filter import SourceFilterVocoder
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.files import atomic_path, os_reason, sha256_file
-from knnvc.presets import checkpoints
-from knnvc.presets.checkpoints import REGISTRY, cache_dir
+from knnvc.files import atomic_path, cache_dir, os_reason, sha256_file
+from knnvc.presets.download import REGISTRY, Progress, download
+from knnvc.presets.published import read_published_hifigan, read_published_wavlm
+from knnvc.tensors import check_shapes, read_json, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -271,7 +272,7 @@ def load_preset(folder: Path) -> Preset:
     folder = Path(folder)
     if not (folder / FILE_NAME).is_file():
         raise UsageError(f"the folder {folder} is no preset: it has no {FILE_NAME}")
-    values = checkpoints.read_json(folder / FILE_NAME)
+    values = read_json(folder / FILE_NAME)
     try:
         _check(values)
     except ValueError as error:
@@ -457,7 +458,7 @@ def import_published(
     if name is not None and not name.strip():
         raise UsageError("the name of a preset must not be empty: give another --name")
 
-    wavlm, encoder_state = checkpoints.read_published_wavlm(encoder)
+    wavlm, encoder_state = read_published_wavlm(encoder)
     depth = wavlm["num_hidden_layers"]
     if not _is_whole(layer) or layer > depth:
         raise UsageError(f"{encoder} has the layers 1 to {depth}: choose one of them, not {layer}")
@@ -465,7 +466,7 @@ def import_published(
     encoder_state = first_layers(encoder_state, layer)
     _check_encoder(encoder, wavlm, encoder_state)
 
-    values, vocoder_state = checkpoints.read_published_hifigan(vocoder, vocoder_config)
+    values, vocoder_state = read_published_hifigan(vocoder, vocoder_config)
     hifigan = _check_vocoder(vocoder, values, vocoder_state)
     _check_fit(wavlm, hifigan)
 
@@ -498,8 +499,8 @@ def import_published(
     }
     with _replace_folder(out) as folder:
         folder.mkdir()
-        checkpoints.write_tensors(folder / "encoder.safetensors", encoder_state)
-        checkpoints.write_tensors(folder / "vocoder.safetensors", vocoder_state)
+        write_tensors(folder / "encoder.safetensors", encoder_state)
+        write_tensors(folder / "vocoder.safetensors", vocoder_state)
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         (folder / FILE_NAME).write_text(text, encoding="utf-8")
         load_preset(folder)  # what is handed over can be read
@@ -574,7 +575,7 @@ def _download(
     names: tuple[str, str], progress: Callable[[str, int, int | None], None] | None
 ) -> tuple[Path, Path]:
     first, second = (
-        checkpoints.download(
+        download(
             REGISTRY[name],
             downloads_folder(),
             progress=None if progress is None else _named(progress, name),
@@ -595,7 +596,7 @@ def add_published_frontend(
     """
     from knnvc.text.glow import GlowConfig, published_language, read_published_glow
 
-    values = checkpoints.read_json(config)
+    values = read_json(config)
     dimensions = GlowConfig.from_published(values)
     frontend = {
         "type": "glow-tts",
@@ -639,7 +640,7 @@ def add_text_frontend(
             f"the text front end predicts features of {columns} columns and the encoder of "
             f"{preset.name} gives {given}: use a front end that was trained on this encoder"
         )
-    content = checkpoints.read_json(preset.folder / FILE_NAME)
+    content = read_json(preset.folder / FILE_NAME)
     content["text_frontend"] = {**frontend, "weights": "text_frontend.safetensors"}
     content["licences"]["text front end"] = licence
     content["provenance"]["text_frontend"] = dict(provenance)
@@ -648,14 +649,14 @@ def add_text_frontend(
     except ValueError as error:
         raise KnnvcError(f"this text front end cannot be added ({error})") from error
     # The weights first: a preset.json never names a file that is not there.
-    checkpoints.write_tensors(preset.folder / "text_frontend.safetensors", state)
+    write_tensors(preset.folder / "text_frontend.safetensors", state)
     with atomic_path(preset.folder / FILE_NAME) as temporary:
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         temporary.write_text(text, encoding="utf-8")
     return load_preset(preset.folder)
 
 
-def _named(progress: Callable[[str, int, int | None], None], name: str) -> checkpoints.Progress:
+def _named(progress: Callable[[str, int, int | None], None], name: str) -> Progress:
     return lambda done, total: progress(name, done, total)
 
 
@@ -706,7 +707,7 @@ def _check_encoder(path: Path, config: Mapping[str, Any], state: Mapping[str, Te
             f"{path} has a WavLM configuration that cannot be used ({error}): "
             "give a published WavLM checkpoint such as WavLM-Large.pt"
         ) from error
-    checkpoints.check_shapes(path, expected, state)
+    check_shapes(path, expected, state)
 
 
 def _check_vocoder(
@@ -720,7 +721,7 @@ def _check_vocoder(
     config = HifiGanConfig.from_dict(values)
     with torch.device("meta"):
         expected = HifiGan(config).state_dict()
-    checkpoints.check_shapes(path, expected, state)
+    check_shapes(path, expected, state)
     return config
 
 

@@ -23,12 +23,14 @@ from torch.nn import functional
 
 from knnvc.errors import KnnvcError
 from knnvc.registry import Context, PartSpec
-from knnvc.tensors import as_single, read_tensors, (
+from knnvc.tensors import (
     as_float32,
+    as_single,
     check_shapes,
     fold_weight_norm,
     read_json,
     read_pickle,
+    read_tensors,
 )
 
 LARGEST = 100_000  # of any whole number in a configuration: no file makes the machine swap

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from knnvc.encoders.encoder import Encoder
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.presets.checkpoints import read_json
+from knnvc.tensors import read_json
 from knnvc.text.glow import GlowConfig, GlowTts
 from knnvc.training.alignment import monotonic_alignment
 from knnvc.training.kokoro import DURATION_UNIT, phonemizer, read_alignments

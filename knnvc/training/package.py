@@ -14,8 +14,8 @@ from knnvc.files import sha256_file
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.mini.refiner import Refiner, RefinerConfig
 from knnvc.mini.text_frontend import TextFrontend, TextFrontendConfig
-from knnvc.presets.checkpoints import check_shapes, pack, read_json, read_tensors, write_tensors
 from knnvc.presets.preset import FORMAT_VERSION, Preset, add_text_frontend, load_preset
+from knnvc.tensors import check_shapes, pack, read_json, read_tensors, write_tensors
 from knnvc.text.glow import GlowConfig, GlowTts
 from knnvc.training import recordings
 from knnvc.training.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER

@@ -23,7 +23,7 @@ from knnvc.encoders.encoder import Encoder, fingerprint
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
 from knnvc.mini.acoustic_space import AcousticSpace
-from knnvc.presets.checkpoints import write_tensors
+from knnvc.tensors import write_tensors
 from knnvc.training.kokoro import HELD_OUT, read_alignments
 
 

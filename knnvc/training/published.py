@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from knnvc.audio import SAMPLE_RATE, find_audio, load_audio
 from knnvc.errors import KnnvcError
-from knnvc.presets.checkpoints import read_tensors
+from knnvc.tensors import read_tensors
 from knnvc.training.discriminators import PublishedDiscriminators, contest
 from knnvc.training.losses import MelLoss
 from knnvc.training.options import HifiGanOptions

@@ -41,7 +41,7 @@ from knnvc.mini.acoustic_space import AcousticSpace, Statistics
 from knnvc.mini.phones import FRAME, STATES, assure
 from knnvc.mini.refiner import Refiner, RefinerConfig
 from knnvc.mini.vocal_tract import log_mel
-from knnvc.presets.checkpoints import check_shapes, read_tensors
+from knnvc.tensors import check_shapes, read_tensors
 from knnvc.training.augmentation import (
     channel_curve,
     degrade,

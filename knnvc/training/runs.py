@@ -19,7 +19,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from knnvc.presets.checkpoints import check_shapes, read_tensors, write_tensors
+from knnvc.tensors import check_shapes, read_tensors, write_tensors
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 180.0

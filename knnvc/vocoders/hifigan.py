@@ -191,7 +191,7 @@ class HifiGan(nn.Module):
     def add_weight_norm(self) -> None:
         """Reparametrise every convolution for training, as published; lin_pre stays plain.
 
-        `checkpoints.fold_weight_norm(network.state_dict())` gives the inference weights back.
+        `presets.published.fold_weight_norm(network.state_dict())` gives the inference weights back.
         """
         for module in list(self.modules()):
             if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):

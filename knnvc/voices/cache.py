@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.presets.checkpoints import cache_dir, read_tensors, write_tensors
+from knnvc.files import cache_dir
+from knnvc.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +59,7 @@ class SetCache:
     """A folder of encoded matching sets.
 
     Args:
-        folder: where they lie; by default `matching_sets` in `knnvc.presets.checkpoints.cache_dir()`.
+        folder: where they lie; by default `matching_sets` in `knnvc.files.cache_dir()`.
         limit: in bytes; by default $KNNVC_CACHE_LIMIT ("500 MB", "8GB"), else 2 GB. The set that
             was stored last stays, whatever its size.
 

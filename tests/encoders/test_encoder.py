@@ -212,7 +212,7 @@ def test_an_encoder_with_other_frames(tmp_path: Path) -> None:
 
 def write_preset(folder: Path, encoder: str, dim: int) -> None:
     """A preset.json around a Hugging Face encoder, with a random HiFi-GAN."""
-    from knnvc.presets.checkpoints import write_tensors
+    from knnvc.tensors import write_tensors
 
     config = HifiGanConfig(
         hubert_dim=dim,

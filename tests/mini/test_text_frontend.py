@@ -17,8 +17,8 @@ from knnvc.cli.main import cli
 from knnvc.encoders.encoder import Columns, Encoder
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.mini.text_frontend import FRAME, PADDING, Attention, TextFrontend, TextFrontendConfig
-from knnvc.presets.checkpoints import read_tensors, write_tensors
 from knnvc.presets.preset import find_preset, load_preset
+from knnvc.tensors import read_tensors, write_tensors
 from knnvc.text.glow import GlowConfig, GlowTts
 from knnvc.training import kokoro
 from knnvc.training.options import TextFrontendOptions

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.presets import checkpoints, preset
-from knnvc.presets.checkpoints import REGISTRY, RemoteFile, read_tensors
+from knnvc.presets import preset
+from knnvc.presets.download import REGISTRY, Progress, RemoteFile
 from knnvc.presets.preset import (
     PUBLISHED,
     Preset,
@@ -28,6 +28,7 @@ from knnvc.presets.preset import (
     presets_folder,
     pull,
 )
+from knnvc.tensors import read_pickle, read_tensors, write_tensors
 from knnvc.text.glow import GlowConfig, GlowTts
 from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 
@@ -169,7 +170,7 @@ def odd_heads(content: dict[str, Any]) -> None:
 def test_encoder_that_does_not_fit_its_config(
     tmp_path: Path, damage: Callable[[dict[str, Any]], None], words: str
 ) -> None:
-    content = checkpoints.read_pickle(WAVLM)
+    content = read_pickle(WAVLM)
     damage(content)
     torch.save(content, tmp_path / "bad.pt")
     with pytest.raises(KnnvcError) as caught:
@@ -211,14 +212,14 @@ def test_failed_import_leaves_nothing_half_written(
     if existing:
         minimal(out)
     before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
-    write = checkpoints.write_tensors
+    write = write_tensors
 
     def fail_at_the_second(path: Path, *args: Any, **options: Any) -> None:
         if path.name == "vocoder.safetensors":
             raise error
         write(path, *args, **options)
 
-    monkeypatch.setattr(checkpoints, "write_tensors", fail_at_the_second)
+    monkeypatch.setattr(preset, "write_tensors", fail_at_the_second)
     expected = KnnvcError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected) as caught:
         import_tiny(out, force=True)
@@ -429,13 +430,13 @@ def test_pull_downloads_and_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     sources |= dict(zip(PUBLISHED["wavlm-large"].text_frontend or (), GLOW, strict=True))
     reports = []
 
-    def fake(remote: RemoteFile, folder: Path, *, progress: checkpoints.Progress | None) -> Path:
+    def fake(remote: RemoteFile, folder: Path, *, progress: Progress | None) -> Path:
         assert progress is not None
         assert folder == downloads_folder()
         progress(1, 2)
         return sources[remote.name]
 
-    monkeypatch.setattr(checkpoints, "download", fake)
+    monkeypatch.setattr(preset, "download", fake)
     pulled = pull("wavlm-large", progress=lambda *report: reports.append(report))
     assert reports == [(name, 1, 2) for name in sources]
     assert pulled.text_frontend is not None

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from knnvc.encoders.encoder import Columns, Encoder
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.presets.checkpoints import read_tensors
+from knnvc.tensors import read_tensors
 from knnvc.text.glow import GlowConfig, GlowTts
 from knnvc.training.alignment import monotonic_alignment
 from knnvc.training.glow import Batch, evaluate, load_transcribed, losses_of, starts, train_glow

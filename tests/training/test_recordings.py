@@ -19,7 +19,7 @@ from knnvc.cli.main import cli
 from knnvc.encoders.encoder import MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
 from knnvc.mini.phones import IGNORED, PHONES, STATES
-from knnvc.presets.checkpoints import read_tensors
+from knnvc.tensors import read_tensors
 from knnvc.training import recordings, rnc, teacher
 from knnvc.training.data import load_recordings
 from knnvc.training.encoder import draw_batch, train_encoder

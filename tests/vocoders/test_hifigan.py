@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from knnvc.errors import KnnvcError
-from knnvc.presets.checkpoints import fold_weight_norm, read_published_hifigan
+from knnvc.presets.published import fold_weight_norm, read_published_hifigan
 from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 
 PARITY = Path(__file__).parents[1] / "assets" / "parity"

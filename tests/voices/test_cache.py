@@ -125,7 +125,7 @@ def test_one_process_makes_it_while_the_others_wait(tmp_path: Path) -> None:
 import sys, time
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-from test_set_cache import SetCache, matching_set
+from test_cache import SetCache, matching_set
 def make():
     with open({str(tmp_path / "log")!r}, "a") as log:
         log.write("made ")
