@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 LIMIT_VARIABLE = "KNNVC_CACHE_LIMIT"
 DEFAULT_LIMIT = 2 * 10**9  # bytes
 
-_FORMAT = "4"
+_FORMAT = "5"
 _SUFFIX = ".safetensors"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _ABANDONED_SECONDS = 24 * 3600  # after which a hidden file is a killed writer's
@@ -155,8 +155,7 @@ class SetCache:
 
 
 def set_key(
-    encoder: str,
-    pieces: tuple[int, int],
+    settings: Sequence[str],
     trim: bool,
     files: Sequence[tuple[str, str, bool]],
     device: torch.device,
@@ -164,15 +163,14 @@ def set_key(
     """What a set of these recordings is stored under.
 
     Args:
-        encoder: fingerprints of the networks, what they are computed with, and the settings by
-            which a refiner is corrected.
-        pieces: frames of the pieces that long audio is encoded in, and of their context.
+        settings: fingerprints of the networks, what they are computed with, and all else that
+            decides features and adaptations.
         trim: whether silence is cut off the ends.
         files: name, sha256, and whether it may be skipped, of each recording in order.
         device: where it is encoded.
     """
     recordings = [list(file) for file in files]
-    content = [_FORMAT, encoder, *pieces, trim, recordings, arithmetic(device)]
+    content = [_FORMAT, list(settings), trim, recordings, arithmetic(device)]
     return hashlib.sha256(json.dumps(content).encode("utf-8", "backslashreplace")).hexdigest()
 
 
@@ -210,12 +208,10 @@ def _write(path: Path, made: MatchingSet, skipped: list[tuple[int, str]]) -> Non
     tensors = {"synth": made.synth, "frame_start": made.frame_start}
     if made.match is not made.synth:
         tensors["match"] = made.match
-    if made.pitch is not None:
-        tensors["pitch"] = made.pitch
-    tensors |= {name: one.weights for name, one in made.corrections.items()}
-    corrects = {name: one.network for name, one in made.corrections.items()}
+    tensors |= {f"adaptation.{name}": one.weights for name, one in made.adaptations.items()}
+    networks = {name: one.network for name, one in made.adaptations.items()}
     # ASCII: names and messages may hold bytes that are no UTF-8.
-    entry = {"info": dataclasses.asdict(made.info), "skipped": skipped, "corrects": corrects}
+    entry = {"info": dataclasses.asdict(made.info), "skipped": skipped, "networks": networks}
     info = json.dumps(entry)
     write_tensors(path, tensors, {"cached_set": info}, force=True)
 
@@ -224,7 +220,7 @@ def _read(path: Path) -> Made | None:
     """An entry, marked as used; None if there is none, or none that is whole."""
     if not path.is_file():
         return None
-    from knnvc.converters.matching_set import Correction, MatchingSet, SetInfo
+    from knnvc.converters.matching_set import Adaptation, MatchingSet, SetInfo
 
     try:
         tensors, metadata = read_tensors(path)
@@ -232,16 +228,16 @@ def _read(path: Path) -> Made | None:
         stored = entry["info"].items()
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored}
         synth = tensors["synth"]
-        corrections: dict[str, Any] = {
-            name: Correction(tensors[name], of) for name, of in entry["corrects"].items()
+        adaptations = {
+            name: Adaptation(tensors[f"adaptation.{name}"], network)
+            for name, network in entry["networks"].items()
         }
         found = MatchingSet(
             match=tensors.get("match", synth),
             synth=synth,
             frame_start=tensors["frame_start"],
             info=SetInfo(**values),
-            pitch=tensors.get("pitch"),
-            **corrections,
+            adaptations=adaptations,
         )
         skipped = [(int(number), str(reason)) for number, reason in entry["skipped"]]
     except (KnnvcError, KeyError, TypeError, ValueError, AttributeError):
