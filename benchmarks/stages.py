@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from knnvc.converters.knn import Index
 from knnvc.converters.matching_set import MatchingSet, load
-from knnvc.encoders.encoder import Encoder
+from knnvc.encoders.ssl import Encoder
 from knnvc.pipeline import VoiceConverter
 from knnvc.vocoders.vocoder import Vocoder
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from knnvc.audio import normalize_loudness
 from knnvc.converters.knn import search
 from knnvc.converters.matching_set import MatchingSet, SetInfo
-from knnvc.encoders.encoder import Encoder, load_network
+from knnvc.encoders.ssl import Encoder, load_network
 from knnvc.pipeline import VoiceConverter, stretch
 from knnvc.presets.published import read_published_wavlm
 

@@ -20,7 +20,7 @@ from knnvc.audio.pitch import VOICED, move_pitch, pitch_quantiles
 from knnvc.cli.main import cli
 from knnvc.converters.knn import search
 from knnvc.converters.matching_set import Correction, MatchingSet, load, merge
-from knnvc.encoders.encoder import MelWavLM
+from knnvc.encoders.ssl import MelWavLM
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.mini.acoustic_space import AcousticSpace
 from knnvc.mini.refiner import Refiner

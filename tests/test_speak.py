@@ -21,7 +21,7 @@ from knnvc import KnnvcError, SpeakOptions, UsageError, VoiceConverter, synthesi
 from knnvc.audio import load_audio, loudness_gain
 from knnvc.audio.joining import Spool, silence, trim_edges
 from knnvc.cli.main import cli
-from knnvc.encoders.encoder import MelWavLM
+from knnvc.encoders.ssl import MelWavLM
 from knnvc.pipeline import KnnvcWarning, features_of_spectra
 from knnvc.presets.preset import Preset, add_published_frontend, bundled_folder, load_preset
 from knnvc.text.sentences import PARAGRAPH_PAUSE, SENTENCE_PAUSE

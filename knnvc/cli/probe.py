@@ -82,7 +82,7 @@ def probe(
         from knnvc.extras import require
 
         require(("matplotlib",))
-        from knnvc.encoders.encoder import Encoder, load_every_layer
+        from knnvc.encoders.ssl import Encoder, load_every_layer
         from knnvc.evaluation.figures import save_png
         from knnvc.evaluation.probe import probe as probe_layers
         from knnvc.evaluation.probe import probe_figure, text_table

@@ -1,6 +1,6 @@
 """Approximate search for very large matching sets, and the files that keep its indices.
 
-Exact search (`knnvc.converters.knn.Index`) compares every source frame with every frame of the matching
+Exact search (`knnvc.converters.search.Index`) compares every source frame with every frame of the matching
 set. Past `AUTO_FRAMES` frames an index that looks at a part of them pays:
 
 - `ivf`: frames are sorted into cells around k-means centroids, and a search reads the cells nearest
@@ -35,7 +35,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from knnvc.converters.knn import check_match, check_query, unit_blocks
+from knnvc.converters.search import check_match, check_query, unit_blocks
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import atomic_path, cache_dir, os_reason
 
@@ -144,7 +144,7 @@ def build(match: Tensor, kind: str, progress: Progress | None = None) -> Approxi
 
     Raises:
         UsageError: `kind` is not one of `APPROXIMATE`.
-        KnnvcError: as `knnvc.converters.knn.Index`.
+        KnnvcError: as `knnvc.converters.search.Index`.
     """
     if kind not in APPROXIMATE:
         raise UsageError(f"index is {kind!r}: choose one of {', '.join(APPROXIMATE)}")

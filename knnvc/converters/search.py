@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from knnvc.errors import KnnvcError
 from knnvc.options import ConvertOptions
@@ -205,7 +206,7 @@ def _unit(rows: Tensor) -> Tensor:
     # rows lose their direction.
     rows = rows.float()
     largest = rows.abs().amax(dim=1, keepdim=True)
-    return F.normalize(rows / torch.where(largest > 0, largest, 1), dim=1)
+    return functional.normalize(rows / torch.where(largest > 0, largest, 1), dim=1)
 
 
 def _block_sizes(match: Tensor) -> tuple[int, int]:

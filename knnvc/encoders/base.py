@@ -52,3 +52,21 @@ class Encoder(Protocol):
         """Which feature columns are synthesised from and searched in."""
 
     @property
+    def fingerprint(self) -> str:
+        """Identifies weights and layers: features of equal ones can be mixed."""
+
+    @property
+    def cache_key(self) -> tuple[str, ...]:
+        """What else decides the last bits of features: pieces, precision."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def encode(self, waveform: Tensor, progress: Tell | None = None) -> Tensor:
+        """`waveform` [S] at `sample_rate` -> features [T, D] float32 on the CPU."""
+
+
+def frames_a_second(part: Any) -> Fraction:
+    """The frame rate of an encoder or vocoder, exactly."""
+    return Fraction(part.sample_rate, part.hop)

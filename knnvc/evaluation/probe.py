@@ -20,7 +20,7 @@ from torch import Tensor
 from knnvc.audio import HOP
 from knnvc.audio.pitch import f0_track
 from knnvc.converters.knn import Index
-from knnvc.encoders.encoder import Encoder, MelWavLM, listen
+from knnvc.encoders.ssl import Encoder, MelWavLM, listen
 from knnvc.errors import KnnvcError
 from knnvc.evaluation.figures import FAINT, PALETTE, figure, style
 from knnvc.evaluation.statistics import Estimate, bootstrap

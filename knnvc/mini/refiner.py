@@ -216,7 +216,7 @@ class Refiner(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
         """What `forward` takes, on its device, of one piece as `refine` takes it."""
         place = next(self.parameters()).device
-        told = None if statistics is None else statistics[None].to(place)
+        speaker = None if statistics is None else statistics[None].to(place)
         seen = torch.cat([view.to(place) for view in views], dim=1)[None] if views else None
-        frames, says, bands = (part[None].to(place) for part in (selected, content, spectrum))
+        frames, content, bands = (part[None].to(place) for part in (selected, content, spectrum))
         return frames, content, bands, speaker, seen

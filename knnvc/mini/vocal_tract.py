@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knnvc.encoders.encoder import MEL_SCALE, MEL_SHIFT, MelWavLMConfig
+from knnvc.mini.encoder import MelWavLMConfig
+from knnvc.mini.format import MEL_SCALE, MEL_SHIFT
 
 Floats = npt.NDArray[np.float32]
 FLOOR = MelWavLMConfig.floor

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from knnvc.audio import HOP
-from knnvc.encoders.encoder import WINDOW, MelWavLM, SslNetwork, fingerprint
+from knnvc.encoders.ssl import WINDOW, MelWavLM, SslNetwork, fingerprint
 from knnvc.encoders.wavlm import WavLM
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path, cache_dir

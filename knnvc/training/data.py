@@ -17,7 +17,7 @@ import torch
 
 from knnvc.audio import HOP
 from knnvc.audio.pitch import f0_track
-from knnvc.encoders.encoder import MelWavLM, MelWavLMConfig
+from knnvc.encoders.ssl import MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
 from knnvc.mini.phones import FRAME, IGNORED, STATES, states_of_frames

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.encoders.encoder import PITCH_CENTRE, MelWavLM, MelWavLMConfig
+from knnvc.encoders.ssl import PITCH_CENTRE, MelWavLM, MelWavLMConfig
 from knnvc.mini.phones import IGNORED, STATES
 from knnvc.mini.vocal_tract import Floats, log_mel
 from knnvc.training.augmentation import degrade, roughen, stretch

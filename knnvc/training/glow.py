@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from knnvc.encoders.encoder import Encoder
+from knnvc.encoders.ssl import Encoder
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.tensors import read_json
 from knnvc.text.glow import GlowConfig, GlowTts

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from knnvc.encoders.encoder import Encoder, MelWavLMConfig, load_network
+from knnvc.encoders.ssl import Encoder, MelWavLMConfig, load_network
 from knnvc.files import sha256_file
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.mini.refiner import Refiner, RefinerConfig

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from knnvc.audio import find_audio, load_audio
 from knnvc.converters.knn import search, select, weigh
-from knnvc.encoders.encoder import Encoder, fingerprint
+from knnvc.encoders.ssl import Encoder, fingerprint
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
 from knnvc.mini.acoustic_space import AcousticSpace

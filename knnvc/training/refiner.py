@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from knnvc.converters.knn import follow, path_first, select
-from knnvc.encoders.encoder import PITCH_CENTRE, Encoder, MelWavLM
+from knnvc.encoders.ssl import PITCH_CENTRE, Encoder, MelWavLM
 from knnvc.errors import KnnvcError
 from knnvc.kernels import accelerate
 from knnvc.mini.acoustic_space import AcousticSpace, Statistics

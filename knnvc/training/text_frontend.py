@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from knnvc.audio import load_audio
-from knnvc.encoders.encoder import Encoder
+from knnvc.encoders.ssl import Encoder
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
 from knnvc.mini.phones import LENGTHENING, PHONES, PUNCTUATION, STRESS

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from knnvc.audio.pitch import VOICED
-from knnvc.encoders.encoder import MEL_SCALE, Encoder, MelWavLM
+from knnvc.encoders.ssl import MEL_SCALE, Encoder, MelWavLM
 from knnvc.mini.acoustic_space import AcousticSpace
 from knnvc.mini.phones import assure
 from knnvc.mini.refiner import RefinerConfig

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from knnvc.audio import HOP, SAMPLE_RATE
-from knnvc.encoders.encoder import MelWavLM
+from knnvc.encoders.ssl import MelWavLM
 from knnvc.errors import KnnvcError
 from knnvc.mini.vocal_tract import log_mel, magnitudes_of
 from knnvc.training.data import MINI_ENCODER, MINI_VOCODER, Utterance, load_corpus, split

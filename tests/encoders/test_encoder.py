@@ -15,7 +15,7 @@ import transformers
 from torch import Tensor, nn
 
 from knnvc.audio import HOP, SAMPLE_RATE, find_audio, load_audio
-from knnvc.encoders.encoder import (
+from knnvc.encoders.ssl import (
     WINDOW,
     Encoder,
     MelWavLM,

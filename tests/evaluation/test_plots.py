@@ -17,7 +17,7 @@ from knnvc import VoiceConverter
 from knnvc.audio import HOP, SAMPLE_RATE, load_audio, write_audio
 from knnvc.cli.main import cli
 from knnvc.converters.knn import Index
-from knnvc.encoders.encoder import Encoder, load_every_layer
+from knnvc.encoders.ssl import Encoder, load_every_layer
 from knnvc.errors import KnnvcError
 from knnvc.evaluation.plots import MOST_BINS, matching, project
 from knnvc.evaluation.probe import SILENCE, UNKNOWN, Spoken, layer_outputs, probe

@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from knnvc.cli.main import cli
-from knnvc.encoders.encoder import Columns, Encoder
+from knnvc.encoders.ssl import Columns, Encoder
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.mini.text_frontend import FRAME, PADDING, Attention, TextFrontend, TextFrontendConfig
 from knnvc.presets.preset import find_preset, load_preset

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knnvc.encoders.encoder import Columns, Encoder
+from knnvc.encoders.ssl import Columns, Encoder
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.tensors import read_tensors
 from knnvc.text.glow import GlowConfig, GlowTts

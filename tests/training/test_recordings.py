@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 
 from knnvc.cli.main import cli
-from knnvc.encoders.encoder import MelWavLM, MelWavLMConfig
+from knnvc.encoders.ssl import MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
 from knnvc.mini.phones import IGNORED, PHONES, STATES
 from knnvc.tensors import read_tensors

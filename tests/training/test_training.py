@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from knnvc.audio.pitch import f0_track
 from knnvc.cli.main import cli
-from knnvc.encoders.encoder import Columns, Encoder, MelWavLM, MelWavLMConfig, load_network
+from knnvc.encoders.ssl import Columns, Encoder, MelWavLM, MelWavLMConfig, load_network
 from knnvc.errors import KnnvcError
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.mini.phones import IGNORED, PHONES, assure, segments

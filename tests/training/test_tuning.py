@@ -9,7 +9,7 @@ import pytest
 import torch
 import torchaudio
 
-from knnvc.encoders.encoder import MelWavLM, MelWavLMConfig
+from knnvc.encoders.ssl import MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.mini.phones import STATES
