@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from knnvc.errors import KnnvcError
 
 if TYPE_CHECKING:
-    from knnvc.converters.base import Converter
     from knnvc.encoders.base import Encoder
     from knnvc.text.base import TextFrontEnd
     from knnvc.vocoders.base import Vocoder
@@ -59,6 +58,7 @@ class Context:
         device: a `torch.device`.
         precision: one of `knnvc.options.PRECISIONS`.
         chunk: seconds of the pieces that long audio is encoded in; None is the part's own.
+        fast: whether layers are swapped for ones that compute faster (`knnvc.kernels`).
         encoder: loaded already, or None.
         vocoder: loaded already, or None.
         front_end: makes the preset's text front end, for converters of text.
@@ -68,6 +68,7 @@ class Context:
     device: Any
     precision: str = "float32"
     chunk: float | None = None
+    fast: bool = True
     encoder: Encoder | None = None
     vocoder: Vocoder | None = None
     front_end: Callable[[], TextFrontEnd] | None = None

@@ -1,6 +1,5 @@
 """Sound as samples: reading, writing, resampling, loudness, silence, pitch."""
 
-from knnvc.audio.files import HOP as HOP
 from knnvc.audio.files import MINIMUM_SECONDS as MINIMUM_SECONDS
 from knnvc.audio.files import SAMPLE_RATE as SAMPLE_RATE
 from knnvc.audio.files import AudioInput as AudioInput

@@ -12,6 +12,7 @@ from torch import Tensor
 from knnvc.audio.files import to_waveform
 from knnvc.errors import UsageError
 
+
 def mono_batch(samples: Any, wanted_rate: int, sample_rate: int | None = None) -> list[Tensor]:
     """The signals in `samples`, each [S] float32 at `wanted_rate` on the CPU.
 

@@ -19,7 +19,9 @@ from knnvc.batch.journal import History
 from knnvc.batch.manifest import Item, find_items
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import AUDIO_OUTPUT, find_audio, sha256_file
-from knnvc.presets.preset import LARGEST_LAM, WEIGHTINGS, Preset, find_preset
+from knnvc.options import ConvertOptions
+from knnvc.presets.schema import Preset
+from knnvc.presets.search import find_preset
 from knnvc.voices.ready import parse_references
 
 ENGINES = ("local", "ray")
@@ -73,12 +75,8 @@ class BatchOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.lam is not None and not 0 <= self.lam <= LARGEST_LAM:
-            raise UsageError(f"lam is {self.lam}: give a number from 0 to {LARGEST_LAM:g}")
-        if self.k is not None and self.k < 1:
-            raise UsageError(f"k is {self.k}: give a whole number of neighbours, 1 or more")
+        ConvertOptions(lam=self.lam, k=self.k, weighting=self.weighting, loudness=self.loudness)
         for name, value, valid in (
-            ("weighting", self.weighting, (*WEIGHTINGS, None)),
             ("suffix", self.suffix, AUDIO_OUTPUT),
             ("engine", self.engine, ENGINES),
         ):
@@ -225,8 +223,8 @@ def preset_fingerprint(preset: Preset) -> str:
         KnnvcError: a file cannot be read.
     """
     digest = hashlib.sha256((preset.folder / "preset.json").read_bytes())
-    for path in (preset.encoder_weights, preset.vocoder_weights, preset.refiner_weights):
-        digest.update(b"none" if path is None else sha256_file(path).encode())
+    for path in preset.files:
+        digest.update(sha256_file(path).encode())
     return digest.hexdigest()
 
 
@@ -334,14 +332,16 @@ def _plan_item(
         reason = "does not exist" if isinstance(error, FileNotFoundError) else error.strerror
         return replace(planned, problem=f"the source {item.source} {reason}; check the path")
     assert voice is not None
-    given = (item.lam, options.lam)
-    lam = next((x for x in given if x is not None), preset.matching.get("lam", 1.0))
+    given = {"lam": (item.lam, options.lam), "k": (item.k, options.k)}
+    given["weighting"] = (None, options.weighting)
+    chosen = {
+        name: next((x for x in values if x is not None), preset.defaults[name])
+        for name, values in given.items()
+    }
     settings: dict[str, Any] = {
         "preset": f"{preset.name} {fingerprint[:16]}",
         "references": voice.digest[:16],
-        "lam": float(lam),
-        "k": int(item.k or options.k or preset.matching.get("k", 4)),
-        "weighting": options.weighting or preset.matching.get("weighting", "mean"),
+        **chosen,
         "loudness": options.loudness,
         "trim": options.trim,
     }

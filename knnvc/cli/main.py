@@ -12,7 +12,6 @@ import click
 from knnvc import __version__
 from knnvc.cli.batch import CACHE, batch, cache
 from knnvc.cli.common import (
-    BACKEND,
     CHUNK,
     DEVICE,
     FORCE,
@@ -107,7 +106,6 @@ def cli() -> None:
 @DEVICE
 @THREADS
 @PRECISION
-@BACKEND
 @FORCE
 def convert(
     sources: tuple[str, ...],
@@ -126,7 +124,6 @@ def convert(
     device: str,
     threads: int | None,
     precision: str,
-    backend: str,
     force: bool,
 ) -> None:
     """Say what SRC says in the voice of --ref.
@@ -142,17 +139,24 @@ def convert(
     plan = plan_outputs(sources, output, force, "_as_" + label(wanted))
     check_references_kept(plan, wanted)
     with Progress() as progress:
-        from knnvc.pipeline import ConvertOptions, VoiceConverter
-        from knnvc.voices.cache import SetCache
+        from knnvc.options import ConvertOptions
+        from knnvc.pipeline import VoiceConverter
 
-        kept = SetCache() if cache else None
-        options = ConvertOptions(lam, k, weighting, seconds, loudness, trim, index)
+        options = ConvertOptions(
+            lam=lam,
+            k=k,
+            weighting=weighting,
+            seconds=seconds,
+            loudness=loudness,
+            trim=trim,
+            index=index,
+        )
         set_threads(threads)
         converter = VoiceConverter.from_preset(
-            preset, device, chunk_seconds=chunk, precision=precision, backend=backend
+            preset, device, chunk_seconds=chunk, precision=precision
         )
         voices = converter.voices(
-            wanted, trim=trim, k=k or converter.k, progress=progress, cache=kept
+            wanted, trim=trim, k=k or converter.k, progress=progress, cache=cache
         )
         each(
             plan,
@@ -427,9 +431,9 @@ def preset_export_onnx(name: str, folder: str, force: bool) -> None:
     """Write the encoder and the vocoder of PRESET as ONNX files into the folder OUT."""
     for target in ("encoder.onnx", "vocoder.onnx"):
         check_free(Path(folder) / target, force)
-    from knnvc.pipeline import export_onnx
+    from knnvc.presets.onnx import export_preset
 
-    for path in export_onnx(name, Path(folder), force=force):
+    for path in export_preset(name, Path(folder), force=force):
         say_path(path)
 
 

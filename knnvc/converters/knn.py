@@ -25,8 +25,17 @@ from knnvc.converters.search import Index, Searcher
 from knnvc.encoders.base import Columns, Encoder
 from knnvc.errors import KnnvcError, KnnvcWarning
 from knnvc.frames import Frames
-from knnvc.options import K_MOST, LAM_MOST, WEIGHTINGS, Checked, ConvertOptions, MatchOptions
-from knnvc.options import from_dict, setting, to_dict
+from knnvc.options import (
+    K_MOST,
+    LAM_MOST,
+    WEIGHTINGS,
+    Checked,
+    ConvertOptions,
+    MatchOptions,
+    from_dict,
+    setting,
+    to_dict,
+)
 from knnvc.progress import Progress, part_of, stage
 from knnvc.registry import Context, PartSpec
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from knnvc.encoders.base import Columns
-from knnvc.encoders.chunked import CHUNK_SECONDS, CONTEXT_SECONDS, HOP, SAMPLE_RATE, ChunkedEncoder
+from knnvc.encoders.chunked import CHUNK_SECONDS, CONTEXT_SECONDS, SAMPLE_RATE, ChunkedEncoder
 from knnvc.encoders.wavlm import WavLM, WavLMConfig
 from knnvc.errors import KnnvcError
 from knnvc.kernels import accelerate
@@ -71,11 +71,30 @@ class SslNetwork(nn.Module):
         # Keep one layer at least: transformers reads attributes of the first.
         model.encoder.layers = layers[: max(1, *self.wanted)]  # type: ignore[union-attr,index]
         dim = int(model.config.hidden_size)  # type: ignore[union-attr,arg-type]
-        self.sample_rate, self.hop, self.window_samples = SAMPLE_RATE, *_hop_and_window(model.config)
+        self.sample_rate, self.hop, self.window_samples = (
+            SAMPLE_RATE,
+            *_hop_and_window(model.config),
+        )
         same = synth_layer == match_layer
         self.columns = Columns(
             synth=slice(0, dim), match=slice(0, dim) if same else slice(dim, 2 * dim)
         )
+
+    @property
+    def stack(self) -> nn.ModuleList:
+        """The transformer layers that are kept."""
+        layers: nn.ModuleList = self.model.encoder.layers  # type: ignore[union-attr,assignment]
+        return layers
+
+    def export_graph(self) -> tuple[str, list[int], list[str]]:
+        """For ONNX: the method, the shape of an example, the names of its outputs.
+
+        Raises:
+            KnnvcError: the network is one of transformers', which do not export.
+        """
+        if not isinstance(self.model, WavLM):
+            raise KnnvcError("of SSL encoders only WavLM can be exported as ONNX")
+        return "forward", [1, 79 * self.hop + self.window_samples], ["features"]
 
     def forward(self, waveform: Tensor) -> Tensor:
         """`waveform` [B, S] -> [B, T, D], or [B, T, 2 · D] where the two layers differ."""
@@ -118,7 +137,7 @@ def load_named(spec: PartSpec, context: Context) -> ChunkedEncoder:
 
 def _encoder(network: SslNetwork, spec: PartSpec, context: Context) -> ChunkedEncoder:
     identity = fingerprint(network)  # of the weights as they are stored
-    if context.device.type == "cpu" or context.precision != "float32":
+    if context.fast and (context.device.type == "cpu" or context.precision != "float32"):
         accelerate(network, context.precision)
     chunk = context.chunk
     return ChunkedEncoder(
@@ -247,5 +266,3 @@ def _read_huggingface(name_or_folder: str | Path) -> nn.Module:
             f"or a hub name while a network is at hand ({str(error).splitlines()[0]})"
         ) from error
     return model
-
-

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knnvc.audio import HOP, SAMPLE_RATE
+from knnvc.audio import SAMPLE_RATE
 from knnvc.audio.pitch import f0_track
 from knnvc.converters.knn import Index
 from knnvc.converters.matching_set import MatchingSet
@@ -24,7 +24,7 @@ from knnvc.extras import need
 from knnvc.files import atomic_path
 from knnvc.pipeline import VoiceConverter
 
-FRAME = HOP / SAMPLE_RATE  # seconds
+FRAME = 0.02  # seconds
 LEAST_FRAMES = 4  # a projection to three dimensions needs more than three
 MOST_BINS = 400  # rows of the heat map
 RANGE = 70.0  # decibels that a spectrogram shows
@@ -260,7 +260,7 @@ def spectrograms_figure(waves: Sequence[tuple[str, Floats]]) -> Any:
         panels = made.subplots(len(waves), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         for panel, (name, wave) in zip(panels, waves, strict=True):
             image = _spectrogram(panel, wave)
-            f0 = f0_track(wave, len(wave) // HOP)
+            f0 = f0_track(wave, round(len(wave) / SAMPLE_RATE / FRAME))
             times = (np.arange(len(f0)) + 0.5) * FRAME
             other = panel.twinx()
             other.plot(times, np.where(f0 > 0, f0, np.nan), color="#35D0FF", lw=1.8)

@@ -17,10 +17,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knnvc.audio import HOP
 from knnvc.audio.pitch import f0_track
 from knnvc.converters.knn import Index
-from knnvc.encoders.ssl import Encoder, MelWavLM, listen
+from knnvc.encoders.chunked import ChunkedEncoder
+from knnvc.encoders.ssl import listen
 from knnvc.errors import KnnvcError
 from knnvc.evaluation.figures import FAINT, PALETTE, figure, style
 from knnvc.evaluation.statistics import Estimate, bootstrap
@@ -100,7 +100,7 @@ class _Frames:
 
 def probe(
     spoken: Sequence[Spoken],
-    encoder: Encoder,
+    encoder: ChunkedEncoder,
     converter: VoiceConverter | None = None,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
@@ -130,7 +130,7 @@ def probe(
         raise KnnvcError("the alignments hold no speech: check the corpus")
     features = layers.pop("features")
     joined = {name: torch.cat(values) for name, values in layers.items()}
-    if converter is not None and converter.space is not None:
+    if converter is not None:
         joined[COMPARED] = _compared(converter, features, spoken, names)
     scores = []
     for number, (name, values) in enumerate(joined.items()):
@@ -152,23 +152,20 @@ def probe(
     )
 
 
-def layer_outputs(encoder: Encoder, wave: Tensor) -> dict[str, Tensor]:
+def layer_outputs(encoder: ChunkedEncoder, wave: Tensor) -> dict[str, Tensor]:
     """Outputs [T, D] of all of an encoder's transformer layers for `wave` [S], by name.
 
-    Layer 0 is the input of the first one. An encoder of log-mel spectra also gives these, square
-    roots of its phone posteriors. "features" are what `Encoder.encode` returns.
+    Layer 0 is the input of the first one. The network may name columns of its features
+    (`named_columns`), which are given, too. "features" are what `Encoder.encode` returns.
     """
-    network = encoder.network
-    inside: Any = network if isinstance(network, MelWavLM) else network.model
-    stack = inside.encoder.layers
+    network: Any = encoder.network
+    stack = network.stack
     taken: dict[int, Tensor] = {}
     with listen(stack, tuple(range(len(stack) + 1)), taken):
         features = encoder.encode(wave)
     found = {f"layer {n}": taken[n][0].float().cpu()[: len(features)] for n in sorted(taken)}
-    if isinstance(network, MelWavLM):
-        width = network.config.mels * network.config.substeps
-        found["log-mel"] = features[:, :width]
-        found["posteriors"] = features[:, encoder.columns.match][:, 2:]
+    for name, columns in getattr(network, "named_columns", {}).items():
+        found[name] = features[:, columns]
     return found | {"features": features}
 
 
@@ -179,15 +176,12 @@ def _compared(
     names: Sequence[str],
 ) -> Tensor:
     """The vectors [N, Dv] of matching; utterances are sorted by speaker, as `names` are."""
-    columns = converter.encoder.columns
     parts = []
     for name in names:
         own = [one for one, said in zip(features, spoken, strict=True) if said.speaker == name]
         joined = torch.cat(own)
         starts = torch.tensor(np.cumsum([0, *(len(one) for one in own)])[:-1])
-        parts.append(
-            compared(converter, joined[:, columns.match], joined[:, columns.synth], starts)
-        )
+        parts.append(compared(converter, joined, starts))
     return torch.cat(parts)
 
 

@@ -10,31 +10,31 @@ from knnvc.converters.matching_set import MatchingSet
 from knnvc.pipeline import VoiceConverter
 
 
-def compared(
-    converter: VoiceConverter, match: Tensor, synth: Tensor, starts: Tensor | None = None
-) -> Tensor:
-    """Unit vectors [N, Dv], whose dot products are the similarities that matching goes by.
+def compared(converter: VoiceConverter, features: Tensor, starts: Tensor | None = None) -> Tensor:
+    """Unit vectors [T, Dv], whose dot products are the similarities that matching goes by.
 
-    They are made of the match columns [N, Dm]; a preset with an acoustic space adds context,
-    envelope and pitch, normalised by the statistics of the one speaker of all N frames. `starts`
-    [F] are the first frames of the recordings.
+    Args:
+        converter: whose rule compares.
+        features: [T, D] of one speaker, as `VoiceConverter.encode` makes them.
+        starts: [F] first frames of the recordings; None is one recording.
     """
-    vectors = match
-    if converter.space is not None:
-        statistics = converter.space.statistics(synth, match)
-        vectors = converter.space.vectors(synth, match, statistics, starts)
+    vectors = converter.converter.compared(features, starts)
     return functional.normalize(vectors.float(), dim=1)
 
 
 def of_set(converter: VoiceConverter, one: MatchingSet) -> Tensor:
     """`compared` [N, Dv] of a matching set."""
-    return compared(converter, one.match, one.synth, one.frame_start)
+    columns = converter.encoder.columns
+    width = max(int(columns.synth.stop), int(columns.match.stop))
+    features = torch.empty(len(one.match), width)
+    features[:, columns.synth] = one.synth
+    features[:, columns.match] = one.match
+    return compared(converter, features, one.frame_start)
 
 
 def of_features(converter: VoiceConverter, features: Tensor) -> Tensor:
-    """`compared` [T, Dv] of features [T, D] as `VoiceConverter.encode` makes them."""
-    columns = converter.encoder.columns
-    return compared(converter, features[:, columns.match], features[:, columns.synth])
+    """`compared` [T, Dv] of features [T, D] of one recording."""
+    return compared(converter, features)
 
 
 def principal_components(vectors: Tensor, count: int = 3) -> tuple[Tensor, Tensor]:

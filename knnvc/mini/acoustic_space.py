@@ -298,7 +298,9 @@ class AcousticSpace:
         """Set the envelope in `content` [M, states + bands + 1] to the speaker's mean, in place."""
         content[:, -1 - self.options.bands : -1] = 0
 
-    def combine(self, selected: Tensor, refined: Tensor, match: Tensor, target: Statistics) -> Tensor:
+    def combine(
+        self, selected: Tensor, refined: Tensor, match: Tensor, target: Statistics
+    ) -> Tensor:
         """What is to be synthesised of `selected` and `refined` frames, both [M, Ds].
 
         Refined frames are postfilter and balanced, and something of the selected ones is kept; see

@@ -49,8 +49,17 @@ from knnvc.mini.format import MEL_SCALE
 from knnvc.mini.refiner import Refiner, RefinerConfig
 from knnvc.mini.unit_selection import follow, path_first
 from knnvc.mini.vocal_tract import other_tract
-from knnvc.options import K_MOST, LAM_MOST, WEIGHTINGS, Checked, ConvertOptions, MatchOptions
-from knnvc.options import from_dict, setting, to_dict
+from knnvc.options import (
+    K_MOST,
+    LAM_MOST,
+    WEIGHTINGS,
+    Checked,
+    ConvertOptions,
+    MatchOptions,
+    from_dict,
+    setting,
+    to_dict,
+)
 from knnvc.progress import Progress, Tell, part_of, stage
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, fingerprint, read_tensors
@@ -356,9 +365,7 @@ class MiniConverter:
         columns = self.columns
         return self._source(features[:, columns.synth], features[:, columns.match], statistics)
 
-    def _source(
-        self, synth: Tensor, match: Tensor, statistics: Statistics | None = None
-    ) -> Source:
+    def _source(self, synth: Tensor, match: Tensor, statistics: Statistics | None = None) -> Source:
         """A source; by default its speaker's statistics are those of its own columns."""
         return Source(synth, match, statistics or self.space.statistics(synth, match))
 

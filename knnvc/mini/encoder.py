@@ -125,6 +125,21 @@ class MelWavLM(nn.Module):
             match=slice(width, width + 2 + config.states),
             pitch=width,
         )
+        # What `knnvc probe` measures besides layers.
+        self.named_columns = {
+            "log-mel": slice(0, width),
+            "posteriors": slice(width + 2, width + 2 + config.states),
+        }
+
+    @property
+    def stack(self) -> nn.ModuleList:
+        """The transformer layers."""
+        layers: nn.ModuleList = self.encoder.layers
+        return layers
+
+    def export_graph(self) -> tuple[str, list[int], list[str]]:
+        """For ONNX: the method, the shape of an example, the names of its outputs."""
+        return "predict", [1, 80, self.config.mels * self.config.substeps], ["logits", "pitch"]
 
     def log_mel(self, waveform: Tensor) -> Tensor:
         """`waveform` [B, S] -> log-mel spectra [B, S // 320, mels · substeps], about unit scale.
@@ -229,7 +244,7 @@ def load(spec: PartSpec, context: Context) -> MiniEncoder:
     config = MelWavLMConfig.from_dict(spec.config)
     network = build(config, as_single(read_tensors(spec.weights)[0]))
     identity = fingerprint(network)  # of the weights as they are stored
-    if context.device.type == "cpu" or context.precision != "float32":
+    if context.fast and (context.device.type == "cpu" or context.precision != "float32"):
         accelerate(network, context.precision, keep=("phones", "pitch"))
     chunk = context.chunk
     return MiniEncoder(

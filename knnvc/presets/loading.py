@@ -77,7 +77,12 @@ class Parts:
 
 
 def load_parts(
-    preset: Preset, device: str = "auto", precision: str = "float32", chunk: float | None = None
+    preset: Preset,
+    device: str = "auto",
+    precision: str = "float32",
+    chunk: float | None = None,
+    *,
+    fast: bool = True,
 ) -> Parts:
     """Load a preset.
 
@@ -86,12 +91,13 @@ def load_parts(
         device: see `choose_device`.
         precision: see `knnvc.options.LoadOptions`.
         chunk: seconds of the pieces that long audio is encoded in; None is the preset's own.
+        fast: swap layers for ones that compute faster on this device, which cannot be exported.
 
     Raises:
         UsageError: there is no such device, or the chunk is shorter than a frame.
         KnnvcError: the preset is damaged, or its parts do not fit.
     """
-    context = Context(preset.name, choose_device(device), precision, chunk)
+    context = Context(preset.name, choose_device(device), precision, chunk, fast)
     context.encoder = _make(preset.encoder, context)
     context.vocoder = None if preset.vocoder is None else _make(preset.vocoder, context)
     converter = _make(preset.converter, context)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -26,17 +25,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from knnvc.audio import HOP
-from knnvc.encoders.ssl import WINDOW, MelWavLM, SslNetwork, fingerprint
-from knnvc.encoders.wavlm import WavLM
 from knnvc.errors import KnnvcError
-from knnvc.files import atomic_path, cache_dir
-from knnvc.vocoders.hifigan import HifiGan
-from knnvc.vocoders.source_filter import SourceFilterVocoder
+from knnvc.files import atomic_path
+from knnvc.presets.loading import load_parts
+from knnvc.presets.search import find_preset
 
-FORMAT = 2  # of the graphs; another one is exported anew
 OPSET = 18
-_EXTRA = "the backend onnx needs onnxruntime, onnx and onnxscript: run `pip install knnvc[onnx]`"
+_EXTRA = "ONNX export needs onnx and onnxscript: run `pip install knnvc[onnx]`"
 
 
 class _Graph(nn.Module):
@@ -52,18 +47,11 @@ class _Graph(nn.Module):
 
 def _part(network: nn.Module) -> tuple[str, list[int], list[str]]:
     """The method that a graph stands for, the shape of an example, the names of its outputs."""
-    if isinstance(network, MelWavLM):
-        width = network.config.mels * network.config.substeps
-        return "predict", [1, 80, width], ["logits", "pitch"]
-    if isinstance(network, SslNetwork) and isinstance(network.model, WavLM):
-        return "forward", [1, 79 * HOP + WINDOW], ["features"]
-    if isinstance(network, HifiGan):
-        return "forward", [1, 40, network.dim], ["waveform"]
-    if isinstance(network, SourceFilterVocoder):
-        return "shape", [1, 40, network.dim], ["shapes", "hidden"]
-    raise KnnvcError(
-        "only encoders of the types mel-wavlm and wavlm can be exported: use --backend torch"
-    )
+    declared = getattr(network, "export_graph", None)
+    if declared is None:
+        raise KnnvcError(f"{type(network).__name__} cannot be exported as ONNX")
+    found: tuple[str, list[int], list[str]] = declared()
+    return found
 
 
 def export(network: nn.Module, path: Path, *, force: bool = True) -> Path:
@@ -79,7 +67,7 @@ def export(network: nn.Module, path: Path, *, force: bool = True) -> Path:
     except ImportError as error:
         raise KnnvcError(_EXTRA) from error
     example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    length = torch.export.Dim("length", min=2 * WINDOW if len(shape) == 2 else 4)
+    length = torch.export.Dim("length", min=800 if len(shape) == 2 else 4)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     # The exporter reports what it does; what goes wrong, it raises.
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -99,32 +87,21 @@ def export(network: nn.Module, path: Path, *, force: bool = True) -> Path:
     return path
 
 
-def use_onnx(network: nn.Module) -> None:
-    """Let ONNX Runtime compute the network's part from now on; exported once, into the cache.
-
-    As many threads are used as torch has at this moment.
+def export_preset(
+    name_or_folder: str | Path, folder: Path, *, force: bool = False
+) -> tuple[Path, Path]:
+    """Write a preset's encoder.onnx and vocoder.onnx into `folder`.
 
     Raises:
-        KnnvcError: the network cannot be exported, or the extra is missing.
+        UsageError: there is no such preset, or a file is in the way and `force` is False.
+        KnnvcError: the preset is damaged, cannot be exported, or the extra `onnx` is missing.
     """
-    method, _, _ = _part(network)
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise KnnvcError(_EXTRA) from error
-    path = cache_dir() / "onnx" / f"{fingerprint(network)[:32]}-{FORMAT}.onnx"
-    if not path.is_file():
-        export(network, path)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    setattr(network, method, _runner(session))
-
-
-def _runner(session: Any) -> Callable[[Tensor], Any]:
-    def run(values: Tensor) -> Any:
-        made = session.run(None, {"input": values.contiguous().numpy()})
-        outputs = tuple(torch.from_numpy(one) for one in made)
-        return outputs if len(outputs) > 1 else outputs[0]
-
-    return run
+    preset = find_preset(name_or_folder)
+    parts = load_parts(preset, "cpu", fast=False)
+    made = []
+    for name, part in (("encoder", parts.encoder), ("vocoder", parts.vocoder)):
+        network = getattr(part, "network", None)
+        if not isinstance(network, nn.Module):
+            raise KnnvcError(f"the {name} of preset {preset.name!r} has no network to export")
+        made.append(export(network, folder / f"{name}.onnx", force=force))
+    return made[0], made[1]

@@ -14,6 +14,7 @@ from knnvc.tensors import as_float32, fold_weight_norm, read_json, read_pickle
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 def read_published_hifigan(
     path: Path, config: Path | Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -133,7 +133,7 @@ def parse(values: Mapping[str, Any], folder: Path) -> Preset:
     _check_that(_is_whole(rate, 1, LARGEST_RATE), "sample_rate must be a whole number of Hz")
     for key in _OBJECTS:
         _check_that(isinstance(values[key], dict), f"{key} must be an object")
-    parts: dict[str, Any] = {key: None for key in _PARTS}
+    parts: dict[str, Any] = dict.fromkeys(_PARTS)
     for key, (kind, _) in _PARTS.items():
         if values.get(key) is not None:
             parts[key] = _part(key, kind, values[key], folder)

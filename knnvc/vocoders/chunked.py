@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from knnvc.frames import Frames
-from knnvc.tensors import fingerprint
 from knnvc.errors import UsageError
+from knnvc.frames import Frames
 from knnvc.progress import Tell
+from knnvc.tensors import fingerprint
 from knnvc.vocoders.base import VocoderNetwork
 
 CHUNK_FRAMES = 1500  # 30 s at 50 frames a second

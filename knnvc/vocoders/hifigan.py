@@ -174,6 +174,10 @@ class HifiGan(nn.Module):
         """Return features [T, D] as they are: `forward` looks only at `context_frames` frames."""
         return features
 
+    def export_graph(self) -> tuple[str, list[int], list[str]]:
+        """For ONNX: the method, the shape of an example, the names of its outputs."""
+        return "forward", [1, 40, self.dim], ["waveform"]
+
     def forward(self, features: Tensor) -> Tensor:
         """Turn features [B, T, D] into a waveform [B, 1, T * hop]."""
         x = self.conv_pre(self.lin_pre(features).transpose(1, 2))
@@ -208,7 +212,7 @@ def load(spec: PartSpec, context: Context) -> ChunkedVocoder:
 
 def chunked(network: HifiGan, context: Context) -> ChunkedVocoder:
     """The network as a vocoder, made fast for where it runs."""
-    if context.device.type == "cpu" or context.precision != "float32":
+    if context.fast and (context.device.type == "cpu" or context.precision != "float32"):
         accelerate(network, context.precision, keep=("conv_post",))
     return ChunkedVocoder(network, device=context.device)
 

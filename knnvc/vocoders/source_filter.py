@@ -27,11 +27,10 @@ import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
-from knnvc.tensors import fingerprint
 from knnvc.kernels import accelerate
 from knnvc.options import Checked, from_dict, setting, to_dict
 from knnvc.registry import Context, PartSpec
-from knnvc.tensors import as_single, read_tensors
+from knnvc.tensors import as_single, fingerprint, read_tensors
 from knnvc.vocoders.chunked import ChunkedVocoder
 
 NYQUIST_MARGIN = 0.96  # harmonics stop here, as a share of half the sample rate
@@ -166,6 +165,10 @@ class SourceFilterVocoder(nn.Module):
         state = torch.stack([phase, f0[:-1], f0[1:], number.double()], dim=1)
         return torch.cat([features, state.to(features)], dim=1)
 
+    def export_graph(self) -> tuple[str, list[int], list[str]]:
+        """For ONNX: the method, the shape of an example, the names of its outputs."""
+        return "shape", [1, 40, self.dim], ["shapes", "hidden"]
+
     def forward(self, prepared: Tensor, adaptation: Tensor | None = None) -> Tensor:
         """`prepared` [B, T, D + 4] from `prepare` -> waveform [B, 1, T · hop].
 
@@ -258,7 +261,7 @@ def load(spec: PartSpec, context: Context) -> ChunkedVocoder:
         network = SourceFilterVocoder(config)
     network.load_state_dict(as_single(read_tensors(spec.weights)[0]), assign=True)
     identity = fingerprint(network)  # of the weights as they are stored
-    if context.device.type == "cpu" or context.precision != "float32":
+    if context.fast and (context.device.type == "cpu" or context.precision != "float32"):
         accelerate(network, context.precision, keep=("read", "write"))
     return ChunkedVocoder(network, device=context.device, identity=identity)
 
@@ -274,7 +277,9 @@ def _filters(shapes: Tensor) -> tuple[Tensor, Tensor]:
 def _between_bands(config: SourceFilterConfig, bins: int) -> Tensor:
     """[mels, bins] values between the centres of mel bands, at the bins of a spectrum."""
     half, mels = config.sample_rate / 2, config.mels
-    bank = torchaudio.functional.melscale_fbanks(513, 0.0, half, mels, config.sample_rate, None, "slaney")
+    bank = torchaudio.functional.melscale_fbanks(
+        513, 0.0, half, mels, config.sample_rate, None, "slaney"
+    )
     centres = (bank.T @ torch.linspace(0.0, half, 513)) / bank.sum(0)
     hertz = np.linspace(0.0, half, bins)
     rows = [np.interp(hertz, centres.numpy(), row) for row in np.eye(mels)]

@@ -50,9 +50,7 @@ class Gathered:
     label: str = ""
 
 
-def gather(
-    refs: References, encoder_rate: int, sample_rate: int | None = None
-) -> Gathered:
+def gather(refs: References, encoder_rate: int, sample_rate: int | None = None) -> Gathered:
     """Sort out the references of one speaker.
 
     Args:
