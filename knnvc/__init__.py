@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from knnvc.converters.matching_set import MatchingSet
     from knnvc.errors import KnnvcError, UsageError
-    from knnvc.pipeline import ConvertOptions, SpeakOptions, VoiceConverter, convert, synthesize
+    from knnvc.options import ConvertOptions, SpeakOptions
+    from knnvc.pipeline import VoiceConverter, convert, synthesize
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,10 +28,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ConvertOptions": "knnvc.pipeline",
+    "ConvertOptions": "knnvc.options",
     "KnnvcError": "knnvc.errors",
     "MatchingSet": "knnvc.converters.matching_set",
-    "SpeakOptions": "knnvc.pipeline",
+    "SpeakOptions": "knnvc.options",
     "UsageError": "knnvc.errors",
     "VoiceConverter": "knnvc.pipeline",
     "convert": "knnvc.pipeline",

@@ -20,6 +20,7 @@ from knnvc.errors import KnnvcError, UsageError
 if TYPE_CHECKING:
     from knnvc.text.lexicon import Lexicon
 
+MOST_LISTED = 1000  # numbers in a list
 LAM_MOST = 2.0
 K_MOST = 10_000  # neighbours: more than any voice is worth averaging
 WEIGHTINGS = ("mean", "distance")
@@ -59,16 +60,18 @@ class Setting:
         """What to give instead of `value`; None if it is allowed."""
         if value is None and self.optional:
             return None
-        right = {
-            "number": lambda: _is_number(value) and self.least <= float(value) <= self.most,  # type: ignore[arg-type]
-            "whole": lambda: _is_whole(value) and self.least <= int(value) <= self.most,  # type: ignore[call-overload]
-            "flag": lambda: isinstance(value, bool),
-            "text": lambda: isinstance(value, str),
-            "choice": lambda: isinstance(value, str) and value in self.choices,
-            "numbers": lambda: _are_whole(value, self.least, self.most),
-            "any": lambda: True,
-        }[self.kind]
-        return None if right() else self.hint or self._range()
+        return None if self._allows(value) else self.hint or self._range()
+
+    def _allows(self, value: Any) -> bool:
+        if self.kind in ("number", "whole"):
+            right = _is_number(value) if self.kind == "number" else _is_whole(value)
+            return bool(right and self.least <= value <= self.most)
+        if self.kind == "numbers":
+            listed = isinstance(value, tuple) and len(value) <= MOST_LISTED
+            return listed and all(_is_whole(x) and self.least <= x <= self.most for x in value)
+        if self.kind == "choice":
+            return isinstance(value, str) and value in self.choices
+        return self.kind == "any" or isinstance(value, bool if self.kind == "flag" else str)
 
     def _range(self) -> str:
         if self.kind == "choice":
@@ -161,11 +164,6 @@ def _is_number(value: object) -> bool:
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _are_whole(value: object, least: float, most: float) -> bool:
-    listed = isinstance(value, tuple) and len(value) <= 1000
-    return listed and all(_is_whole(one) and least <= one <= most for one in value)  # type: ignore[union-attr, operator, attr-defined]
 
 
 # What a user may choose --------------------------------------------------------------------------

@@ -80,6 +80,7 @@ class Steps:
     def _take(self, parts: Parts) -> None:
         self._parts = parts
         self.name = parts.name
+        self.preset = parts.preset
         self.encoder = parts.encoder
         self.converter = parts.converter
         self._targets: WeakKeyDictionary[MatchingSet, dict[tuple[str, int], Any]]

@@ -332,10 +332,14 @@ def _plan_item(
         reason = "does not exist" if isinstance(error, FileNotFoundError) else error.strerror
         return replace(planned, problem=f"the source {item.source} {reason}; check the path")
     assert voice is not None
-    given = {"lam": (item.lam, options.lam), "k": (item.k, options.k)}
-    given["weighting"] = (None, options.weighting)
+    given: dict[str, tuple[Any, ...]] = {
+        "lam": (item.lam, options.lam),
+        "k": (item.k, options.k),
+        "weighting": (options.weighting,),
+    }
+    defaults = preset.defaults
     chosen = {
-        name: next((x for x in values if x is not None), preset.defaults[name])
+        name: next((x for x in values if x is not None), defaults[name])
         for name, values in given.items()
     }
     settings: dict[str, Any] = {

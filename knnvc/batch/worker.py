@@ -90,7 +90,7 @@ class Worker:
     def _convert(self, task: Task, progress: Progress | None) -> tuple[float, Stamp, Stamp]:
         import soundfile
 
-        from knnvc.pipeline import ConvertOptions
+        from knnvc.options import ConvertOptions
 
         source, output = Path(task.source), Path(task.output)
         stamp = Stamp.of(source)

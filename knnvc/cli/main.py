@@ -45,6 +45,7 @@ from knnvc.errors import UsageError
 
 if TYPE_CHECKING:
     from knnvc.converters.matching_set import MatchingSet
+    from knnvc.registry import PartSpec
 
 
 @click.group(
@@ -289,13 +290,15 @@ def set_info(path: str) -> None:
 def set_merge(paths: tuple[str, ...], output: str, force: bool) -> None:
     """Join matching sets of one encoder into one.
 
-    What corrects mini for each of them is left out. To have it found for all together,
-    which takes seconds, give the sets to `knnvc set build`.
+    The preset that made them is loaded, to adapt to the voices together.
     """
     _check_set_output(output, force)
-    from knnvc.converters.matching_set import load, merge
+    from knnvc.converters.matching_set import load
+    from knnvc.pipeline import VoiceConverter
 
-    merged = merge([load(path) for path in paths])
+    sets = [load(path) for path in paths]
+    converter = VoiceConverter.from_preset(sets[0].info.preset)
+    merged = converter.matching_set(sets)
     merged.save(output, force=force)
     _describe(merged, output)
 
@@ -316,12 +319,8 @@ def _describe(one: MatchingSet, path: str, files: bool = False) -> None:
         ("licence", info.licence or "not stated"),
         ("created", info.created),
     ]
-    if one.correction is not None:
-        rows.insert(2, ("refiner", "corrected for this voice"))
-    if one.vocoder_correction is not None:
-        rows.insert(2, ("vocoder", "corrected for this voice"))
-    if one.pitch is not None:
-        rows.insert(2, ("pitch", f"{2 ** float(one.pitch[0]):.0f} Hz"))
+    if one.adaptations:
+        rows.insert(2, ("adapted", ", ".join(sorted(one.adaptations))))
     if files:
         rows += [
             ("file", f"{name}  {seconds:.1f} s")
@@ -341,7 +340,7 @@ def preset() -> None:
 @preset.command("list")
 def preset_list() -> None:
     """List the presets that are there and those that can be downloaded."""
-    from knnvc.presets.preset import list_presets
+    from knnvc.presets.search import list_presets
 
     for entry in list_presets():
         click.echo(f"{entry.name:<14} {entry.status:<11} {entry.description}")
@@ -352,7 +351,7 @@ def preset_list() -> None:
 def preset_info(name: str) -> None:
     """Tell what a preset is made of, and on what terms."""
     from knnvc.presets.download import REGISTRY
-    from knnvc.presets.preset import PUBLISHED, find_preset
+    from knnvc.presets.search import PUBLISHED, find_preset
 
     try:
         found = find_preset(name)
@@ -362,7 +361,7 @@ def preset_info(name: str) -> None:
         click.echo(f"{name} (not downloaded: `knnvc preset pull {name}`)")
         table([("about", PUBLISHED[name].description), ("licence", PUBLISHED[name].licence)])
         known = PUBLISHED[name]
-        files = (known.encoder, known.vocoder, *(known.text_frontend or ()))
+        files = (known.encoder, known.vocoder, *(known.text_front_end or ()))
         for remote in (REGISTRY[file] for file in files):
             size = f"{remote.size:,} bytes" if remote.size else "size unknown"
             rows = [("file", f"{remote.name}, {size}"), ("from", remote.url)]
@@ -371,21 +370,30 @@ def preset_info(name: str) -> None:
             table(rows)
         return
     say_path(found.folder)
-    encoder, vocoder = found.encoder, found.vocoder
-    layers = f"match layer {encoder['match_layer']}, synth layer {encoder['synth_layer']}"
+    parts = {
+        "encoder": found.encoder,
+        "converter": found.converter,
+        "vocoder": found.vocoder,
+        "text": found.text_front_end,
+    }
     rows = [
         ("name", found.name),
         ("about", found.description),
-        ("encoder", f"{encoder['type']}, {layers}"),
-        ("matching", ", ".join(f"{key} {value}" for key, value in found.matching.items())),
-        ("vocoder", vocoder["type"]),
-        ("text", "none" if found.text_frontend is None else found.text_frontend.get("type", "?")),
+        *((name, _part_line(part)) for name, part in parts.items()),
+        ("defaults", ", ".join(f"{key} {value}" for key, value in found.defaults.items())),
         ("output", f"{found.sample_rate} Hz"),
         ("licence", found.licence),
     ]
     rows += [(f"{part} licence", text) for part, text in found.licences.items()]
     rows += [(key, str(value)) for key, value in found.provenance.items()]
     table(rows)
+
+
+def _part_line(part: PartSpec | None) -> str:
+    """A part's type and its layers, for `knnvc preset info`."""
+    if part is None:
+        return "none"
+    return ", ".join([part.type, *(f"{key} {value}" for key, value in part.settings.items())])
 
 
 @preset.command("import")
@@ -409,7 +417,7 @@ def preset_import(
     for path in (encoder, vocoder, vocoder_config):
         if not Path(path).is_file():
             raise UsageError(f"{path} does not exist or is no file; check the path")
-    from knnvc.presets.preset import import_published
+    from knnvc.presets.importing import import_published
 
     made = import_published(
         Path(encoder),
@@ -442,7 +450,7 @@ def preset_export_onnx(name: str, folder: str, force: bool) -> None:
 @FORCE
 def preset_pull(name: str, force: bool) -> None:
     """Download a published preset and convert it, once; needs a network."""
-    from knnvc.presets.preset import pull
+    from knnvc.presets.importing import pull
 
     problems: list[str] = []
     with Progress() as progress:

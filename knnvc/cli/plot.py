@@ -108,7 +108,7 @@ def frames(
         if names[0] == names[1]:
             names = [f"{name} ({which})" for name, which in zip(names, "AB", strict=True)]
         found = project(converter, dict(zip(names, sets, strict=True)), method, most, seed)
-        title = f"Frames of {names[0]} and {names[1]} as {converter.preset.name} compares them"
+        title = f"Frames of {names[0]} and {names[1]} as {converter.name} compares them"
         save_png(frames_figure(found, title), picture, force=force)
         write_frames_html(found, title, turned, force=force)
     say_path(picture)
@@ -188,7 +188,8 @@ def spectrograms(
         from knnvc.converters.matching_set import SUFFIX
         from knnvc.evaluation.figures import save_png
         from knnvc.evaluation.plots import spectrograms_figure
-        from knnvc.pipeline import ConvertOptions, VoiceConverter
+        from knnvc.options import ConvertOptions
+        from knnvc.pipeline import VoiceConverter
 
         wave = require_audio(load_audio(path), str(path))
         converter = VoiceConverter.from_preset(preset, device)

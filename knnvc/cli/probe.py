@@ -82,20 +82,22 @@ def probe(
         from knnvc.extras import require
 
         require(("matplotlib",))
-        from knnvc.encoders.ssl import Encoder, load_every_layer
+        from knnvc.encoders.chunked import ChunkedEncoder
+        from knnvc.encoders.ssl import load_every_layer
         from knnvc.evaluation.figures import save_png
         from knnvc.evaluation.probe import probe as probe_layers
         from knnvc.evaluation.probe import probe_figure, text_table
         from knnvc.files import atomic_path
-        from knnvc.pipeline import VoiceConverter, choose_device
+        from knnvc.pipeline import VoiceConverter
+        from knnvc.presets.loading import choose_device
 
         spoken = read_corpus(folder, which, most, utterances, seed)
         if encoder is None:
             converter = VoiceConverter.from_preset(preset, device)
-            name, listened = f"the encoder of {converter.preset.name}", converter.encoder
+            name, listened = f"the encoder of {converter.name}", converter.encoder
         else:
             converter, name = None, encoder
-            listened = Encoder(load_every_layer(encoder), choose_device(device))
+            listened = ChunkedEncoder(load_every_layer(encoder), choose_device(device))
         found = probe_layers(spoken, listened, converter, seed, progress)
         title = f"What {name} knows: {len(found.speakers)} speakers, {found.utterances} utterances"
         facts = {
@@ -121,7 +123,7 @@ def read_corpus(folder: Path, which: str, most: int, utterances: int, seed: int)
     """
     import numpy as np
 
-    from knnvc.audio import HOP, load_audio
+    from knnvc.audio import load_audio
     from knnvc.evaluation.probe import UNKNOWN, Spoken
     from knnvc.mini.phones import IGNORED
     from knnvc.training.data import frame_states
@@ -146,7 +148,7 @@ def read_corpus(folder: Path, which: str, most: int, utterances: int, seed: int)
         for number in sorted(rng.permutation(len(own))[:utterances]):
             record = own[number]
             wave = load_audio(folder / str(record["file"])).numpy()
-            states = frame_states(record, len(wave) // HOP).astype(np.int64)
+            states = frame_states(record, len(wave) // 320).astype(np.int64)
             # 0 is silence; three states make a phone.
             phones = np.where(states > 0, 1 + (states - 1) // 3, states)
             phones[states == IGNORED] = UNKNOWN

@@ -132,19 +132,20 @@ def speak(
         check_references_kept([(target, target)], wanted)
     own = _lexicon(lexicon)
     text = _text(text, file)
-    from knnvc.presets.preset import find_preset
+    from knnvc.presets.search import find_preset
     from knnvc.text.lines import read
 
     found = find_preset(preset)
-    if found.text_frontend is None:
+    if found.text_front_end is None:
         raise UsageError(
             f"preset {found.name!r} has no text front end, so it cannot speak; choose another "
             "--preset (see `knnvc preset list`)"
         )
     # The first line tells whether there is one, before weights are loaded.
-    next(read(text, language or found.text_frontend["language"], own))
+    next(read(text, language or found.text_front_end.settings["language"], own))
     with Progress() as progress:
-        from knnvc.pipeline import SpeakOptions, VoiceConverter
+        from knnvc.options import SpeakOptions
+        from knnvc.pipeline import VoiceConverter
 
         options = SpeakOptions(
             lam=lam,

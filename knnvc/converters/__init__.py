@@ -1,0 +1,1 @@
+"""Rules that map source features to frames of the target."""

@@ -1,7 +1,7 @@
 """Approximate search for very large matching sets, and the files that keep its indices.
 
-Exact search (`knnvc.converters.search.Index`) compares every source frame with every frame of the matching
-set. Past `AUTO_FRAMES` frames an index that looks at a part of them pays:
+Exact search (`knnvc.converters.search.Index`) compares every source frame with every frame of the
+matching set. Past `AUTO_FRAMES` frames an index that looks at a part of them pays:
 
 - `ivf`: frames are sorted into cells around k-means centroids, and a search reads the cells nearest
   to the query (Sivic and Zisserman 2003, doi:10.1109/ICCV.2003.1238663);

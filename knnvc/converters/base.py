@@ -26,7 +26,7 @@ class Converter(Protocol):
 
     @property
     def config(self) -> Any:
-        """What holds where the options say nothing: `k`, `lam` and `weighting`, where it has them."""
+        """What holds where the options say nothing: `k`, `lam`, `weighting`, if it has them."""
 
     @property
     def cache_key(self) -> tuple[str, ...]:

@@ -290,9 +290,7 @@ def _parse_entry(text: str) -> tuple[SetInfo, bool, dict[str, str]]:
     if type(version) is int and version > FORMAT_VERSION:
         raise KnnvcError(f"it has format {version} of a newer knnvc; upgrade knnvc to read it")
     if type(version) is int and 0 < version < FORMAT_VERSION:
-        raise KnnvcError(
-            f"it has format {version} of an older knnvc; build it again from its audio"
-        )
+        raise KnnvcError(f"it has format {version} of an older knnvc; build it again")
     _require(version == FORMAT_VERSION, f"format {version!r} is unknown")
     match_is_synth = entry.pop(_MATCH_IS_SYNTH, None)
     _require(isinstance(match_is_synth, bool), f"{_MATCH_IS_SYNTH} is no true or false")

@@ -35,8 +35,9 @@ from knnvc.evaluation.instruments import (
 )
 from knnvc.evaluation.plan import Job, Source, Target, Voice, split_target
 from knnvc.files import atomic_path
-from knnvc.pipeline import LOUDNESS, ConvertOptions, VoiceConverter
-from knnvc.vocoders.vocoder import griffin_lim, world
+from knnvc.options import LOUDNESS, ConvertOptions
+from knnvc.pipeline import VoiceConverter
+from knnvc.vocoders.classical import griffin_lim, world
 
 RECORDS = "records.jsonl"
 SETTINGS = "settings.json"

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from knnvc.audio import SAMPLE_RATE
 from knnvc.audio.pitch import f0_track
-from knnvc.converters.knn import Index
 from knnvc.converters.matching_set import MatchingSet
+from knnvc.converters.search import Index
 from knnvc.errors import KnnvcError
 from knnvc.evaluation.figures import INK, MARKERS, PALETTE, figure, style
 from knnvc.evaluation.vectors import of_features, of_set, principal_components

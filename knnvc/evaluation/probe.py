@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from knnvc.audio.pitch import f0_track
-from knnvc.converters.knn import Index
+from knnvc.converters.search import Index
 from knnvc.encoders.chunked import ChunkedEncoder
 from knnvc.encoders.ssl import listen
 from knnvc.errors import KnnvcError
@@ -28,6 +28,7 @@ from knnvc.evaluation.vectors import compared
 from knnvc.pipeline import VoiceConverter
 
 UNKNOWN, SILENCE = -1, 0
+HOP = 320  # samples of the frames that are labelled: 20 ms at 16 kHz
 RIDGE = 10.0  # penalty, for standardised dimensions
 COMPARED = "compared"
 LEAST_VOICED = 20  # frames in either half, for a probe of pitch

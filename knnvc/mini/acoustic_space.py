@@ -63,8 +63,8 @@ class AcousticSpaceOptions:
         balanced: frames on either side over which the mean spectrum of what the refiner makes is
             that of the selected frames, see `balance`; 0 leaves it as the refiner has it.
         postfilter: how many times the contrast that refined spectra lack against the target's is
-            given to them, see `sharpen_formants`; more than once, as the selected frames beside them and
-            the vocoder blur it, too.
+            given to them, see `sharpen_formants`; more than once, as the selected frames beside
+            them and the vocoder blur it, too.
         candidates: neighbours among which each frame's is chosen so that they join well; 1 takes
             the nearest.
         join_weight: of a bad join, against distance.
@@ -285,7 +285,7 @@ class AcousticSpace:
         selected[:, width + 1] = source[:, width + 1]
 
     def content(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:
-        """Content conditioning for a `Refiner`: the source without its voice: [M, states + bands + 1].
+        """Content conditioning for a `Refiner` [M, states + bands + 1]: the source without its voice.
 
         √posteriors, then envelope and level, each normalised by the speaker's `own` statistics.
         """

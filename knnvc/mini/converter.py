@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -211,16 +211,17 @@ class MiniConverter:
     def adapt(self, one: MatchingSet, progress: Progress | None = None) -> MatchingSet:
         """The set with adaptations of refiner and vocoder, as far as there is enough of it."""
         found = dict(one.adaptations)
-        for name, fit in (
-            ("vocoder", lambda: self._adapt_vocoder(one)),
-            ("refiner", lambda: self._adapt_refiner(one, progress)),
-        ):
+        fits: dict[str, Callable[[], Adaptation | None]] = {
+            "vocoder": lambda: self._adapt_vocoder(one),
+            "refiner": lambda: self._adapt_refiner(one, progress),
+        }
+        for name, fit in fits.items():
             if self._adaptation(one, name) is None:
                 found.pop(name, None)
                 made = fit()
                 if made is not None:
                     found[name] = made
-        return replace(one, adaptations=found)
+        return one if found == one.adaptations else replace(one, adaptations=found)
 
     def prepare(
         self, target: MatchingSet, index: str = "auto", progress: Progress | None = None
@@ -470,17 +471,19 @@ def load(spec: PartSpec, context: Context) -> MiniConverter:
     refiner = refiner.to(context.device).eval()
     if context.device.type == "cpu":
         accelerate(refiner)
-    speaker = None
-    if config.source == "text" and context.front_end is not None:
-        front_end: Callable[[], Any] = context.front_end
-
-        def speaker() -> Tensor:
-            found: Tensor = front_end().speaker_features()
-            return found
-
+    speaks = config.source == "text" and context.front_end is not None
+    speaker = partial(_speaker_features, context) if speaks else None
     others = read_voices(spec.assets["voices"], context.encoder) if "voices" in spec.assets else []
     vocoder = context.vocoder if isinstance(context.vocoder, ChunkedVocoder) else None
     return MiniConverter(config, context.encoder, vocoder, refiner, others, speaker)
+
+
+def _speaker_features(context: Context) -> Tensor:
+    """Features [T, D] of the front end's own voice."""
+    assert context.front_end is not None
+    front_end: Any = context.front_end()
+    found: Tensor = front_end.speaker_features()
+    return found
 
 
 def read_voices(path: Path, encoder: MiniEncoder) -> list[MatchingSet]:

@@ -30,6 +30,7 @@ class Parts:
         name: of the preset, for messages and matching sets.
         make_front_end: makes the text front end, which is loaded when it is needed; or None.
         make_speech_converter: makes the converter that serves for text, if that is another.
+        preset: that they come from, or None.
     """
 
     encoder: Encoder
@@ -38,6 +39,7 @@ class Parts:
     name: str = "custom"
     make_front_end: Callable[[], TextFrontEnd] | None = None
     make_speech_converter: Callable[[], Converter] | None = None
+    preset: Preset | None = None
 
     def __post_init__(self) -> None:
         """Check that the vocoder reads what the encoder gives.
@@ -102,7 +104,7 @@ def load_parts(
     context.vocoder = None if preset.vocoder is None else _make(preset.vocoder, context)
     converter = _make(preset.converter, context)
     front_end, speech = preset.text_front_end, preset.speech_converter
-    parts = Parts(context.encoder, converter, context.vocoder, preset.name)
+    parts = Parts(context.encoder, converter, context.vocoder, preset.name, preset=preset)
     if front_end is not None:
         spec = front_end
         parts.make_front_end = lambda: _make(spec, context)

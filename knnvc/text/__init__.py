@@ -1,0 +1,1 @@
+"""Text to phonemes, and text front ends."""

@@ -697,7 +697,7 @@ class GlowTts(nn.Module):
 
 
 class GlowFrontEnd:
-    """A text front end (`knnvc.text.base`) around a `GlowTts` that predicts an encoder's features."""
+    """A text front end (`knnvc.text.base`) around a `GlowTts`."""
 
     def __init__(self, network: GlowTts) -> None:
         self.network = network
@@ -726,7 +726,8 @@ def load(spec: PartSpec, context: Context) -> GlowFrontEnd:
     Raises:
         KnnvcError: it predicts other features than the preset's encoder gives.
     """
-    assert spec.weights is not None and context.encoder is not None
+    assert spec.weights is not None
+    assert context.encoder is not None
     config = GlowConfig.from_dict(spec.config)
     columns = context.encoder.columns
     if not columns.together or config.out_channels != columns.width:

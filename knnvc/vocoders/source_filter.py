@@ -11,8 +11,8 @@ https://arxiv.org/abs/1904.12088) and of HiFTNet (Li et al. 2023, https://arxiv.
 the network and the inverse STFT head of Vocos (Siuzdak 2023, https://arxiv.org/abs/2306.00814).
 
 What so small a network gets wrong of a voice is much the same from sentence to sentence. So it
-takes a speaker adaptation: gains of bands, as a linear function of its last hidden layer, that bring
-its spectra nearer to the speaker's (`knnvc.mini.adaptation` finds them).
+takes a speaker adaptation: gains of bands, as a linear function of its last hidden layer, that
+bring its spectra nearer to the speaker's (`knnvc.mini.adaptation` finds them).
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Target speakers: references, matching sets, ready voices, the cache."""
