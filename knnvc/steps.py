@@ -299,20 +299,22 @@ class Steps:
             [T · hop] float32 at `sample_rate`, of several [B, S]. An array gives an array, anything
             else a tensor.
         """
-        given = frames
-        if not isinstance(frames, Frames) and not _are_frames(frames):
-            values = torch.as_tensor(frames)
-            batch = values if values.ndim == 3 else values[None]
-            wide = batch.shape[-1] > self.vocoder.dim
-            columns = self.encoder.columns.synth
-            frames = [Frames(one[:, columns] if wide else one) for one in batch]
-            single = values.ndim != 3
-        else:
-            single = isinstance(frames, Frames)
-        listed: Sequence[Frames] = [frames] if isinstance(frames, Frames) else frames
+        listed, single = self._as_frames(frames)
         made = [self.vocoder(one, stage(progress, "vocoding", len(one))) for one in listed]
         joined = made[0] if single else torch.nn.utils.rnn.pad_sequence(made, batch_first=True)
-        return joined.numpy() if isinstance(given, np.ndarray) else joined
+        return joined.numpy() if isinstance(frames, np.ndarray) else joined
+
+    def _as_frames(self, given: Any) -> tuple[Sequence[Frames], bool]:
+        """What `vocode` takes as frames, and whether it is a single recording."""
+        if isinstance(given, Frames):
+            return [given], True
+        if isinstance(given, list | tuple) and all(isinstance(one, Frames) for one in given):
+            return given, False
+        values = torch.as_tensor(given)
+        batch = values if values.ndim == 3 else values[None]
+        wide = batch.shape[-1] > self.vocoder.dim
+        columns = self.encoder.columns.synth
+        return [Frames(one[:, columns] if wide else one) for one in batch], values.ndim != 3
 
     def _prepared(
         self,
@@ -354,10 +356,6 @@ def _weighted(voices: Voices) -> list[tuple[MatchingSet, float]]:
 
 def _cache(wanted: SetCache | bool) -> SetCache | None:
     return (SetCache() if wanted else None) if isinstance(wanted, bool) else wanted
-
-
-def _are_frames(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(one, Frames) for one in value)
 
 
 def _stacked(made: list[Tensor], src: Source) -> Any:

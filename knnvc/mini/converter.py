@@ -14,7 +14,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from knnvc.converters.base import Weighted, check_encoder, mix
 from knnvc.converters.knn import BLOCK, blend_in_place, build_searcher, select, weigh
-from knnvc.converters.matching_set import Adaptation, MatchingSet, SetInfo
+from knnvc.converters.matching_set import Adaptation, MatchingSet
 from knnvc.converters.search import Searcher
 from knnvc.encoders.base import Columns
 from knnvc.errors import KnnvcError
@@ -33,7 +32,6 @@ from knnvc.mini.adaptation import (
     LEAST_ADAPTED,
     MOST_ADAPTED,
     MOST_REFERENCE,
-    MOST_VOCODED,
     REFINER_PENALTY,
     VOCODER_PENALTY,
     RefinerFit,
@@ -42,13 +40,13 @@ from knnvc.mini.adaptation import (
     part_of_set,
     parted,
     pieces,
-    thinned,
+    read_voices,
+    two_voices_of,
 )
 from knnvc.mini.encoder import MiniEncoder
 from knnvc.mini.format import MEL_SCALE
 from knnvc.mini.refiner import Refiner, RefinerConfig
 from knnvc.mini.unit_selection import follow, path_first
-from knnvc.mini.vocal_tract import other_tract
 from knnvc.options import (
     K_MOST,
     LAM_MOST,
@@ -65,8 +63,6 @@ from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, fingerprint, read_tensors
 from knnvc.vocoders.chunked import ChunkedVocoder
 from knnvc.vocoders.source_filter import SourceFilterVocoder
-
-FORMANTS = (0.85, 1.18)  # factors that make two voices of one, where there are no others
 
 
 @dataclass(frozen=True)
@@ -281,9 +277,7 @@ class MiniConverter:
         if not self._adaptable:
             return None
         fit = VocoderFit(self._vocoder.network, self.encoder.network.log_mel, MEL_SCALE)
-        for piece in thinned(pieces(one), MOST_VOCODED):
-            fit.add(one.synth[piece])
-        return Adaptation(fit.solve(), self.vocoder_fingerprint)
+        return Adaptation(fit.of_set(one), self.vocoder_fingerprint)
 
     @torch.inference_mode()
     def _adapt_refiner(self, one: MatchingSet, progress: Progress | None) -> Adaptation | None:
@@ -301,7 +295,8 @@ class MiniConverter:
             return None
         kept = part_of_set(one, rest)
         target = self._indexed(kept)
-        others = [self._indexed(other) for other in self._other_voices(kept)]
+        voices = self.others or two_voices_of(kept, self.space.mels)
+        others = [self._indexed(voice) for voice in voices]
         fit, total = RefinerFit(refiner), frames_of(chosen)
         tell = stage(progress, "adapting", total)
         k, weighting = self.config.k, self.config.weighting
@@ -316,14 +311,6 @@ class MiniConverter:
             if tell:
                 tell(fit.frames, total)
         return Adaptation(fit.solve(), self.refiner_fingerprint)
-
-    def _other_voices(self, one: MatchingSet) -> Sequence[MatchingSet]:
-        """Voices to convert into; without any, two of this one with its formants moved."""
-        if self.others:
-            return self.others
-        spectra, pitch = one.synth[:, :-2], one.synth[:, -2:]
-        moved = (other_tract(spectra, self.space.mels, factor) for factor in FORMANTS)
-        return [replace(one, synth=torch.cat([other, pitch], dim=1)) for other in moved]
 
     # Converting -------------------------------------------------------------------------------
 
@@ -483,30 +470,4 @@ def _speaker_features(context: Context) -> Tensor:
     assert context.front_end is not None
     front_end: Any = context.front_end()
     found: Tensor = front_end.speaker_features()
-    return found
-
-
-def read_voices(path: Path, encoder: MiniEncoder) -> list[MatchingSet]:
-    """The voices that references are converted into, of a preset's asset.
-
-    Voices that another encoder made are left out.
-    """
-    tensors, metadata = read_tensors(path)
-    if metadata.get("encoder") != encoder.fingerprint:
-        return []
-    names = sorted({name.partition(".")[0] for name in tensors})
-    found = []
-    for name in names:
-        match, synth = tensors[f"{name}.match"].float(), tensors[f"{name}.synth"].float()
-        starts = tensors[f"{name}.frame_start"]
-        info = SetInfo(
-            preset="mini",
-            encoder=encoder.fingerprint,
-            hop=encoder.hop,
-            sample_rate=encoder.sample_rate,
-            files=("",) * len(starts),
-            seconds=(0.0,) * len(starts),
-            speaker=name,
-        )
-        found.append(MatchingSet(match, synth, starts, info))
     return found
