@@ -220,12 +220,8 @@ class Steps:
         a single voice. Samples in such a pair need their rate, `((samples, rate), weight)`.
 
         Args:
-            refs: see `matching_set`.
-            trim: see `matching_set`.
+            refs: see `matching_set`, which explains what else there is.
             k: the neighbours that each voice must have frames for.
-            sample_rate: see `matching_set`.
-            progress: see `knnvc.progress`.
-            cache: see `matching_set`.
 
         Raises:
             UsageError: a weight is not positive.
@@ -256,11 +252,6 @@ class Steps:
         Args:
             features: [T, D] as `encode` gives them, or a batch [B, T, D].
             voices: a matching set, or several with their shares.
-            k: neighbours averaged.
-            lam: λ.
-            weighting: of the neighbours.
-            index: how they are searched.
-            progress: see `knnvc.progress`.
 
         Returns:
             `Frames`; of a batch a list of them.

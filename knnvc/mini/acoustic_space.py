@@ -287,7 +287,8 @@ class AcousticSpace:
     def content(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:
         """Content conditioning for a `Refiner`, the source without its voice.
 
-        [M, states + bands + 1]: √posteriors, then envelope and level, each normalised by the speaker's `own` statistics.
+        [M, states + bands + 1]: √posteriors, then envelope and level, each normalised by the
+        speaker's `own` statistics.
         """
         phones = _posteriors(match)
         envelope = (self._envelope(synth) - own.mean) / own.spread

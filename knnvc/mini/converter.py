@@ -23,7 +23,6 @@ from knnvc.converters.base import Weighted, check_encoder, mix
 from knnvc.converters.knn import BLOCK, blend_in_place, build_searcher, select, weigh
 from knnvc.converters.matching_set import Adaptation, MatchingSet
 from knnvc.converters.search import Searcher
-from knnvc.encoders.base import Columns
 from knnvc.errors import KnnvcError
 from knnvc.frames import Frames
 from knnvc.kernels import accelerate
@@ -165,11 +164,6 @@ class MiniConverter:
         mel = encoder.network.config
         self.space = AcousticSpace(SETTINGS[config.source], mel.mels, mel.substeps)
 
-    @property
-    def columns(self) -> Columns:
-        """Of the encoder's features."""
-        return self.encoder.columns
-
     @cached_property
     def refiner_fingerprint(self) -> str:
         """Identifies the refiner in an adaptation; "" where there is none."""
@@ -199,7 +193,8 @@ class MiniConverter:
 
     def compared(self, features: Tensor, starts: Tensor | None = None) -> Tensor:
         """Vectors [T, Dv] of the acoustic space for `features` [T, D]; see `Converter.compared`."""
-        synth, match = features[:, self.columns.synth], features[:, self.columns.match]
+        columns = self.encoder.columns
+        synth, match = features[:, columns.synth], features[:, columns.match]
         return self.space.vectors(synth, match, self.space.statistics(synth, match), starts)
 
     # Voices -----------------------------------------------------------------------------------
@@ -327,7 +322,7 @@ class MiniConverter:
         lam = self.config.lam if options.lam is None else options.lam
         weighting = options.weighting or self.config.weighting
         if lam == 0:
-            return Frames(features[:, self.columns.synth])
+            return Frames(features[:, self.encoder.columns.synth])
         source = self._of_features(features, self._speaker_statistics)
         total = len(voices) * len(features)
         tell = stage(progress, "matching", total)
@@ -350,7 +345,7 @@ class MiniConverter:
         return None if self._speaker is None else self._of_features(self._speaker()).statistics
 
     def _of_features(self, features: Tensor, statistics: Statistics | None = None) -> Source:
-        columns = self.columns
+        columns = self.encoder.columns
         return self._source(features[:, columns.synth], features[:, columns.match], statistics)
 
     def _source(self, synth: Tensor, match: Tensor, statistics: Statistics | None = None) -> Source:

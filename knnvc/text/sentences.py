@@ -3,8 +3,8 @@
 Three steps: what is no text (control characters, emoji, mark-up) goes; numbers, dates, money and
 the like become words (`knnvc.text.english`; for other languages espeak-ng's own rules read
 numbers); and each paragraph is cut into sentences with the pause that follows. The result has
-letters, spaces, apostrophes, hyphens and the punctuation `,.!?;:` only (other languages also keep their
-digits and the signs %, + and of currencies, which espeak-ng reads).
+letters, spaces, apostrophes, hyphens and the punctuation `,.!?;:` only (other languages also keep
+their digits and the signs %, + and of currencies, which espeak-ng reads).
 """
 
 from __future__ import annotations
