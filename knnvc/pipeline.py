@@ -27,6 +27,7 @@ from knnvc.audio import (
     require_audio,
     write_audio,
 )
+from knnvc.audio.joining import to_length
 from knnvc.audio.samples import like
 from knnvc.converters.matching_set import MatchingSet
 from knnvc.encoders.base import Encoder
@@ -138,6 +139,7 @@ class VoiceConverter(Steps):
         if level == "source":
             level = _loudness(waveform, self.encoder.sample_rate)
         features = self.encoder.encode(waveform, self._encoding(waveform, progress))
+        seconds = options.seconds or len(waveform) / self.encoder.sample_rate
         del waveform
         if options.seconds is not None:
             features = stretch(features, options.seconds, self.encoder)
@@ -145,6 +147,7 @@ class VoiceConverter(Steps):
         frames = self.converter.convert(features, targets, options, progress)
         del features
         made = self.vocoder(frames, stage(progress, "vocoding", len(frames)))
+        made = to_length(made, round(seconds * self.sample_rate))
         if level is not None:
             made = normalize_loudness(made, self.sample_rate, float(level), in_place=True)
         return made
@@ -350,6 +353,7 @@ def resynthesize(
     if isinstance(vocoder, VoiceConverter):
         given, rate = (waveform, rate), vocoder.sample_rate
         made: Tensor = vocoder.vocode(vocoder.encode(given, progress), progress)
+        made = to_length(made, round(len(waveform) * rate / given[1]))
     elif vocoder in COPIES:
         made = COPIES[vocoder](waveform, rate)
     else:
