@@ -1,4 +1,4 @@
-"""Encoders and vocoders as ONNX graphs, and running them by ONNX Runtime on the CPU.
+"""Encoders and vocoders as ONNX graphs, for other programs.
 
 B batch, T frames, S samples; B is 1, T and S are dynamic, all is float32. The graphs:
 
@@ -10,7 +10,7 @@ B batch, T frames, S samples; B is 1, T and S are dynamic, all is float32. The g
   the last layer reads [B, T · substeps, channels], for what corrects it for a voice. The sources
   and the inverse STFT, with its complex numbers, stay in torch.
 
-Needs the extra `onnx`: onnxruntime to run, onnx and onnxscript to export.
+Needs the extra `onnx`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -27,17 +26,15 @@ import torch
 from torch import Tensor, nn
 
 from knnvc.audio import HOP
-from knnvc.encoders.encoder import WINDOW, MelWavLM, SslNetwork, fingerprint
+from knnvc.encoders.encoder import WINDOW, MelWavLM, SslNetwork
 from knnvc.encoders.wavlm import WavLM
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
-from knnvc.presets.checkpoints import cache_dir
 from knnvc.vocoders.hifigan import HifiGan
 from knnvc.vocoders.source_filter import SourceFilterVocoder
 
-FORMAT = 2  # of the graphs; another one is exported anew
 OPSET = 18
-_EXTRA = "the backend onnx needs onnxruntime, onnx and onnxscript: run `pip install knnvc[onnx]`"
+_EXTRA = "the export needs onnx and onnxscript: run `pip install 'knnvc[onnx]'`"
 
 
 class _Graph(nn.Module):
@@ -62,9 +59,7 @@ def _part(network: nn.Module) -> tuple[str, list[int], list[str]]:
         return "forward", [1, 40, network.dim], ["waveform"]
     if isinstance(network, SourceFilterVocoder):
         return "shape", [1, 40, network.dim], ["shapes", "hidden"]
-    raise KnnvcError(
-        "only encoders of the types mel-wavlm and wavlm can be exported: use --backend torch"
-    )
+    raise KnnvcError("only encoders of the types mel-wavlm and wavlm can be exported")
 
 
 def export(network: nn.Module, path: Path, *, force: bool = True) -> Path:
@@ -98,34 +93,3 @@ def export(network: nn.Module, path: Path, *, force: bool = True) -> Path:
     with atomic_path(path, force=force) as temporary:
         program.save(temporary, external_data=False)
     return path
-
-
-def use_onnx(network: nn.Module) -> None:
-    """Let ONNX Runtime compute the network's part from now on; exported once, into the cache.
-
-    As many threads are used as torch has at this moment.
-
-    Raises:
-        KnnvcError: the network cannot be exported, or the extra is missing.
-    """
-    method, _, _ = _part(network)
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise KnnvcError(_EXTRA) from error
-    path = cache_dir() / "onnx" / f"{fingerprint(network)[:32]}-{FORMAT}.onnx"
-    if not path.is_file():
-        export(network, path)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    setattr(network, method, _runner(session))
-
-
-def _runner(session: Any) -> Callable[[Tensor], Any]:
-    def run(values: Tensor) -> Any:
-        made = session.run(None, {"input": values.contiguous().numpy()})
-        outputs = tuple(torch.from_numpy(one) for one in made)
-        return outputs if len(outputs) > 1 else outputs[0]
-
-    return run
