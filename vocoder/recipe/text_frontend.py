@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.audio import load_audio
 from knnvc.encoders.encoder import Encoder
 from knnvc.errors import KnnvcError
-from knnvc.files import atomic_path
 from knnvc.mini.phones import LENGTHENING, PHONES, PUNCTUATION, STRESS
 from knnvc.mini.text_frontend import (
     END,
@@ -29,16 +23,15 @@ from knnvc.mini.text_frontend import (
     TextFrontend,
     TextFrontendConfig,
 )
-from knnvc.training.kokoro import DURATION_UNIT, read_alignments
-from knnvc.training.options import TextFrontendOptions
+from knnvc.training.aligned import DURATION_UNIT, read_alignments
+from knnvc.training.frontends import cached_features, is_held_out, write_settings
 from knnvc.training.runs import begin_with, seed_everything
-from knnvc.training.spectrograms import SpectrogramTraining
+from recipe.options import TextFrontendOptions
+from recipe.spectrograms import SpectrogramTraining
 
 # In a fixed order, so that a longer corpus never renumbers the tokens of a trained front end.
 SYMBOLS = " " + "".join([*sorted(PUNCTUATION), *sorted(STRESS | LENGTHENING), *PHONES])
 MINI_TEXT_FRONTEND = TextFrontendConfig(symbols=SYMBOLS, unit=DURATION_UNIT)
-SETTINGS = "text_frontend.json"
-HELD_OUT_EVERY = 20  # one utterance in 20 is never trained on
 LEAST_SEEN = 5  # times a sign must occur to count as known
 VALIDATION = 24  # utterances that losses are measured on
 
@@ -71,14 +64,6 @@ class Batch:
     inside: Tensor
 
 
-def is_held_out(file: str) -> bool:
-    """Whether an utterance is for validation: by its number, so that it stays so for good."""
-    stem = Path(file).stem
-    number = re.search(r"(\d+)$", stem)
-    value = int(number[1]) if number else zlib.crc32(stem.encode())
-    return value % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
-
-
 def load_spoken(corpus: Path, encoder: Encoder, fingerprint: str) -> list[Spoken]:
     """Every aligned utterance with the synthesis columns that the encoder hears, cached as .npy.
 
@@ -106,30 +91,8 @@ def load_spoken(corpus: Path, encoder: Encoder, fingerprint: str) -> list[Spoken
     if skipped:
         print(f"left out {skipped} utterances with signs that have no token", flush=True)
     if not out:
-        raise KnnvcError(f"{corpus} holds no aligned speech: make it with `knnvc train corpus`")
+        raise KnnvcError(f"{corpus} holds no aligned speech: make it with `vocoder/mini.py corpus`")
     return out
-
-
-def cached_features(audio: Path, encoder: Encoder, fingerprint: str) -> Path:
-    """The synthesis columns [T, D] float16 of a recording, as a .npy file beside it.
-
-    `fingerprint` is part of its name, so that features of another encoder are not taken for these.
-    """
-    cache = audio.with_suffix(f".{fingerprint[:8]}.npy")
-    if not cache.exists():
-        features = encoder.encode(load_audio(audio))[:, encoder.columns.synth]
-        with atomic_path(cache) as temporary:
-            np.save(temporary, features.half().numpy())
-    return cache
-
-
-def write_settings(folder: Path, kind: str, config: dict[str, Any], language: str) -> None:
-    """Say in text_frontend.json, as in a preset.json, what the weights beside it belong to."""
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = {"type": kind, "config": config, "language": language}
-    with atomic_path(folder / SETTINGS) as temporary:
-        text = json.dumps(settings, indent=1, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def usual_durations(utterances: list[Spoken], tokens: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Twins: the utterances of a corpus again, frame by frame alike, in other voices.
 
 Kokoro's style vectors keep how a voice sounds apart from how it times and intones what it says
-(`knnvc.training.kokoro_engine`). So an utterance can be spoken once more with its own timing in
+(`recipe.kokoro_engine`). So an utterance can be spoken once more with its own timing in
 the sound and the range of another speaker: what an ideal conversion of it would be. From such
 pairs the refiner learns what to take from a source and what not.
 
@@ -23,16 +23,14 @@ import soundfile as sf
 from knnvc.audio import HOP
 from knnvc.audio.pitch import f0_track
 from knnvc.errors import KnnvcError
-from knnvc.training.kokoro import (
-    HELD_OUT,
+from knnvc.training.aligned import HELD_OUT, read_alignments, read_table
+from recipe.kokoro import (
     SAMPLE_RATE,
     Ingredients,
     Narrator,
-    read_alignments,
-    read_table,
     run_workers,
 )
-from knnvc.training.kokoro_engine import prepare
+from recipe.kokoro_engine import prepare
 
 FOLDER = "twins"
 HEARD = 5  # utterances of a speaker that tell its pitch
@@ -66,7 +64,7 @@ def speak_twins(
     if not pairs(corpus, seed):
         raise KnnvcError(
             f"no utterance of {corpus} can be spoken again: its alignments lack speed and blend, "
-            "or it has one voice; make it with `knnvc train corpus` and several voices"
+            "or it has one voice; make it with `vocoder/mini.py corpus` and several voices"
         )
     prepare(ingredients.model)
     given = [(ingredients, corpus, number, workers, seed, bf16) for number in range(workers)]

@@ -18,13 +18,14 @@ from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.encoders.encoder import MelWavLM
 from knnvc.errors import KnnvcError
 from knnvc.mini.vocal_tract import log_mel, magnitudes_of
-from knnvc.training.data import MINI_ENCODER, MINI_VOCODER, Utterance, load_corpus, split
-from knnvc.training.discriminators import Discriminators, contest
-from knnvc.training.losses import SpectralLoss
-from knnvc.training.options import VocoderOptions
-from knnvc.training.prematch import read_prematched
+from knnvc.training.discriminators import contest
 from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
 from knnvc.vocoders.source_filter import SourceFilterConfig, SourceFilterVocoder
+from recipe.data import MINI_ENCODER, MINI_VOCODER, Utterance, load_corpus, split
+from recipe.discriminators import Discriminators
+from recipe.losses import SpectralLoss
+from recipe.options import VocoderOptions
+from recipe.prematch import read_prematched
 
 
 def train_vocoder(
@@ -50,17 +51,8 @@ def train_vocoder(
     critics = Discriminators(options.channels)
     makers = torch.optim.AdamW(network.parameters(), options.rate, betas=(0.8, 0.99))
     judges = torch.optim.AdamW(critics.parameters(), options.rate, betas=(0.8, 0.99))
-    run = Run(
-        folder,
-        {
-            "network": network,
-            "averaged": averaged,
-            "critics": critics,
-            "makers": makers,
-            "judges": judges,
-        },
-        options,
-    )
+    parts = {"network": network, "averaged": averaged, "critics": critics}
+    run = Run(folder, parts | {"makers": makers, "judges": judges}, options)
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
     reader = Reader(corpus, prematched)
@@ -78,13 +70,10 @@ def train_vocoder(
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
             made = network(prepared)[:, 0].float()
         losses = {"spectral": spectral(made, real)}
-        total = options.spectral_weight * losses["spectral"]
         if run.step >= options.adversarial_from:
             losses |= contest(critics, judges, made, real, options.bf16)
-            total = total + losses["adversarial"]
-            total = total + options.matching_weight * len(critics.parts) * losses["matching"]
         makers.zero_grad()
-        torch.autograd.backward(total)
+        torch.autograd.backward(_total(losses, options, len(critics.parts)))
         torch.nn.utils.clip_grad_norm_(network.parameters(), 20.0)
         makers.step()
         average(averaged, network, options.average, run.step)
@@ -94,6 +83,14 @@ def train_vocoder(
             for name, wave in zip(("made", "real"), listening_pair(averaged, reader), strict=False):
                 run.listen(name, wave, SAMPLE_RATE)
     return run.publish(averaged, "vocoder")
+
+
+def _total(losses: dict[str, Tensor], options: VocoderOptions, critics: int) -> Tensor:
+    total = options.spectral_weight * losses["spectral"]
+    if "adversarial" in losses:
+        total = total + losses["adversarial"]
+        total = total + options.matching_weight * critics * losses["matching"]
+    return total
 
 
 class Reader:

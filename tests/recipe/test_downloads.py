@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from knnvc.errors import KnnvcError
-from knnvc.training import downloads
+from recipe import downloads
 
 
 def test_joined_parts_are_checked(tmp_path: Path) -> None:

@@ -16,12 +16,6 @@ from torch.nn import functional
 from knnvc.mini.vocal_tract import Floats, log_mel, magnitudes_of, warp
 
 
-def neighbours(spectra: Tensor) -> Tensor:
-    """Each of `spectra` [B, S, mels] between the one before and the one after: [B, S, 3 · mels]."""
-    padded = functional.pad(spectra.transpose(1, 2), (1, 1), mode="replicate").transpose(1, 2)
-    return torch.cat([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], dim=2)
-
-
 def stretch(
     spectra: npt.NDArray[np.float16], start: float, length: int, ratio: float, formants: float
 ) -> Floats:

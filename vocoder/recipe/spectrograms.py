@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from knnvc.training.discriminators import contest, teach
-from knnvc.training.losses import adversarial_loss
-from knnvc.training.options import RefinerOptions, TextFrontendOptions, TuningOptions
+from knnvc.training.discriminators import contest
 from knnvc.training.runs import Run, average, cosine_rate
+from recipe.options import RefinerOptions, TextFrontendOptions
 
 BETAS = (0.8, 0.99)  # of both optimisers, as in HiFi-GAN
 LARGEST_GRADIENT = 5.0
+JUDGING = 0.5  # the critic's learning rate, as a share of the network's
 
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -59,28 +59,24 @@ class SpectrogramTraining(Generic[Network]):
         mels: bands of a spectrum.
         weights: of the critic's losses, `adversarial` and `matching`.
         given: see `SpectrogramCritic`.
-        warmup: steps until the learning rate is at its height.
-        judging: the critic's learning rate, as a share of the network's.
     """
 
     def __init__(
         self,
         network: Network,
         folder: Path,
-        options: RefinerOptions | TextFrontendOptions | TuningOptions,
+        options: RefinerOptions | TextFrontendOptions,
         mels: int,
         weights: Mapping[str, float],
         given: int = 0,
-        warmup: int = 300,
-        judging: float = 0.5,
     ) -> None:
         self.network, self.options = network, options
-        self._weights, self._warmup, self._judging = weights, warmup, judging
+        self._weights = weights
         self.averaged: Network = copy.deepcopy(network).eval()
         self.critic = SpectrogramCritic(options.channels, given)
         self.makers = torch.optim.AdamW(network.parameters(), options.rate, betas=BETAS)
         self.judges = torch.optim.AdamW(
-            self.critic.parameters(), options.rate * judging, betas=BETAS
+            self.critic.parameters(), options.rate * JUDGING, betas=BETAS
         )
         self.run = Run(
             folder,
@@ -98,9 +94,9 @@ class SpectrogramTraining(Generic[Network]):
     def begin_step(self) -> bool:
         """Set the learning rates; False if the training is done."""
         options = self.options
-        rate = cosine_rate(self.run.step, options.steps, options.rate, self._warmup, floor=0.05)
+        rate = cosine_rate(self.run.step, options.steps, options.rate, floor=0.05)
         self.makers.param_groups[0]["lr"] = rate
-        self.judges.param_groups[0]["lr"] = rate * self._judging
+        self.judges.param_groups[0]["lr"] = rate * JUDGING
         return self.run.step < self.options.steps
 
     def judge(self, made: Tensor, real: Tensor, *given: Tensor) -> dict[str, Tensor]:
@@ -113,17 +109,6 @@ class SpectrogramTraining(Generic[Network]):
         shape = (len(made), 1 + len(given), -1, self._mels)
         shown = [torch.stack([one, *given], 1).reshape(shape) for one in (made, real)]
         return contest(self.critic, self.judges, shown[0], shown[1], self.options.bf16)
-
-    def judge_unpaired(self, made: Tensor, real: Tensor) -> dict[str, Tensor]:
-        """As `judge`, where `real` is other speech than what was to be made: nothing to match."""
-        if self.run.step < self.options.adversarial_from:
-            return {}
-        shown = [spectra.reshape(len(spectra), 1, -1, self._mels) for spectra in (made, real)]
-        loss = teach(self.critic, self.judges, shown[0], shown[1], self.options.bf16)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.options.bf16):
-            scores, _ = self.critic(shown[0])
-            adversarial = adversarial_loss(scores).float()
-        return {"critics": loss, "adversarial": adversarial}
 
     def finish_step(self, total: Tensor, losses: dict[str, Tensor]) -> bool:
         """Learn from `total` and the critic's `losses`; whether it is time for a report."""

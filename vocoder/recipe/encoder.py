@@ -1,7 +1,7 @@
 """Train `mini`'s encoder to name phone states and pitch, from aligned speech.
 
-See `knnvc.training.augmentation` for what the speech goes through. Where the corpus has twins
-(`knnvc.training.twins`), they are so many more utterances.
+See `recipe.augmentation` for what the speech goes through. Where the corpus has twins
+(`recipe.twins`), they are so many more utterances.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from torch.nn import functional
 from knnvc.encoders.encoder import PITCH_CENTRE, MelWavLM, MelWavLMConfig
 from knnvc.mini.phones import IGNORED, STATES
 from knnvc.mini.vocal_tract import Floats, log_mel
-from knnvc.training.augmentation import degrade, roughen, stretch
-from knnvc.training.data import (
+from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
+from recipe.augmentation import degrade, roughen, stretch
+from recipe.data import (
     MINI_ENCODER,
     Utterance,
     hours,
@@ -30,8 +31,7 @@ from knnvc.training.data import (
     recorded,
     split,
 )
-from knnvc.training.options import EncoderOptions
-from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
+from recipe.options import EncoderOptions
 
 Crop = tuple[Floats, Floats, Floats]  # magnitudes, probabilities of the states, f0
 SILENT = np.eye(1, STATES, dtype=np.float32)  # what is outside a recording
@@ -62,9 +62,7 @@ def train_encoder(
     twins = [u for u in load_twins(corpus, network).values() if u.file not in known]
     training, held_out = split(spoken + twins)
     validation = [u for u in held_out if u.file in known][:80]
-    optimiser = torch.optim.AdamW(
-        network.parameters(), options.rate, betas=(0.9, 0.98), weight_decay=0.01
-    )
+    optimiser = _optimiser(network, options.rate)
     parts = {"network": network, "averaged": averaged, "optimiser": optimiser}
     run = Run(folder, parts, options)
     if run.resume():
@@ -89,21 +87,27 @@ def train_encoder(
             mel, states, f0, hidden = drawn.result()
             if run.step + 1 < options.steps:
                 drawn = helper.submit(draw)
-            for group in optimiser.param_groups:
-                group["lr"] = cosine_rate(run.step, options.steps, options.rate)
-            network.train()
+            optimiser.param_groups[0]["lr"] = cosine_rate(run.step, options.steps, options.rate)
             with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-                outputs, pitch = network.predict(mel, hidden)
+                outputs, pitch = network.train().predict(mel, hidden)
             losses = _losses(outputs.float(), pitch.float(), states, f0, hidden)
-            optimiser.zero_grad()
-            torch.autograd.backward(torch.stack(list(losses.values())).sum())
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
+            _learn(network, optimiser, torch.stack(list(losses.values())).sum())
             average(averaged, network, options.average, run.step)
             run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
             if run.step % options.report_every == 0:
                 run.report(**evaluate(averaged, validation))
     return run.publish(averaged, "encoder", **recorded(recordings))
+
+
+def _optimiser(network: MelWavLM, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(network.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.01)
+
+
+def _learn(network: MelWavLM, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad()
+    torch.autograd.backward(loss)
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimiser.step()
 
 
 def _losses(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,13 @@ from knnvc.encoders.encoder import Encoder, MelWavLMConfig, load_network
 from knnvc.files import sha256_file
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.mini.refiner import Refiner, RefinerConfig
-from knnvc.mini.text_frontend import TextFrontend, TextFrontendConfig
-from knnvc.presets.checkpoints import check_shapes, pack, read_json, read_tensors, write_tensors
-from knnvc.presets.preset import FORMAT_VERSION, Preset, add_text_frontend, load_preset
-from knnvc.text.glow import GlowConfig, GlowTts
-from knnvc.training import recordings
-from knnvc.training.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
-from knnvc.training.refiner import average_refiners, earlier_refiner
-from knnvc.training.runs import begin_with
-from knnvc.vocoders.source_filter import SourceFilterConfig, SourceFilterVocoder
+from knnvc.presets.checkpoints import pack, read_tensors, write_tensors
+from knnvc.presets.preset import FORMAT_VERSION, Preset, load_preset
+from knnvc.training.frontends import LICENCE, add_trained_frontend
+from knnvc.vocoders.source_filter import SourceFilterConfig
+from recipe import recordings
+from recipe.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
+from recipe.refiner import average_refiners, earlier_refiner
 
 MINI_MATCHING: dict[str, Any] = {
     "k": 4,
@@ -54,7 +52,6 @@ SPEECH_MATCHING: dict[str, Any] = {
     "envelope_transfer": 0.5,
     "uncorrected_transfer": None,
 }
-LICENCE = "Apache-2.0"
 PACKED = ("refiner", "speech_refiner")  # in 8 bits, as the text front end is
 
 
@@ -66,10 +63,9 @@ def mini_encoder(weights: Path) -> Encoder:
     return Encoder(load_network("mel-wavlm", config.to_dict(), single, config.layers, 0))
 
 
-def mini_space(refined: bool = False) -> AcousticSpace:
-    """The space that `mini` searches in; `refined`, as it is in a preset with a refiner."""
-    settings = MINI_MATCHING["space"] | (REFINED_MATCHING if refined else {})
-    options = AcousticSpaceOptions.from_dict(settings)
+def mini_space() -> AcousticSpace:
+    """The space that `mini` searches in without a refiner."""
+    options = AcousticSpaceOptions.from_dict(MINI_MATCHING["space"])
     config = MINI_ENCODER
     return AcousticSpace(options, config.mels, config.substeps)
 
@@ -77,17 +73,6 @@ def mini_space(refined: bool = False) -> AcousticSpace:
 def mini_refiner(weights: Path) -> Refiner:
     """`mini`'s refiner with weights that `train_refiner` wrote."""
     return earlier_refiner(MINI_REFINER, weights)
-
-
-def mini_vocoder(weights: Path) -> SourceFilterVocoder:
-    """`mini`'s vocoder with weights that `train_vocoder` wrote.
-
-    Raises:
-        KnnvcError: the file is damaged, or belongs to another network.
-    """
-    network = SourceFilterVocoder(MINI_VOCODER)
-    begin_with(network, weights)
-    return network.eval()
 
 
 def package_mini(
@@ -128,34 +113,7 @@ def package_mini(
             shutil.copyfile(sources[0], out / f"{part}.safetensors")
         provenance |= {f"{part}_{key}": value for key, value in metadata.items()}
         provenance[f"{part}_sha256"] = sha256_file(out / f"{part}.safetensors")
-    learnt = [part for part in parts if f"{part}_recorded_hours" in provenance]
-    speech = "; ".join([LICENCE, *(f"{part}: also {recordings.LICENCE}" for part in learnt)])
-    values: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "name": name,
-        "description": "Small and offline: English, 16 kHz, trained from scratch on Kokoro speech.",
-        "sample_rate": 16_000,
-        "encoder": {
-            "type": "mel-wavlm",
-            "weights": "encoder.safetensors",
-            "config": dataclasses.asdict(encoder_config),
-            "match_layer": encoder_config.layers,
-            "synth_layer": 0,
-            # Attention over longer pieces than were trained on names fewer phones rightly.
-            "chunk_seconds": 4.0,
-            "context_seconds": 1.0,
-        },
-        "matching": MINI_MATCHING,
-        "vocoder": {
-            "type": "source-filter",
-            "weights": "vocoder.safetensors",
-            "config": dataclasses.asdict(vocoder_config),
-        },
-        "text_frontend": None,
-        "licence": LICENCE,
-        "licences": {"encoder": LICENCE, "vocoder": LICENCE, "training speech": speech},
-        "provenance": provenance,
-    }
+    values = _preset(name, encoder_config, vocoder_config, parts, provenance)
     if refiner:
         space = values["matching"]["space"] | REFINED_MATCHING
         values["matching"] = values["matching"] | {"space": space}
@@ -170,6 +128,44 @@ def package_mini(
     return made if text_frontend is None else add_trained_frontend(made, text_frontend)
 
 
+def _preset(
+    name: str,
+    encoder: MelWavLMConfig,
+    vocoder: SourceFilterConfig,
+    parts: Iterable[str],
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
+    """What preset.json says of a preset without a refiner."""
+    learnt = [part for part in parts if f"{part}_recorded_hours" in provenance]
+    speech = "; ".join([LICENCE, *(f"{part}: also {recordings.LICENCE}" for part in learnt)])
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "description": "Small and offline: English, 16 kHz, trained from scratch on Kokoro speech.",
+        "sample_rate": 16_000,
+        "encoder": {
+            "type": "mel-wavlm",
+            "weights": "encoder.safetensors",
+            "config": dataclasses.asdict(encoder),
+            "match_layer": encoder.layers,
+            "synth_layer": 0,
+            # Attention over longer pieces than were trained on names fewer phones rightly.
+            "chunk_seconds": 4.0,
+            "context_seconds": 1.0,
+        },
+        "matching": MINI_MATCHING,
+        "vocoder": {
+            "type": "source-filter",
+            "weights": "vocoder.safetensors",
+            "config": dataclasses.asdict(vocoder),
+        },
+        "text_frontend": None,
+        "licence": LICENCE,
+        "licences": {"encoder": LICENCE, "vocoder": LICENCE, "training speech": speech},
+        "provenance": provenance,
+    }
+
+
 def _speech(values: dict[str, Any], own_refiner: bool) -> dict[str, Any]:
     """How text is matched in the preset that `values` describe."""
     matching = values["matching"] | {"space": values["matching"]["space"] | SPEECH_MATCHING}
@@ -177,29 +173,6 @@ def _speech(values: dict[str, Any], own_refiner: bool) -> dict[str, Any]:
     if own_refiner:
         speech["refiner"] = values["refiner"] | {"weights": "speech_refiner.safetensors"}
     return speech
-
-
-def add_trained_frontend(preset: Preset, weights: Path) -> Preset:
-    """Give a preset folder the text front end that `knnvc train text-frontend` wrote.
-
-    Raises:
-        UsageError: a file is missing.
-        KnnvcError: the weights are damaged, or predict other columns than the preset's encoder.
-    """
-    settings = read_json(weights.with_suffix(".json"))
-    state, metadata = read_tensors(weights)
-    network: GlowTts | TextFrontend
-    if settings.get("type") == "glow-tts":
-        network = GlowTts(GlowConfig.from_dict(settings.get("config", {})))
-        columns, licence, corpus = network.config.out_channels, "unknown", "the user's"
-    else:
-        network = TextFrontend(TextFrontendConfig.from_dict(settings.get("config", {})))
-        columns, licence, corpus = network.config.width + 2, LICENCE, "one voice of Kokoro-82M"
-    check_shapes(weights, network.state_dict(), state)
-    if isinstance(network, TextFrontend):
-        state = pack(state)
-    origin = {"corpus": corpus, **metadata, "sha256": sha256_file(weights)}
-    return add_text_frontend(preset, settings, columns, state, licence, origin)
 
 
 def _card(name: str, values: dict[str, Any]) -> str:
