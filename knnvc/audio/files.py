@@ -18,7 +18,6 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from knnvc.audio.ogg import fix_serial
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import AUDIO_SUFFIXES as AUDIO_SUFFIXES
 from knnvc.files import atomic_path, check_exists
@@ -314,8 +313,6 @@ def write_audio(
                 for block in _split(waveform, _BLOCK_SAMPLES // 8):
                     # clamp: the product can round to just over 1, which would wrap in 16 bits.
                     handle.write((block * scale).clamp(-1.0, 1.0).numpy())
-            if name == "OGG":
-                fix_serial(temporary)
         except (sf.LibsndfileError, AssertionError) as error:
             # soundfile asserts that all samples were written, which a full disk prevents.
             reason = getattr(error, "error_string", "") or "not all samples could be written"

@@ -63,13 +63,6 @@ PRECISION = click.option(
     show_default=True,
     help="bfloat16 is faster on processors with instructions for it, and a little less exact.",
 )
-BACKEND = click.option(
-    "--backend",
-    type=click.Choice(("torch", "onnx")),
-    default="torch",
-    show_default=True,
-    help="What computes: PyTorch, or ONNX Runtime on the CPU (`pip install knnvc[onnx]`).",
-)
 TRIM = click.option(
     "--trim/--no-trim",
     default=True,

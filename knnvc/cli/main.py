@@ -431,6 +431,19 @@ def preset_import(
     say_path(made.folder)
 
 
+@preset.command("add-text-frontend")
+@click.argument("folder", metavar="PRESET_FOLDER")
+@click.argument("weights", metavar="WEIGHTS")
+def preset_add_text_frontend(folder: str, weights: str) -> None:
+    """Give a preset's folder the text front end that `knnvc train text-frontend` wrote."""
+    if not Path(weights).is_file():
+        raise UsageError(f"{weights} does not exist; make it with `knnvc train text-frontend`")
+    from knnvc.presets.schema import load_preset
+    from knnvc.training.frontends import add_trained_frontend
+
+    say_path(add_trained_frontend(load_preset(Path(folder)), Path(weights)).folder)
+
+
 @preset.command("export-onnx")
 @click.argument("name", metavar="PRESET")
 @click.argument("folder", metavar="OUT")

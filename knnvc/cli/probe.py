@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     default="corpus",
     show_default=True,
     metavar="DIR",
-    help="Aligned speech, as `knnvc train corpus` makes it.",
+    help="Aligned speech, as the recipe in the repository's folder vocoder/ makes it.",
 )
 @PRESET
 @click.option(
@@ -126,8 +126,7 @@ def read_corpus(folder: Path, which: str, most: int, utterances: int, seed: int)
     from knnvc.audio import load_audio
     from knnvc.evaluation.probe import UNKNOWN, Spoken
     from knnvc.mini.phones import IGNORED
-    from knnvc.training.data import frame_states
-    from knnvc.training.kokoro import HELD_OUT, read_alignments
+    from knnvc.training.aligned import HELD_OUT, frame_states, read_alignments
 
     by_speaker: dict[str, list[dict[str, object]]] = {}
     for record in read_alignments(folder):
@@ -138,7 +137,7 @@ def read_corpus(folder: Path, which: str, most: int, utterances: int, seed: int)
         kind = "held-out speakers" if which == "held-out" else "speakers"
         raise KnnvcError(
             f"{folder} has {len(by_speaker)} {kind} with two utterances or more, and probing needs "
-            "two: make a longer corpus with `knnvc train corpus`, or probe with --speakers all"
+            "two: make a longer corpus, or probe with --speakers all"
         )
     rng = np.random.default_rng(seed)
     names = rng.permutation(sorted(by_speaker))[:most]

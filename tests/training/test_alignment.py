@@ -195,7 +195,6 @@ class TestTranscripts:
         return tmp_path
 
     def test_are_read_and_pronounced(self, folder: Path) -> None:
-        pytest.importorskip("phonemizer")
         pytest.importorskip("espeakng_loader")
         (folder / "metadata.csv").write_text("one|Dr. No|Doctor No.\ntwo|Hello, world!\n\n")
         first, second = load_transcribed(folder, Encoder(Levels()), "0123456789")
