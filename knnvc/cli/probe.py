@@ -98,6 +98,8 @@ def probe(
         else:
             converter, name = None, encoder
             listened = ChunkedEncoder(load_every_layer(encoder), choose_device(device))
+        if not isinstance(listened, ChunkedEncoder):
+            raise UsageError(f"{name} has no layers to probe: choose another --preset")
         found = probe_layers(spoken, listened, converter, seed, progress)
         title = f"What {name} knows: {len(found.speakers)} speakers, {found.utterances} utterances"
         facts = {

@@ -129,5 +129,5 @@ def text_frontend(
     from knnvc.training.glow import train_glow
 
     converter = VoiceConverter.from_preset(preset, "cpu")
-    encoder, fingerprint = converter.encoder, converter.fingerprint
+    encoder, fingerprint = converter.encoder, converter.encoder.fingerprint
     say_path(train_glow(corpus, encoder, fingerprint, out, options, language, start))

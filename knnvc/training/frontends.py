@@ -14,7 +14,7 @@ from knnvc.audio import load_audio
 from knnvc.encoders.base import Encoder
 from knnvc.files import atomic_path, sha256_file
 from knnvc.mini.text_frontend import TextFrontend, TextFrontendConfig
-from knnvc.presets.importing import add_text_frontend
+from knnvc.presets.importing import add_text_front_end
 from knnvc.presets.schema import Preset
 from knnvc.tensors import check_shapes, pack, read_json, read_tensors
 from knnvc.text.glow import GlowConfig, GlowTts
@@ -74,4 +74,4 @@ def add_trained_frontend(preset: Preset, weights: Path) -> Preset:
     if isinstance(network, TextFrontend):
         state = pack(state)
     origin = {"corpus": corpus, **metadata, "sha256": sha256_file(weights)}
-    return add_text_frontend(preset, settings, columns, state, licence, origin)
+    return add_text_front_end(preset, settings, columns, state, licence, origin)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from knnvc.audio import find_audio, load_audio
-from knnvc.converters.knn import search, select, weigh
+from knnvc.converters.knn import select, weigh
+from knnvc.converters.search import search
 from knnvc.encoders.base import Encoder
 from knnvc.errors import KnnvcError
 from knnvc.tensors import write_tensors

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from knnvc.cli.configuration import chosen
 from knnvc.cli.main import cli as knnvc
-from knnvc.mini.acoustic_space import AcousticSpaceOptions
+from knnvc.mini.refiner import RefinerConfig
 from knnvc.presets.search import find_preset
 from knnvc.tensors import read_tensors
 from recipe import options, package
@@ -23,12 +23,14 @@ from tiny import RATE
 VOCODER = Path(__file__).parents[2] / "vocoder"
 
 
-def test_the_recipe_sets_what_the_bundled_preset_is_set_to() -> None:
+def test_the_recipe_packages_what_the_bundled_preset_says() -> None:
     bundled = find_preset("mini")
-    space = package.MINI_MATCHING["space"] | package.REFINED_MATCHING
-    for preset, wanted in (bundled, space), (bundled.for_speech, space | package.SPEECH_MATCHING):
-        found = AcousticSpaceOptions.from_dict(preset.matching["space"])
-        assert found == AcousticSpaceOptions.from_dict(wanted)
+    assert bundled.defaults == package.MATCHING
+    for part, source in (bundled.converter, "recordings"), (bundled.speech_converter, "text"):
+        assert part is not None
+        config = RefinerConfig.from_dict(part.config["refiner"])
+        made = package._converter(source, "refiner", config)
+        assert made["config"] == dict(part.config)
 
 
 def test_the_commands_lead_from_a_corpus_to_a_preset(corpus: Path, tmp_path: Path) -> None:

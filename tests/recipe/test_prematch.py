@@ -11,7 +11,8 @@ import soundfile as sf
 import torch
 from torch import Tensor, nn
 
-from knnvc.encoders.base import Columns, Encoder
+from knnvc.encoders.base import Columns
+from knnvc.encoders.chunked import ChunkedEncoder
 from knnvc.errors import KnnvcError
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.pipeline import VoiceConverter
@@ -42,7 +43,7 @@ def test_prematching_leaves_the_utterance_out(tmp_path: Path) -> None:
         sf.write(tmp_path / name, np.full(3280, level), RATE)
         lines.append(json.dumps(alignment(name, name[0], 0.2)))
     (tmp_path / "alignments-0.jsonl").write_text("\n".join(lines))
-    prematch(tmp_path, Encoder(Loudness()), tmp_path / "matched.safetensors", k=2)
+    prematch(tmp_path, ChunkedEncoder(Loudness()), tmp_path / "matched.safetensors", k=2)
     matched = read_prematched(tmp_path / "matched.safetensors")
     # Every frame comes from the other utterance of the same speaker.
     other = {"a/0.flac": 0.3, "a/1.flac": 0.1, "b/0.flac": 0.7, "b/1.flac": 0.5}

@@ -14,6 +14,7 @@ import torch
 
 from knnvc.errors import KnnvcError
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
+from knnvc.mini.converter import MiniConverter
 from knnvc.mini.encoder import MelWavLM
 from knnvc.mini.phones import IGNORED
 from knnvc.mini.refiner import Refiner
@@ -194,14 +195,15 @@ def test_the_refiner_learns_from_disguised_speech_and_the_preset_uses_it(
     preset = package_mini(
         trained_encoder, vocoder, tmp_path / "preset", "tiny", ENCODER, VOCODER, [weights], REFINER
     )
-    assert preset.matching["space"]["envelope_transfer"] == 0.0
-    assert preset.for_speech.matching["k"] == 4
-    assert preset.for_speech.refiner == preset.refiner
+    assert preset.speech_converter is not None
+    assert preset.speech_converter.weights == preset.converter.weights
+    assert preset.defaults["k"] == 4
     converter = VoiceConverter.from_preset(tmp_path / "preset", device="cpu")
-    assert converter.refiner is not None
+    assert isinstance(converter.converter, MiniConverter)
+    assert converter.converter.refiner is not None
     waveform, _ = converter.convert(corpus / "low/low_002.flac", corpus / "high")
     assert np.isfinite(waveform).all()
     # Pure source frames pass it by.
     source = converter.encode(corpus / "low/low_002.flac")
     same = converter.match(source, converter.matching_set(corpus / "high"), lam=0.0)
-    assert torch.equal(same, source[:, converter.encoder.columns.synth])
+    assert torch.equal(same.values, source[:, converter.encoder.columns.synth])

@@ -12,7 +12,8 @@ import pytest
 import soundfile as sf
 import torch
 
-from knnvc.encoders.base import Columns, Encoder
+from knnvc.encoders.base import Columns
+from knnvc.encoders.chunked import ChunkedEncoder
 from knnvc.errors import KnnvcError
 from knnvc.mini.text_frontend import FRAME, TextFrontend, TextFrontendConfig
 from knnvc.tensors import read_tensors
@@ -82,7 +83,7 @@ def options(**more: Any) -> TextFrontendOptions:
 
 def test_one_step_and_resuming(tmp_path: Path) -> None:
     corpus, run = corpus_of(tmp_path / "corpus"), tmp_path / "run"
-    encoder = Encoder(Levels())
+    encoder = ChunkedEncoder(Levels())
     weights = train_text_frontend(corpus, encoder, "abcdefgh12", run, options(), TRAINED)
     state, metadata = read_tensors(weights)
     assert metadata["steps"] == "1"
@@ -100,7 +101,7 @@ def test_one_step_and_resuming(tmp_path: Path) -> None:
 
 
 def test_it_learns_levels_and_durations(tmp_path: Path) -> None:
-    everything = load_spoken(corpus_of(tmp_path), Encoder(Levels()), "abcdefgh12")
+    everything = load_spoken(corpus_of(tmp_path), ChunkedEncoder(Levels()), "abcdefgh12")
     assert sum(u.durations.sum() for u in everything) * 0.025 == pytest.approx(
         sum(len(u.features) for u in everything) * FRAME, rel=0.02
     )
@@ -126,7 +127,7 @@ def test_it_learns_levels_and_durations(tmp_path: Path) -> None:
 
 def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KnnvcError, match=r"vocoder/mini\.py corpus"):
-        load_spoken(tmp_path, Encoder(Levels()), "abcdefgh12")
+        load_spoken(tmp_path, ChunkedEncoder(Levels()), "abcdefgh12")
 
 
 def test_the_bundled_size_is_small() -> None:

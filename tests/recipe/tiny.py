@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from knnvc.encoders.base import Encoder
-from knnvc.mini.encoder import MelWavLMConfig, load_network
+from knnvc.mini.encoder import MelWavLMConfig, MiniEncoder, build
 from knnvc.mini.refiner import RefinerConfig
-from knnvc.tensors import read_tensors
+from knnvc.tensors import as_single, read_tensors
 from knnvc.vocoders.source_filter import SourceFilterConfig
 from recipe.data import MINI_ENCODER
 
@@ -56,7 +55,5 @@ def alignment(name: str, speaker: str, seconds: float) -> dict[str, object]:
     }
 
 
-def load_encoder(path: Path) -> Encoder:
-    state, _ = read_tensors(path)
-    single = {name: tensor.float() for name, tensor in state.items()}
-    return Encoder(load_network("mel-wavlm", ENCODER.to_dict(), single, ENCODER.layers, 0))
+def load_encoder(path: Path) -> MiniEncoder:
+    return MiniEncoder(build(ENCODER, as_single(read_tensors(path)[0])))

@@ -45,7 +45,7 @@ def writable_mini(folder: Path) -> Path:
     bundled = find_preset("mini")
     folder.mkdir()
     values = json.loads((bundled.folder / "preset.json").read_text())
-    values["text_frontend"] = None
+    values["text_front_end"] = None
     (folder / "preset.json").write_text(json.dumps(values))
     for part in bundled.folder.glob("*.safetensors"):
         (folder / part.name).symlink_to(part)
@@ -63,14 +63,14 @@ def test_a_front_end_is_added_to_a_preset(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, args)
     assert done.exit_code == 0, done.output
     made = load_preset(folder)
-    assert made.text_frontend is not None
-    assert made.text_frontend["type"] == "mini-tts"
-    assert made.text_frontend["language"] == "en-us"
-    assert made.provenance["text_frontend"]["steps"] == "7"
-    config = TextFrontendConfig.from_dict(made.text_frontend["config"])
-    assert made.text_frontend_weights is not None
+    assert made.text_front_end is not None
+    assert made.text_front_end.type == "mini-tts"
+    assert made.text_front_end.settings["language"] == "en-us"
+    assert made.provenance["text_front_end"]["steps"] == "7"
+    config = TextFrontendConfig.from_dict(made.text_front_end.config)
+    assert made.text_front_end.weights is not None
     read = TextFrontend(config)
-    read.load_state_dict(read_tensors(made.text_frontend_weights)[0])
+    read.load_state_dict(read_tensors(made.text_front_end.weights)[0])
     assert read.eval().predict("həlˈoʊ.").shape[1] == 162
 
 
@@ -98,5 +98,5 @@ def test_a_front_end_that_does_not_fit_leaves_the_preset_alone(tmp_path: Path) -
     assert "knnvc train text-frontend" in done.stderr
     write_settings(tmp_path, "glow-tts", glow.config.to_dict(), "de")
     made = add_trained_frontend(load_preset(folder), weights)
-    assert made.text_frontend is not None
-    assert (made.text_frontend["type"], made.text_frontend["language"]) == ("glow-tts", "de")
+    assert made.text_front_end is not None
+    assert (made.text_front_end.type, made.text_front_end.settings["language"]) == ("glow-tts", "de")

@@ -248,11 +248,14 @@ def text_frontend(
     need(corpus, "corpus")
     if start is not None:
         need(start, "text-frontend")
+    from knnvc.mini.encoder import MiniEncoder
     from knnvc.pipeline import VoiceConverter
     from recipe.text_frontend import train_text_frontend
 
     converter = VoiceConverter.from_preset(preset, "cpu")
-    encoder, fingerprint = converter.encoder, converter.fingerprint
+    encoder, fingerprint = converter.encoder, converter.encoder.fingerprint
+    if not isinstance(encoder, MiniEncoder):
+        raise UsageError(f"preset {converter.name!r} has another encoder than mini's")
     say_path(train_text_frontend(corpus, encoder, fingerprint, out, options, start=start))
 
 

@@ -16,9 +16,9 @@ import soundfile as sf
 import torch
 
 from knnvc.audio.pitch import f0_track
-from knnvc.encoders.ssl import MelWavLM, MelWavLMConfig
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
+from knnvc.mini.encoder import MelWavLM, MelWavLMConfig
 from knnvc.mini.format import HOP
 from knnvc.mini.phones import FRAME, IGNORED, STATES
 from knnvc.mini.refiner import RefinerConfig

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.encoders.ssl import PITCH_CENTRE, MelWavLM, MelWavLMConfig
+from knnvc.mini.encoder import MelWavLM, MelWavLMConfig
+from knnvc.mini.format import PITCH_CENTRE
 from knnvc.mini.phones import IGNORED, STATES
 from knnvc.mini.vocal_tract import Floats, log_mel
 from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything

@@ -2,73 +2,37 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from knnvc.encoders.base import Encoder
 from knnvc.files import sha256_file
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
-from knnvc.mini.encoder import MelWavLMConfig, load_network
+from knnvc.mini.encoder import MelWavLMConfig, MiniEncoder, build
 from knnvc.mini.refiner import Refiner, RefinerConfig
 from knnvc.presets.schema import FORMAT_VERSION, Preset, load_preset
-from knnvc.tensors import pack, read_tensors, write_tensors
+from knnvc.tensors import as_single, pack, read_tensors, write_tensors
 from knnvc.training.frontends import LICENCE, add_trained_frontend
 from knnvc.vocoders.source_filter import SourceFilterConfig
 from recipe import recordings
 from recipe.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
 from recipe.refiner import average_refiners, earlier_refiner
 
-MINI_MATCHING: dict[str, Any] = {
-    "k": 4,
-    "weighting": "mean",
-    "lam": 1.0,
-    "space": dataclasses.asdict(AcousticSpaceOptions(candidates=16, join_weight=0.3)),
-}
-# The refiner knows the source's envelope; what it reads stays the target's own. That neighbours
-# resemble the source's envelope the more keeps more of the voice, for as many words, than to have
-# them follow it, except in a voice of few frames. Of what was selected, the path that joins best,
-# about a fifth is kept: rougher than what the refiner makes, and more like the target.
-REFINED_MATCHING: dict[str, Any] = {
-    "context": ((-4, 0.7), (-2, 1.0), (2, 1.0), (4, 0.7)),
-    "envelope_weight": 5.0,
-    "envelope_transfer": 0.0,
-    "uncorrected_transfer": 0.2,
-    "roughness": 0.075,
-    "kept": 1,
-    "balanced": 100,
-    "sharpened": 2.0,
-}
-# Text has no voice of its own to get rid of: what follows its front end closely loses fewer words.
-SPEECH_MATCHING: dict[str, Any] = {
-    "context": AcousticSpaceOptions.context,
-    "envelope_weight": 4.0,
-    "candidates": 1,
-    "kept": 0,
-    "roughness": 0.0,
-    "balanced": 0,
-    "envelope_transfer": 0.5,
-    "uncorrected_transfer": None,
-}
+MATCHING: dict[str, Any] = {"k": 4, "weighting": "mean", "lam": 1.0}
 PACKED = ("refiner", "speech_refiner")  # in 8 bits, as the text front end is
 
 
-def mini_encoder(weights: Path) -> Encoder:
+def mini_encoder(weights: Path, config: MelWavLMConfig = MINI_ENCODER) -> MiniEncoder:
     """`mini`'s encoder with weights that `train_encoder` wrote."""
-    state, _ = read_tensors(weights)
-    single = {name: tensor.float() for name, tensor in state.items()}
-    config = MINI_ENCODER
-    return Encoder(load_network("mel-wavlm", config.to_dict(), single, config.layers, 0))
+    return MiniEncoder(build(config, as_single(read_tensors(weights)[0])))
 
 
 def mini_space() -> AcousticSpace:
     """The space that `mini` searches in without a refiner."""
-    options = AcousticSpaceOptions.from_dict(MINI_MATCHING["space"])
-    config = MINI_ENCODER
-    return AcousticSpace(options, config.mels, config.substeps)
+    options = AcousticSpaceOptions(candidates=16, join_weight=0.3)
+    return AcousticSpace(options, MINI_ENCODER.mels, MINI_ENCODER.substeps)
 
 
 def mini_refiner(weights: Path) -> Refiner:
@@ -116,11 +80,10 @@ def package_mini(
         provenance[f"{part}_sha256"] = sha256_file(out / f"{part}.safetensors")
     values = _preset(name, encoder_config, vocoder_config, parts, provenance)
     if refiner:
-        space = values["matching"]["space"] | REFINED_MATCHING
-        values["matching"] = values["matching"] | {"space": space}
-        values["refiner"] = {"weights": "refiner.safetensors", "config": refiner_config.to_dict()}
         values["licences"]["refiner"] = LICENCE
-        values["speech"] = _speech(values, speech_refiner is not None)
+        values["converter"] = _converter("recordings", "refiner", refiner_config)
+        own = "refiner" if speech_refiner is None else "speech_refiner"
+        values["speech_converter"] = _converter("text", own, refiner_config)
     (out / "preset.json").write_text(json.dumps(values, indent=1) + "\n")
     card = out / "MODEL_CARD.md"
     if not card.exists():
@@ -145,35 +108,33 @@ def _preset(
         "description": "Small and offline: English, 16 kHz, trained from scratch on Kokoro speech.",
         "sample_rate": 16_000,
         "encoder": {
-            "type": "mel-wavlm",
+            "type": "mini",
             "weights": "encoder.safetensors",
-            "config": dataclasses.asdict(encoder),
-            "match_layer": encoder.layers,
-            "synth_layer": 0,
+            "config": encoder.to_dict(),
             # Attention over longer pieces than were trained on names fewer phones rightly.
             "chunk_seconds": 4.0,
             "context_seconds": 1.0,
         },
-        "matching": MINI_MATCHING,
+        "converter": {"type": "knn", "config": MATCHING},
         "vocoder": {
             "type": "source-filter",
             "weights": "vocoder.safetensors",
-            "config": dataclasses.asdict(vocoder),
+            "config": vocoder.to_dict(),
         },
-        "text_frontend": None,
+        "text_front_end": None,
         "licence": LICENCE,
         "licences": {"encoder": LICENCE, "vocoder": LICENCE, "training speech": speech},
         "provenance": provenance,
     }
 
 
-def _speech(values: dict[str, Any], own_refiner: bool) -> dict[str, Any]:
-    """How text is matched in the preset that `values` describe."""
-    matching = values["matching"] | {"space": values["matching"]["space"] | SPEECH_MATCHING}
-    speech: dict[str, Any] = {"matching": matching}
-    if own_refiner:
-        speech["refiner"] = values["refiner"] | {"weights": "speech_refiner.safetensors"}
-    return speech
+def _converter(source: str, weights: str, config: RefinerConfig) -> dict[str, Any]:
+    """The converter of a preset with a refiner, for a `source` of "recordings" or "text"."""
+    return {
+        "type": "mini",
+        "weights": f"{weights}.safetensors",
+        "config": MATCHING | {"source": source, "refiner": config.to_dict()},
+    }
 
 
 def _card(name: str, values: dict[str, Any]) -> str:

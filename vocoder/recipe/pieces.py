@@ -140,11 +140,11 @@ class Pieces:
         selected = found.selected
         # The pitch is given: the source's contour in the target's range, here the true one.
         selected[:, width:] = truth[:, width:]
-        guide = self.space.guide(synth, match, found.own)
+        content = self.space.content(synth, match, found.own)
         if options and rng.random() < options.hidden_share:
-            self.space.hide_envelope(guide)
-        told = (found.target.spectrum, found.target.manner, found.views)
-        return selected, guide, *told, truth[:, :width]
+            self.space.hide_envelope(content)
+        told = (found.target.spectrum, found.target.vector, found.views)
+        return selected, content, *told, truth[:, :width]
 
     @torch.inference_mode()
     def convert_recordings(self, refiner: Refiner, rng: np.random.Generator) -> None:
@@ -170,8 +170,8 @@ class Pieces:
         selected, known = found.selected, found.target
         width = self.space.mels * self.space.substeps
         self.space.follow_pitch(selected, synth, found.own, known)
-        guide = self.space.guide(synth, match, found.own)
-        made = refiner.refine(selected, guide, known.spectrum, known.manner, [found.views])
+        content = self.space.content(synth, match, found.own)
+        made = refiner.refine(selected, content, known.spectrum, known.vector, [found.views])
         mel = selected[:, :width].lerp(made[:, :width], CONVERTED_REFINED)
         spoken = mel.reshape(-1, self.space.mels).half().numpy()
         return replace(task.source, speaker=voice.utterances[0].speaker, mel=spoken)

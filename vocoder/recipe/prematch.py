@@ -12,11 +12,10 @@ import soundfile as sf
 import torch
 from safetensors.numpy import load_file, save_file
 
-from knnvc.encoders.base import Encoder
 from knnvc.files import atomic_path
 from knnvc.mini.acoustic_space import AcousticSpace
+from knnvc.mini.encoder import MiniEncoder as Encoder
 from knnvc.mini.refiner import Refiner
-from knnvc.tensors import fingerprint
 from knnvc.training.aligned import HELD_OUT, read_alignments
 from knnvc.training.prematch import from_others
 from knnvc.training.runs import seed_everything
@@ -40,7 +39,7 @@ def prematch(
             by_speaker[record["speaker"]].append(record["file"])
     columns = encoder.columns
     # Finished speakers survive a kill; the name keeps those of another encoder apart.
-    parts = out.with_suffix(f".{fingerprint(encoder.network)[:8]}")
+    parts = out.with_suffix(f".{encoder.fingerprint[:8]}")
     parts.mkdir(parents=True, exist_ok=True)
     for number, (speaker, files) in enumerate(sorted(by_speaker.items()), 1):
         part = parts / f"{speaker}.safetensors"

@@ -28,10 +28,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.encoders.base import Encoder
 from knnvc.errors import KnnvcError
 from knnvc.mini.acoustic_space import AcousticSpace
 from knnvc.mini.encoder import MelWavLM
+from knnvc.mini.encoder import MiniEncoder as Encoder
 from knnvc.mini.phones import FRAME
 from knnvc.mini.refiner import Refiner, RefinerConfig
 from knnvc.tensors import check_shapes, read_tensors
@@ -168,14 +168,14 @@ def average_refiners(
     )
 
 
-def listening(encoder: Encoder) -> MelWavLM:
+def listening(encoder: object) -> MelWavLM:
     """The network of an `encoder` that a refiner can work with.
 
     Raises:
-        KnnvcError: the encoder is not `mini`'s kind.
+        KnnvcError: the encoder is not `mini`'s.
     """
-    if not isinstance(encoder.network, MelWavLM):
-        raise KnnvcError("a refiner works with mel-wavlm encoders only")
+    if not isinstance(encoder, Encoder):
+        raise KnnvcError("a refiner works with mini's encoder only")
     return encoder.network
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.encoders.base import Encoder
 from knnvc.errors import KnnvcError
+from knnvc.mini.encoder import MiniEncoder as Encoder
 from knnvc.mini.phones import LENGTHENING, PHONES, PUNCTUATION, STRESS
 from knnvc.mini.text_frontend import (
     END,

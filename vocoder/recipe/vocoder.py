@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from knnvc.audio import SAMPLE_RATE
-from knnvc.encoders.ssl import MelWavLM
 from knnvc.errors import KnnvcError
+from knnvc.mini.encoder import MelWavLM
 from knnvc.mini.format import HOP
 from knnvc.mini.vocal_tract import log_mel, magnitudes_of
 from knnvc.training.discriminators import contest

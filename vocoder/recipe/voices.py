@@ -77,7 +77,7 @@ class Listener:
         outputs, pitch = self.network.predict(mel)
         pitch = pitch.float()
         return (
-            self.network.said(outputs),
+            self.network.posteriors(outputs),
             pitch[..., 0] + PITCH_CENTRE,
             torch.sigmoid(pitch[..., 1]),
         )
