@@ -127,7 +127,7 @@ def read_corpus(folder: Path, which: str, most: int, utterances: int, seed: int)
 
     from knnvc.audio import load_audio
     from knnvc.evaluation.probe import UNKNOWN, Spoken
-    from knnvc.mini.phones import IGNORED
+    from knnvc.text.phones import IGNORED
     from knnvc.training.aligned import HELD_OUT, frame_states, read_alignments
 
     by_speaker: dict[str, list[dict[str, object]]] = {}

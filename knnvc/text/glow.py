@@ -199,6 +199,11 @@ class GlowConfig:
             ends = (bos, eos)
         return cls(vocabulary=vocabulary, blank=blank, ends=ends, **chosen)
 
+    @property
+    def columns(self) -> int:
+        """Columns that it predicts."""
+        return self.out_channels
+
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
