@@ -68,6 +68,7 @@ from knnvc.encoders.encoder import (
     load_network,
 )
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.errors import KnnvcWarning as KnnvcWarning
 from knnvc.files import sha256_file
 from knnvc.kernels import PRECISIONS, accelerate
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions, Statistics
@@ -118,10 +119,6 @@ _MEASURED = (
     "Six months later the work was done, and the whole village gathered to celebrate. "
     "We should leave before it gets dark, he said, or we will never find the way."
 )
-
-
-class KnnvcWarning(UserWarning):
-    """The work goes on, but not quite as asked: a recording was skipped, a result made quieter."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import atomic_path
+from knnvc.processes import computing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +68,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     from safetensors import SafetensorError, safe_open
 
+    computing()
     path = Path(path)
     _check_file(path)
     try:

@@ -32,6 +32,7 @@ from knnvc.cli.common import (
     parse_references,
     plan_outputs,
     reference,
+    say,
     say_path,
     set_threads,
     table,
@@ -42,7 +43,7 @@ from knnvc.cli.probe import probe
 from knnvc.cli.speak import speak
 from knnvc.cli.train import train
 from knnvc.cli.voices import voices
-from knnvc.errors import UsageError
+from knnvc.errors import UsageError, shown
 
 if TYPE_CHECKING:
     from knnvc.converters.matching_set import MatchingSet
@@ -340,7 +341,10 @@ def preset_list() -> None:
     from knnvc.presets.preset import list_presets
 
     for entry in list_presets():
-        click.echo(f"{entry.name:<14} {entry.status:<11} {entry.description}")
+        say(
+            f"{shown(entry.name, lines=False):<14} {entry.status:<11} "
+            f"{shown(entry.description, lines=False)}"
+        )
 
 
 @preset.command("info")
@@ -355,7 +359,7 @@ def preset_info(name: str) -> None:
     except UsageError:
         if name not in PUBLISHED:
             raise
-        click.echo(f"{name} (not downloaded: `knnvc preset pull {name}`)")
+        say(f"{name} (not downloaded: `knnvc preset pull {name}`)")
         table([("about", PUBLISHED[name].description), ("licence", PUBLISHED[name].licence)])
         known = PUBLISHED[name]
         files = (known.encoder, known.vocoder, *(known.text_frontend or ()))
@@ -444,7 +448,7 @@ def preset_pull(name: str, force: bool) -> None:
     with Progress() as progress:
         made = pull(name, force=force, progress=progress, warn=problems.append)
     for problem in problems:
-        click.echo(f"Warning: {problem}", err=True)
+        say(f"Warning: {problem}", error=True)
     say_path(made.folder)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.processes import computing
 
 WEIGHTINGS = ("mean", "distance")
 LAM_MAX = 2.0
@@ -308,6 +309,7 @@ def check_weighting(weighting: str) -> None:
 
 def check_match(match: Tensor) -> None:
     """Raise KnnvcError unless `match` is a matrix [N, Dm] of finite values, with N and Dm >= 1."""
+    computing()
     if match.ndim != 2 or 0 in match.shape:
         raise KnnvcError(
             f"the matching set has shape {tuple(match.shape)} where [frames, dimensions] is "
@@ -324,6 +326,7 @@ def check_query(query: Tensor, k: int, frames: int, dim: int) -> None:
         UsageError: `k` is not a whole number from 1 up.
         KnnvcError: `k` exceeds `frames`, or `query` is not [M, dim].
     """
+    computing()
     check_k(k)
     if k > frames:
         raise KnnvcError(

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.processes import computing
 from knnvc.tensors import read_tensors, write_tensors
 
 FORMAT_VERSION = 1
@@ -144,6 +145,7 @@ class MatchingSet:
         Raises:
             KnnvcError: a shape, dtype or value is impossible, or there are no frames.
         """
+        computing()
         for name, features in {"match": self.match, "synth": self.synth}.items():
             valid = features.ndim == 2 and features.dtype == torch.float32
             _require(valid, f"{name} is no float32 matrix")

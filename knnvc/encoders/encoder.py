@@ -24,6 +24,7 @@ from knnvc.audio import HOP, SAMPLE_RATE
 from knnvc.audio.pitch import refine_pitch
 from knnvc.encoders.wavlm import Transformer, WavLM, WavLMConfig
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.processes import computing
 
 WINDOW = 400  # samples: what the published convolutions need for their first frame
 CHUNK_SECONDS = 30.0
@@ -96,6 +97,7 @@ class Encoder:
         T = (S − 400) // 320 + 1, as the published encoders have it; audio under 400 samples is
         padded with silence to one frame. `progress(done, total)` is called with frames.
         """
+        computing()
         if waveform.numel() < WINDOW:
             waveform = functional.pad(waveform, (0, WINDOW - waveform.numel()))
         frames = (waveform.numel() - WINDOW) // HOP + 1

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from knnvc.audio import SAMPLE_RATE
 from knnvc.errors import UsageError
+from knnvc.processes import computing
 
 CHUNK_FRAMES = 1500  # 30 s at 50 frames a second
 
@@ -149,6 +150,7 @@ class Vocoder:
             UsageError: The features have another shape, or no frames.
         """
         frames = self._check(features)
+        computing()
         with torch.inference_mode():
             prepared = self.network.prepare(features.to(self._device, self._dtype))
         # Chunks of equal size, not full ones and a rest: a last chunk of a few frames wastes most
