@@ -31,6 +31,11 @@ class KnnvcError(Exception):
 
     exit_code = 1
 
+    @property
+    def full(self) -> str:
+        """The message as it was written, with whole paths: for programs, not for terminals."""
+        return super().__str__()
+
     def __str__(self) -> str:
         """One line of at most `LONGEST` characters, without control characters."""
         return sentence(super().__str__())

@@ -40,7 +40,6 @@ from knnvc.audio import (
     write_audio,
 )
 from knnvc.audio.joining import Spool, silence, trim_edges
-from knnvc.audio.pitch import pitch_statistics
 from knnvc.converters.approximate import check_kind, choose, content_hash, open_index
 from knnvc.converters.knn import (
     Index,
@@ -54,7 +53,7 @@ from knnvc.converters.knn import (
     select,
     weigh,
 )
-from knnvc.converters.matching_set import SUFFIX, Correction, MatchingSet, SetInfo, merge
+from knnvc.converters.matching_set import SUFFIX, Adaptation, MatchingSet, SetInfo, merge
 from knnvc.converters.matching_set import load as load_set
 from knnvc.encoders.encoder import (
     CHUNK_SECONDS,
@@ -653,7 +652,7 @@ class VoiceConverter:
             except KnnvcError as error:
                 if recording.folder is None:
                     raise
-                skipped.append((number, str(error).replace(recording.name, _NAME)))
+                skipped.append((number, error.full.replace(recording.name, _NAME)))
                 tell(1, 1)
                 continue
             if trim:
@@ -673,7 +672,6 @@ class VoiceConverter:
             raise KnnvcError(f"{count if len(skipped) > 1 else ''}{first}")
         built = _joined(synth)
         searched = _joined(match) if match else built
-        pitch = None if columns.pitch is None else pitch_statistics(searched)
         made = MatchingSet(
             match=searched,
             synth=built,
@@ -686,7 +684,6 @@ class VoiceConverter:
                 files=tuple(names),
                 seconds=tuple(seconds),
             ),
-            pitch=pitch if pitch is not None and bool(torch.isfinite(pitch).all()) else None,
         )
         return self._corrected(made, progress), skipped
 
@@ -701,13 +698,13 @@ class VoiceConverter:
 
     def _corrected(self, made: MatchingSet, progress: Progress | None) -> MatchingSet:
         """The set with what makes vocoder and refiner fit its voice, if there is enough to hear."""
-        return replace(
-            made,
-            vocoder_correction=self._vocoder_correction(made),
-            correction=self._refiner_correction(made, progress),
-        )
+        found = {
+            "vocoder": self._vocoder_correction(made),
+            "refiner": self._refiner_correction(made, progress),
+        }
+        return replace(made, adaptations={name: one for name, one in found.items() if one})
 
-    def _vocoder_correction(self, made: MatchingSet) -> Correction | None:
+    def _vocoder_correction(self, made: MatchingSet) -> Adaptation | None:
         """What makes the vocoder give pieces of the set as they were spoken."""
         network, encoder = self.vocoder.network, self.encoder.network
         if not isinstance(network, SourceFilterVocoder) or not isinstance(encoder, MelWavLM):
@@ -715,12 +712,12 @@ class VoiceConverter:
         fit = FilterFit(network, encoder.log_mel, MEL_SCALE)
         for piece in _thinned(_pieces(made), MOST_VOCODED):
             fit.add(made.synth[piece])
-        return Correction(fit.solve(), self.vocoder_fingerprint)
+        return Adaptation(fit.solve(), self.vocoder_fingerprint)
 
     @torch.inference_mode()
     def _refiner_correction(
         self, made: MatchingSet, progress: Progress | None
-    ) -> Correction | None:
+    ) -> Adaptation | None:
         """What makes the refiner give pieces of the set as they were spoken.
 
         They are converted into other voices, and from there back by the rest of the set, so what
@@ -751,7 +748,7 @@ class VoiceConverter:
             correction.add(spoken.synth[:, :width], *shown)
             if tell:
                 tell(correction.frames, total)
-        return Correction(correction.solve(), self.refiner_fingerprint)
+        return Adaptation(correction.solve(), self.refiner_fingerprint)
 
     def _others(self, one: MatchingSet) -> list[MatchingSet]:
         """Voices to convert into: the ready ones of the package.
@@ -867,7 +864,7 @@ class VoiceConverter:
         if refiner is None:
             return None
         wanted = (refiner.config.channels + 1, refiner.config.width)
-        return _fitting_weights(one.correction, self.refiner_fingerprint, wanted)
+        return _fitting_weights(one.adaptations.get("refiner"), self.refiner_fingerprint, wanted)
 
     def _said(self, synth: Tensor, match: Tensor, own: Statistics | None = None) -> _Said:
         """A source of synthesis columns [T, Ds] and match columns [T, Dm].
@@ -967,8 +964,9 @@ class VoiceConverter:
     ) -> str:
         """Build the index that `match` would search, or read it, and keep it for later.
 
-        The index of a set that was loaded from a file is saved beside it, so that the next process
-        finds it (see `knnvc.converters.approximate`); if that fails, a `KnnvcWarning` says why.
+        The index of a set that was loaded from a file is kept in the cache, so that the next
+        process finds it (see `knnvc.converters.approximate`); if that fails, a `KnnvcWarning` says
+        why.
 
         Returns:
             The kind of index: "flat" is not saved, as building it takes no time.
@@ -999,7 +997,7 @@ class VoiceConverter:
                 kind,
                 vectors,
                 frames=len(one.match),
-                saved=one.origin,
+                keep=one.origin is not None,
                 content=lambda: content_hash(kind, own, repr(space and space.options)),
                 progress=_stage(progress, "indexing", len(one.match)),
                 refused=_warn_unsaved,
@@ -1040,7 +1038,9 @@ class VoiceConverter:
         wanted = (network.config.channels + 1, network.config.mels)
         total: Tensor | None = None
         for one, weight in _weighted(voices):
-            found = _fitting_weights(one.vocoder_correction, self.vocoder_fingerprint, wanted)
+            found = _fitting_weights(
+                one.adaptations.get("vocoder"), self.vocoder_fingerprint, wanted
+            )
             if found is not None:
                 share = found * (weight * min(lam, 1.0))
                 total = share if total is None else total + share
@@ -1245,12 +1245,10 @@ def _correctable(vocoder: object) -> str:
 
 
 def _fitting_weights(
-    found: Correction | None, network: str, wanted: tuple[int, int]
+    found: Adaptation | None, network: str, wanted: tuple[int, int]
 ) -> Tensor | None:
     """The weights of a correction, if they are for this network."""
-    if found is None or found.network != network or found.weights.shape != wanted:
-        return None
-    return found.weights
+    return None if found is None else found.weights_for(network, wanted)
 
 
 def _joined_well(

@@ -19,7 +19,7 @@ from knnvc.audio import HOP, SAMPLE_RATE, find_audio, load_audio
 from knnvc.audio.pitch import VOICED, move_pitch, pitch_quantiles
 from knnvc.cli.main import cli
 from knnvc.converters.knn import search
-from knnvc.converters.matching_set import Correction, MatchingSet, load, merge
+from knnvc.converters.matching_set import Adaptation, MatchingSet, load, merge
 from knnvc.encoders.encoder import MelWavLM
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.mini.acoustic_space import AcousticSpace
@@ -175,14 +175,15 @@ def test_a_voice_without_correction_follows_the_source_the_more(
     assert refiner is not None
     short = mini.matching_set(anna)
     nothing = torch.zeros(refiner.config.channels + 1, refiner.config.width)
-    corrected = replace(short, correction=Correction(nothing, mini.refiner_fingerprint))
+    one = Adaptation(nothing, mini.refiner_fingerprint)
+    corrected = replace(short, adaptations={"refiner": one})
     features = mini.encode(EXAMPLES / "source.wav")
 
     def matched(voice: MatchingSet, envelope: float, uncorrected: float | None) -> Tensor:
         chosen = {"envelope_transfer": envelope, "uncorrected_transfer": uncorrected}
         return with_space(mini, refiner, **chosen).match(features, voice)
 
-    assert short.correction is None
+    assert "refiner" not in short.adaptations
     assert torch.equal(matched(corrected, 0.1, 0.7), matched(short, 0.1, None))
     assert torch.equal(matched(short, 0.1, 0.7), matched(corrected, 0.7, None))
     assert not torch.allclose(matched(short, 0.1, 0.7), matched(short, 0.1, None), atol=1e-3)
@@ -194,21 +195,20 @@ def test_minis_refiner_is_corrected_for_a_voice_of_which_there_is_enough(
 ) -> None:
     """By way of the ready voices; where none fits the encoder, by its own with other formants."""
     *known, heard = find_audio(EXAMPLES / "target")
-    assert mini.matching_set(known[:1]).correction is None
+    assert "refiner" not in mini.matching_set(known[:1]).adaptations
     voice = mini.matching_set(known)
-    assert voice.correction is not None
     if not ready:
-        by_others = voice.correction
+        by_others = voice.adaptations["refiner"]
         monkeypatch.setattr("knnvc.pipeline.packaged", list)
         voice = mini.matching_set(known)
-        assert voice.correction is not None
-        assert not torch.equal(by_others.weights, voice.correction.weights)
-    assert voice.correction.network == mini.refiner_fingerprint
+        assert not torch.equal(by_others.weights, voice.adaptations["refiner"].weights)
+    found = voice.adaptations["refiner"]
+    assert found.network == mini.refiner_fingerprint
     # What it says of a recording that was not among them is nearer to what was spoken.
     features = mini.encode(heard)
     width = mini.encoder.columns.synth.stop - 2
-    others = [replace(voice, correction=None)]
-    others.append(replace(voice, correction=replace(voice.correction, network="another")))
+    others = [replace(voice, adaptations={})]
+    others.append(replace(voice, adaptations={"refiner": replace(found, network="another")}))
     alone = with_space(mini, mini.refiner, balanced=0)
     spoken, made = features[:, :width], alone.match(features, voice)[:, :width]
     plain, unused = (alone.match(features, other)[:, :width] for other in others)
@@ -216,15 +216,14 @@ def test_minis_refiner_is_corrected_for_a_voice_of_which_there_is_enough(
     assert (made - spoken).abs().mean() < 0.97 * (plain - spoken).abs().mean()
     # Two sets together are heard as one voice again.
     both = mini.matching_set([voice, mini.matching_set(heard)])
-    assert both.correction is not None
-    assert not torch.equal(both.correction.weights, voice.correction.weights)
+    assert not torch.equal(both.adaptations["refiner"].weights, found.weights)
 
 
 def test_minis_vocoder_is_corrected_for_a_voice(mini: VoiceConverter) -> None:
     *known, heard = find_audio(EXAMPLES / "target")
     voice = mini.matching_set(known[:2])
-    assert voice.vocoder_correction is not None
-    assert voice.vocoder_correction.network == mini.vocoder_fingerprint
+    found = voice.adaptations["vocoder"]
+    assert found.network == mini.vocoder_fingerprint
     # Its spectra of a recording that was not among them are nearer to what was spoken.
     network = mini.encoder.network
     assert isinstance(network, MelWavLM)
@@ -242,8 +241,7 @@ def test_minis_vocoder_is_corrected_for_a_voice(mini: VoiceConverter) -> None:
     assert torch.equal(mini.vocode(features, voices=[(voice, 0.5)]), half)
     assert torch.equal(mini.vocode(features, voices=voice, lam=2.0), made)
     assert not torch.equal(half, made)
-    foreign = replace(voice.vocoder_correction, network="another")
-    unused = replace(voice, vocoder_correction=foreign)
+    unused = replace(voice, adaptations={"vocoder": replace(found, network="another")})
     assert torch.equal(mini.vocode(features, voices=unused), plain)
     # What is converted is spoken with it.
     options = ConvertOptions(loudness=False)

@@ -289,17 +289,18 @@ def _short(name: str) -> str:
 
 @click.group()
 def cache() -> None:
-    """Encoded references, kept so that the next command need not encode them again."""
+    """Encoded references and indices, kept so that the next command need not make them again."""
 
 
 @cache.command("info")
 def cache_info() -> None:
     """Tell where they lie and how much room they take."""
     from knnvc.cli.common import table
+    from knnvc.kept import kept_indices
     from knnvc.voices.cache import LIMIT_VARIABLE, SetCache
 
-    kept = SetCache()
-    sets = kept.sets()
+    kept, indices = SetCache(), kept_indices()
+    sets, files = kept.sets(), indices.files()
     say_path(kept.folder)
     rows = [
         ("sets", str(len(sets))),
@@ -310,12 +311,21 @@ def cache_info() -> None:
         moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(sets[-1].used))
         rows.append(("last used", moment))
     table(rows)
+    say_path(indices.folder)
+    rows = [
+        ("indices", str(len(files))),
+        ("size", f"{sum(entry.size for entry in files) / 1e6:.1f} MB"),
+        ("limit", f"{indices.limit / 1e6:.0f} MB"),
+    ]
+    table(rows)
 
 
 @cache.command("clear")
 def cache_clear() -> None:
     """Remove them; they are made again when they are needed."""
+    from knnvc.kept import kept_indices
     from knnvc.voices.cache import SetCache
 
-    count = SetCache().clear()
-    click.echo(f"removed {count} matching {'set' if count == 1 else 'sets'}")
+    sets, indices = SetCache().clear(), kept_indices().clear()
+    words = f"{sets} matching {'set' if sets == 1 else 'sets'}"
+    say(f"removed {words} and {indices} {'index' if indices == 1 else 'indices'}")

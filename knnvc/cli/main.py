@@ -247,8 +247,8 @@ def set_build(
 ) -> None:
     """Encode recordings of one speaker into a matching set.
 
-    With --index hnsw or ivf, or if auto takes one of them, the index is saved beside the set; else
-    the first conversion that needs one does that.
+    With --index hnsw or ivf, or if auto takes one of them, the index is built and kept in the
+    cache; else the first conversion that needs one does that.
     """
     check_chunk(chunk)
     wanted = [reference(ref) for ref in refs]
@@ -286,7 +286,7 @@ def set_info(path: str) -> None:
 def set_merge(paths: tuple[str, ...], output: str, force: bool) -> None:
     """Join matching sets of one encoder into one.
 
-    What corrects mini for each of them is left out. To have it found for all together,
+    Speaker adaptations of each of them are left out. To have them found for all together,
     which takes seconds, give the sets to `knnvc set build`.
     """
     _check_set_output(output, force)
@@ -313,12 +313,7 @@ def _describe(one: MatchingSet, path: str, files: bool = False) -> None:
         ("licence", info.licence or "not stated"),
         ("created", info.created),
     ]
-    if one.correction is not None:
-        rows.insert(2, ("refiner", "corrected for this voice"))
-    if one.vocoder_correction is not None:
-        rows.insert(2, ("vocoder", "corrected for this voice"))
-    if one.pitch is not None:
-        rows.insert(2, ("pitch", f"{2 ** float(one.pitch[0]):.0f} Hz"))
+    rows[2:2] = [(name, "adapted to this voice") for name in sorted(one.adaptations)]
     if files:
         rows += [
             ("file", f"{name}  {seconds:.1f} s")

@@ -3,11 +3,11 @@
 On disk a set is one safetensors file (never a pickle, so a set from a stranger is safe to open):
 
 - tensors `synth` [N, Ds] and, unless it equals `synth`, `match` [N, Dm], float16; `frame_start`
-  [F] int64; `pitch` [2] float32 if the preset is aware of pitch; `correction` [C, W] float16 if the
-  preset has a refiner, whose fingerprint is the metadata entry `corrects`; `vocoder_correction`
-  [C, W] float16 and `corrects_vocoder`, the same for a vocoder that can be corrected;
-- the metadata entry `matching_set`, a JSON object with the fields of `SetInfo` and the flag
-  `match_is_synth`.
+  [F] int64; and `adaptation.NAME` [C, W] float16 for each speaker adaptation, NAME saying whose;
+- the metadata entry `matching_set`, a JSON object with the fields of `SetInfo`, the flag
+  `match_is_synth` and `adaptations`, which has the fingerprint of each NAME's network;
+- the metadata entry `sha256`, of all that (`knnvc.tensors.checksum`): a set whose bytes have
+  changed is refused, and not used for another voice.
 
 A tensor that holds values beyond float16's 65504 is stored as float32 instead: features that large
 are rare (some encoders have such outlier dimensions), and clipping them would change distances.
@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,15 +32,16 @@ from torch import Tensor
 
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.processes import computing
-from knnvc.tensors import read_tensors, write_tensors
+from knnvc.tensors import checksum, read_tensors, write_tensors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SUFFIX = ".safetensors"
 
 _METADATA_KEY = "matching_set"
+_CHECKSUM_KEY = "sha256"
 _MATCH_IS_SYNTH = "match_is_synth"
-# Tensors, which are named like the fields, and the metadata entries of whose networks they are.
-_CORRECTIONS = {"correction": "corrects", "vocoder_correction": "corrects_vocoder"}
+_ADAPTATIONS = "adaptations"
+_ADAPTATION = "adaptation."  # begins the names of their tensors
 
 
 def _now() -> str:
@@ -93,8 +95,8 @@ class SetInfo:
 
 
 @dataclass(frozen=True, eq=False)  # == on tensors has no single truth value
-class Correction:
-    """What makes a network fit one target: see `CorrectionFit` (refiner), `FilterFit` (vocoder).
+class Adaptation:
+    """What makes a network fit one speaker, found in closed form.
 
     Attributes:
         weights: [C, W] float32.
@@ -111,7 +113,14 @@ class Correction:
             KnnvcError: they are no matrix of numbers.
         """
         valid = self.weights.ndim == 2 and self.weights.dtype == torch.float32
-        _require(valid and _is_finite(self.weights), "correction is no float32 matrix")
+        _require(valid and 0 not in self.weights.shape, "an adaptation is no float32 matrix")
+        _require(_is_finite(self.weights), "an adaptation holds NaN or infinite values")
+        _require(isinstance(self.network, str), "an adaptation's network is no text")
+
+    def weights_for(self, network: str, shape: tuple[int, int]) -> Tensor | None:
+        """The weights, if they are for the network with this fingerprint and have this shape."""
+        fits = self.network == network and self.weights.shape == shape
+        return self.weights if fits else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,21 +132,17 @@ class MatchingSet:
         synth: [N, Ds] float32, the features to build the output from; may be the same tensor.
         frame_start: [F] int64, the first frame of each source file; the first is 0.
         info: where it came from.
-        pitch: [2] float32, mean and standard deviation of log2(f0 in Hz) over voiced frames, or
-            None; only presets aware of pitch need it.
-        origin: the file it was loaded from, beside which an index of it is kept; None if none.
-        correction: for the refiner of the preset that made it, or None.
-        vocoder_correction: for its vocoder, or None.
+        origin: the file it was loaded from, so that an index of it is worth keeping; None if none.
+        adaptations: what makes the networks of the preset that made it fit this speaker, by what
+            each is for, such as "refiner" or "vocoder".
     """
 
     match: Tensor
     synth: Tensor
     frame_start: Tensor
     info: SetInfo
-    pitch: Tensor | None = None
     origin: Path | None = None
-    correction: Correction | None = None
-    vocoder_correction: Correction | None = None
+    adaptations: Mapping[str, Adaptation] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that the tensors fit each other.
@@ -159,23 +164,15 @@ class MatchingSet:
             bool(start[0] == 0 and (start.diff() >= 0).all() and start[-1] <= len(self.match)),
             "frame_start does not rise from 0 to the number of frames",
         )
-        if self.pitch is not None:
-            valid = self.pitch.shape == (2,) and self.pitch.dtype == torch.float32
-            _require(valid and _is_finite(self.pitch), "pitch is no mean and deviation")
-            _require(bool(self.pitch[1] >= 0), "pitch has a negative deviation")
-
-    @property
-    def corrections(self) -> dict[str, Correction]:
-        """The corrections that there are, by the names of their fields."""
-        found = {name: getattr(self, name) for name in _CORRECTIONS}
-        return {name: one for name, one in found.items() if one is not None}
+        named = all(re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) for name in self.adaptations)
+        _require(named, "an adaptation has no proper name")
 
     @property
     def seconds(self) -> float:
         """Duration in seconds of all frames."""
         return len(self.match) * self.info.hop / self.info.sample_rate
 
-    def check_encoder(self, fingerprint: str, preset: str) -> None:
+    def check_encoder(self, fingerprint: str, preset: str = "") -> None:
         """Raise KnnvcError unless this set was made by the encoder with this fingerprint.
 
         Args:
@@ -184,11 +181,11 @@ class MatchingSet:
         """
         if self.info.encoder != fingerprint:
             speaker = f" of {self.info.speaker}" if self.info.speaker else ""
+            own = f"{self.info.preset!r} ({self.info.encoder[:8]})"
+            other = f"{preset!r} ({fingerprint[:8]})" if preset else f"({fingerprint[:8]})"
             raise KnnvcError(
-                f"the matching set{speaker} was made by the encoder of preset "
-                f"{self.info.preset!r} ({self.info.encoder[:12]}), not by that of {preset!r} "
-                f"({fingerprint[:12]}): convert with --preset {self.info.preset}, or build the set "
-                f"again with --preset {preset}"
+                f"the set{speaker} fits the encoder of preset {own} and not {other}: "
+                f"convert with --preset {self.info.preset}, or build the set again"
             )
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
@@ -207,15 +204,14 @@ class MatchingSet:
         tensors = {"synth": _compact(self.synth), "frame_start": self.frame_start}
         if not match_is_synth:
             tensors["match"] = _compact(self.match)
-        if self.pitch is not None:
-            tensors["pitch"] = self.pitch
-        entry = dataclasses.asdict(self.info) | {_MATCH_IS_SYNTH: match_is_synth}
+        entry: dict[str, Any] = dataclasses.asdict(self.info) | {_MATCH_IS_SYNTH: match_is_synth}
+        entry["format_version"] = FORMAT_VERSION
+        entry[_ADAPTATIONS] = {name: one.network for name, one in self.adaptations.items()}
+        for name, one in self.adaptations.items():
+            tensors[_ADAPTATION + name] = _compact(one.weights)
         # A file name that is not UTF-8 reaches us with surrogates, which no JSON reader likes.
         text = json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace").decode()
-        metadata = {_METADATA_KEY: text}
-        for name, correction in self.corrections.items():
-            tensors[name] = _compact(correction.weights)
-            metadata[_CORRECTIONS[name]] = correction.network
+        metadata = {_METADATA_KEY: text, _CHECKSUM_KEY: checksum(tensors, text)}
         write_tensors(path, tensors, metadata, force=force)
 
 
@@ -223,32 +219,31 @@ def load(path: str | Path) -> MatchingSet:
     """Read the matching set that `MatchingSet.save` wrote to `path`; features become float32.
 
     Raises:
-        KnnvcError: the file is missing, damaged, no matching set, or of a newer format.
+        KnnvcError: the file is missing, damaged, no matching set, or of another format.
     """
     path = Path(path)
     tensors, metadata = read_tensors(path)
     if _METADATA_KEY not in metadata:
         raise KnnvcError(f"{path} is no matching set: make one with `knnvc set build`")
+    text = metadata[_METADATA_KEY]
     try:
-        info, match_is_synth = _parse_entry(metadata[_METADATA_KEY])
+        info, match_is_synth, networks = _parse_entry(text)
+        if metadata.get(_CHECKSUM_KEY) != checksum(tensors, text):
+            raise KnnvcError("its bytes have changed since it was saved; get or build it again")
         expected = {"synth", "frame_start"} if match_is_synth else {"match", "synth", "frame_start"}
-        given = tensors.keys() - {"pitch", *_CORRECTIONS}
-        _require(given == expected, "other tensors than it should have")
+        expected |= {_ADAPTATION + name for name in networks}
+        _require(tensors.keys() == expected, "other tensors than it should have")
         synth = _expand(tensors["synth"])
-        match = synth if match_is_synth else _expand(tensors["match"])
-        corrections = {
-            name: Correction(_expand(tensors[name]), metadata.get(corrects, ""))
-            for name, corrects in _CORRECTIONS.items()
-            if name in tensors
-        }
         return MatchingSet(
-            match,
-            synth,
-            tensors["frame_start"],
-            info,
-            tensors.get("pitch"),
+            match=synth if match_is_synth else _expand(tensors["match"]),
+            synth=synth,
+            frame_start=tensors["frame_start"],
+            info=info,
             origin=path,
-            **corrections,
+            adaptations={
+                name: Adaptation(_expand(tensors[_ADAPTATION + name]), network)
+                for name, network in networks.items()
+            },
         )
     except KnnvcError as error:
         raise KnnvcError(f"{path} cannot be used: {error}") from error
@@ -257,13 +252,12 @@ def load(path: str | Path) -> MatchingSet:
 def merge(sets: Sequence[MatchingSet]) -> MatchingSet:
     """Join matching sets of one encoder into one that holds the frames of all, in order.
 
-    Names of speakers and licences are joined. The pitch statistics are those of all frames
-    together, each set counted by its length, as the number of its voiced frames is not kept. What
-    corrects networks is left out: `VoiceConverter.matching_set` finds it anew.
+    Names of speakers and licences are joined. Adaptations are left out:
+    `VoiceConverter.matching_set` finds them anew.
 
     Raises:
         UsageError: there are no sets.
-        KnnvcError: they come from different encoders, or only some have pitch statistics.
+        KnnvcError: they come from different encoders.
     """
     if not sets:
         raise UsageError("there is nothing to merge: name at least one matching set")
@@ -272,7 +266,7 @@ def merge(sets: Sequence[MatchingSet]) -> MatchingSet:
         other.check_encoder(first.info.encoder, first.info.preset)
         if _layout(other) != _layout(first):
             raise KnnvcError(
-                "the matching sets differ in hop, sample rate, dimensions or pitch statistics: "
+                "the matching sets differ in hop, sample rate or dimensions: "
                 "build them all again with one version of one preset"
             )
     offsets = torch.tensor([0, *(len(s.match) for s in sets[:-1])]).cumsum(0)
@@ -291,31 +285,16 @@ def merge(sets: Sequence[MatchingSet]) -> MatchingSet:
             licence=_join(info.licence for info in infos),
             created=_now(),
         ),
-        pitch=_merge_pitch(sets),
     )
 
 
-def _merge_pitch(sets: Sequence[MatchingSet]) -> Tensor | None:
-    """Mean and deviation of the mixture of the sets' pitches, weighed by their frames."""
-    pitches = [s.pitch for s in sets if s.pitch is not None]
-    if not pitches:
-        return None
-    mean, deviation = torch.stack(pitches).double().unbind(1)
-    share = torch.tensor([len(s.match) for s in sets]).double()
-    share /= share.sum()
-    total_mean = (share * mean).sum()
-    variance = (share * (deviation.square() + (mean - total_mean).square())).sum()
-    return torch.stack([total_mean, variance.sqrt()]).float()
-
-
-def _layout(matching_set: MatchingSet) -> tuple[int, int, int, int, bool]:
+def _layout(matching_set: MatchingSet) -> tuple[int, int, int, int]:
     """What must agree for the frames of two sets to stand in one."""
     return (
         matching_set.info.hop,
         matching_set.info.sample_rate,
         matching_set.match.shape[1],
         matching_set.synth.shape[1],
-        matching_set.pitch is not None,
     )
 
 
@@ -323,8 +302,8 @@ def _join(texts: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(text for text in texts if text))
 
 
-def _parse_entry(text: str) -> tuple[SetInfo, bool]:
-    """Read the metadata entry: the info, and whether one tensor serves as match and synth."""
+def _parse_entry(text: str) -> tuple[SetInfo, bool, dict[str, str]]:
+    """Read the metadata: the info, whether match is synth, and the adaptations' networks."""
     try:
         entry = json.loads(text)
         json.dumps(entry, ensure_ascii=False).encode()  # lone surrogates could not be printed
@@ -334,13 +313,21 @@ def _parse_entry(text: str) -> tuple[SetInfo, bool]:
     version = entry.get("format_version")
     if type(version) is int and version > FORMAT_VERSION:
         raise KnnvcError(f"it has format {version} of a newer knnvc; upgrade knnvc to read it")
-    _require(version == FORMAT_VERSION, f"format {version!r} is unknown")
+    if version == 1:
+        raise KnnvcError(
+            "it has format 1 of an older knnvc, without a checksum; build it again with "
+            "`knnvc set build`"
+        )
+    _require(version == FORMAT_VERSION, f"format {str(version)[:20]!r} is unknown")
     match_is_synth = entry.pop(_MATCH_IS_SYNTH, None)
     _require(isinstance(match_is_synth, bool), f"{_MATCH_IS_SYNTH} is no true or false")
+    networks = entry.pop(_ADAPTATIONS, None)
+    named = isinstance(networks, dict) and all(isinstance(one, str) for one in networks.values())
+    _require(named, f"{_ADAPTATIONS} are no fingerprints")
     names = {f.name for f in dataclasses.fields(SetInfo)}
     _require(entry.keys() == names, "metadata has other fields than it should have")
     values: dict[str, Any] = {k: tuple(v) if type(v) is list else v for k, v in entry.items()}
-    return SetInfo(**values), match_is_synth
+    return SetInfo(**values), match_is_synth, networks
 
 
 def _compact(features: Tensor) -> Tensor:

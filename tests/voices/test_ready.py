@@ -113,7 +113,7 @@ def test_a_voice_of_another_encoder_names_both(voices: Path, converter: VoiceCon
     made = load(path)
     info = dataclasses.replace(made.info, preset="mini", encoder="0" * 64)
     dataclasses.replace(made, info=info).save(path, force=True)
-    with pytest.raises(KnnvcError, match=r"testa.*preset 'mini'.*not by that of 'tiny'"):
+    with pytest.raises(KnnvcError, match=r"testa.*preset 'mini'.*not 'tiny'"):
         converter.matching_set("voice:testa")
 
 
