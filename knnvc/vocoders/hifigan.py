@@ -33,8 +33,8 @@ TRAINING_KEYS = frozenset(
 )
 
 
-# No file makes the machine swap: of kernels, rates and dilations; of widths and sample rates; and of
-# all of them in number.
+# No file makes the machine swap: limits of kernels, rates, dilations; of widths and sample rates;
+# and of how many there are.
 LARGEST = 1 << 14
 LARGEST_SIZE = 1 << 20
 MOST_NUMBERS = 200
