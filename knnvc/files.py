@@ -111,6 +111,21 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+# What a spreadsheet takes for the beginning of a formula, as do its full-width forms; and the sign
+# that protects from it.
+_FORMULA = tuple("=+-@\t\r\n'＝＋－＠")
+
+
+def csv_cell(text: str) -> str:
+    """What to write into a CSV file so that a spreadsheet shows `text` and runs no part of it."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def csv_text(cell: str) -> str:
+    """What `csv_cell` made a cell of."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
+
+
 def find_audio(path: Path | str) -> list[Path]:
     """List the recordings a path stands for.
 

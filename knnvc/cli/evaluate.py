@@ -16,6 +16,7 @@ from knnvc.cli.common import (
     Progress,
     check_numbers,
     existing,
+    say,
     say_path,
 )
 from knnvc.errors import UsageError
@@ -144,7 +145,7 @@ def evaluate(
                 (folder / name).unlink(missing_ok=True)
             shutil.rmtree(folder / "audio", ignore_errors=True)
         lines = measure(jobs, converter, listener, folder, seed, yardsticks, progress)
-    click.echo("\n".join(lines))
+    say("\n".join(lines))
     say_path(folder / RESULTS)
     say_path(folder / PAGE)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from knnvc.cli.common import DEVICE, FORCE, PRESET, Progress, check_free, existing, say_path
+from knnvc.cli.common import DEVICE, FORCE, PRESET, Progress, check_free, existing, say, say_path
 from knnvc.errors import KnnvcError, UsageError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def probe(
             text = json.dumps({"settings": facts, **found.to_dict()}, indent=1, ensure_ascii=False)
             temporary.write_text(text + "\n", encoding="utf-8")
         save_png(probe_figure(found, title), picture, force=force)
-    click.echo("\n".join(text_table(found)))
+    say("\n".join(text_table(found)))
     say_path(path)
     say_path(picture)
 
