@@ -21,6 +21,10 @@ class UsageError(KnnvcError):
     exit_code = 2
 
 
+class KnnvcWarning(UserWarning):
+    """The work goes on, but not quite as asked: a recording was skipped, a result made quieter."""
+
+
 def explain(error: BaseException) -> str | None:
     """One sentence about a failure that somebody can mend; None for a bug."""
     if isinstance(error, KnnvcError):
