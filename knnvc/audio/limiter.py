@@ -1,8 +1,8 @@
 """A true-peak limiter with look-ahead: louder speech without a peak over the ceiling.
 
-Gain follows the peaks between samples, found by oversampling as ITU-R BS.1770-4, annex 2,
-has it (there fourfold). It is lowered before a peak comes and rises slowly after it, so that nothing is clipped and
-little is heard. All steps are exact over any cutting into blocks.
+Gain follows the peaks between samples, found by oversampling as in ITU-R BS.1770-4, annex 2. It is
+lowered before a peak comes and rises slowly after it, so that nothing is clipped and little is
+heard. All steps are exact over any cutting into blocks.
 """
 
 from __future__ import annotations
@@ -36,9 +36,6 @@ class Limiter:
         self._attack = max(1, round(_ATTACK * sample_rate))
         self._hold = max(1, round(_HOLD * sample_rate))
         self._rise = _RELEASE / sample_rate  # dB a sample
-        # A Hann window: the gain has no corner anywhere, and so adds no hiss.
-        window = torch.hann_window(2 * self._attack + 3, periodic=False)[1:-1]
-        self._window = (window / window.sum())[None, None]
         self._kernel = _interpolator()
         # What a sample's gain depends on before and behind it.
         self._before = 2 * self._attack + self._hold + _TAPS
@@ -72,16 +69,32 @@ class Limiter:
         # For each sample the lowest gain that is needed from `_hold` before its attack to the end
         # of it: then the smoothing below, which looks `_attack` both ways, stays under `needed`.
         width = self._hold + 2 * self._attack + 1
-        lowest = -torch.nn.functional.max_pool1d(-needed[None, None], width, stride=1)[0, 0]
+        lowest = _sliding_minimum(needed, width)
         lowest = lowest[_TAPS : _TAPS + ready + 2 * self._attack].double()
         # From there it rises straight, in dB: the least of all lines that begin earlier.
         line = self._rise * torch.arange(len(lowest), dtype=torch.float64)
         risen = torch.cummin(lowest - line, 0).values.clamp(max=recovering) + line
-        risen = risen.clamp(max=0.0).float()
-        smooth = torch.nn.functional.conv1d(risen[None, None], self._window)[0, 0]
-        gain = 10 ** (smooth / 20)
+        risen = risen.clamp(max=0.0)
+        # Two means in a row, a triangle: the gain has no corner anywhere, and so adds no hiss.
+        smooth = _sliding_mean(_sliding_mean(risen, self._attack + 1), self._attack + 1)
+        gain = 10 ** (smooth.float() / 20)
         later = min(0.0, float(risen[ready - 1]) + self._rise)
         return waveform[inner] * gain, later
+
+
+def _sliding_minimum(values: Tensor, width: int) -> Tensor:
+    """The least of every `width` neighbours in `values [T]`: [T - width + 1]."""
+    size = 1
+    while 2 * size <= width:
+        values = torch.minimum(values[:-size], values[size:])
+        size *= 2
+    return torch.minimum(values[: len(values) - (width - size)], values[width - size :])
+
+
+def _sliding_mean(values: Tensor, width: int) -> Tensor:
+    """The mean of every `width` neighbours in `values [T]` (float64): [T - width + 1]."""
+    sums = torch.nn.functional.pad(values.cumsum(0), (1, 0))
+    return (sums[width:] - sums[:-width]) / width
 
 
 def true_peaks(waveform: Tensor, kernel: Tensor | None = None) -> Tensor:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
-import torchaudio
 from torch import Tensor
 
 from knnvc.audio.limiter import CEILING, Limiter, true_peak
@@ -17,10 +16,7 @@ from knnvc.audio.samples import split
 from knnvc.errors import KnnvcWarning
 
 _GATE, _STEP = 0.4, 0.1  # seconds, BS.1770-4: blocks and how far they are apart
-_STRETCH_SECONDS = 300.0  # of loudness measured at a time
-_LEAD_IN_SECONDS = 2.0  # in which the 38 Hz high-pass decays to less than float32 can tell
-# torchaudio's filters clip at 1; this much lower nothing does. A power of two loses no bit.
-_HEADROOM = 2.0**-4
+_LEAD_IN = 0.25  # seconds in which the 38 Hz high-pass decays to less than float32 can tell
 _BLOCK = 1 << 17  # samples that are limited at a time
 _CLOSE = 0.1  # LU from the target at which it is reached
 _TRIES = 6  # times that the gain before the limiter is corrected
@@ -88,7 +84,10 @@ def measure_loudness(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> float:
 
     A clip shorter than one 0.4 s block of BS.1770-4 is measured as if repeated to fill one.
     """
-    return float(_loudness(waveform, sample_rate))
+    meter = _Meter(sample_rate)
+    for block in split(waveform, _BLOCK):
+        meter.add(block)
+    return meter.loudness()
 
 
 def normalize_loudness(
@@ -98,7 +97,7 @@ def normalize_loudness(
     *,
     in_place: bool = False,
 ) -> Tensor:
-    """Scale a waveform to an integrated loudness, as published kNN-VC does.
+    """Scale a waveform to an integrated loudness, as published kNN-VC does (to 0.001 dB).
 
     Audio without a loudness stays as it is. Peaks may pass 1: `normalize` limits them.
 
@@ -123,10 +122,10 @@ def loudness_gain(waveform: Tensor, sample_rate: int = SAMPLE_RATE, target: floa
         sample_rate: Hz of `waveform`.
         target: LUFS.
     """
-    loudness = _loudness(waveform, sample_rate)
-    if not bool(torch.isfinite(loudness)):
+    loudness = measure_loudness(waveform, sample_rate)
+    if not math.isfinite(loudness):
         return 1.0
-    return float(10 ** ((target - loudness) / 20))
+    return 10 ** ((target - loudness) / 20)
 
 
 def _drive(waveform: Tensor, sample_rate: int, goal: float, gain: float) -> tuple[float, float]:
@@ -136,7 +135,7 @@ def _drive(waveform: Tensor, sample_rate: int, goal: float, gain: float) -> tupl
         meter = _Meter(sample_rate)
         for block in _limited(waveform, sample_rate, drive):
             meter.add(block)
-        reached = float(meter.loudness())
+        reached = meter.loudness()
         if abs(goal - reached) < abs(goal - best[1]):
             best = drive, reached
         if abs(goal - reached) < _CLOSE or drive >= gain + _MOST_DRIVE:
@@ -151,70 +150,94 @@ def _limited(waveform: Tensor, sample_rate: int, gain: float) -> Iterator[Tensor
     return Limiter(sample_rate)(block * factor for block in split(waveform, _BLOCK))
 
 
-def _loudness(waveform: Tensor, sample_rate: int) -> Tensor:
-    """Measure `[T]` in LUFS, a scalar tensor: `torchaudio.functional.loudness`, memory bounded.
-
-    That function keeps some twenty copies of the waveform, gigabytes for an hour. Up to one stretch
-    the result is the same to the bit, unless its filters clip there.
-    """
-    meter = _Meter(sample_rate)
-    for block in split(waveform, max(1, round(_STRETCH_SECONDS * sample_rate))):
-        meter.add(block)
-    return meter.loudness()
-
-
 class _Meter:
-    """Measures the loudness of a waveform that comes in blocks.
+    """Measures the loudness of a waveform that comes in blocks, in bounded memory.
 
-    The K-weighting runs over stretches, with a lead-in long enough for its filters to forget where
-    they began.
+    `torchaudio.functional.loudness` measures the same, with twenty copies of the waveform, ten
+    times as slowly, and too little where its filters pass 1, which they clip.
     """
 
     def __init__(self, sample_rate: int) -> None:
-        self._rate = sample_rate
         self._gate = round(_GATE * sample_rate)
         self._step = round(self._gate * _STEP / _GATE)
-        self._lead = round(_LEAD_IN_SECONDS * sample_rate)
-        self._stretch = max(self._gate, round(_STRETCH_SECONDS * sample_rate))
-        self._pending: list[Tensor] = []
-        self._held = self._measured = 0  # samples held, and how many of them are behind us
+        self._lead = round(_LEAD_IN * sample_rate)
+        # Of every transform the first part is its neighbour's, and dropped.
+        self._size = max(1 << 16, 1 << (4 * self._lead - 1).bit_length())
+        self._response = _k_weighting(sample_rate, self._size)
+        self._raw = torch.zeros(self._lead)  # not yet weighted, behind the lead-in
+        self._weighted = torch.zeros(0)  # not yet measured
+        self._first = torch.zeros(0)  # of a clip shorter than one block
         self._energies: list[Tensor] = []
 
     def add(self, block: Tensor) -> None:
         """Take the next samples [T]."""
-        self._pending.append(block)
-        self._held += len(block)
-        if self._held - self._measured >= self._stretch + self._gate:
-            self._measure()
+        if len(self._first) < self._gate:
+            self._first = torch.cat([self._first, block[: self._gate]])
+        self._raw = torch.cat([self._raw, block])
+        while len(self._raw) >= self._size:
+            self._weigh()
 
-    def loudness(self) -> Tensor:
-        """The loudness of all of it in LUFS; minus infinity or NaN if there is none."""
-        if not self._energies and self._held < self._gate:
-            if not self._held:
-                return torch.tensor(-math.inf)
-            whole = torch.cat(self._pending)
-            self._pending = [whole.repeat(math.ceil(self._gate / len(whole)))]
-        self._measure()
-        energy = torch.cat(self._energies)
+    def loudness(self) -> float:
+        """The loudness of all of it in LUFS; minus infinity if it has none. Call it once."""
+        if 0 < len(self._first) < self._gate:
+            times = math.ceil(self._gate / len(self._first)) - 1
+            self.add(self._first.repeat(times))
+        fresh = len(self._raw) - self._lead
+        if fresh:
+            self._raw = torch.nn.functional.pad(self._raw, (0, self._size - len(self._raw)))
+            self._weigh(fresh)
+        energy = torch.cat([torch.zeros(0), *self._energies])
         # BS.1770-4: the mean of the blocks over -70 LUFS, then of those within 10 LU of that mean.
-        level = -0.691 + 10 * torch.log10(energy)
-        loud = level > -70.0
-        relative = -0.691 + 10 * torch.log10((loud * energy).sum() / loud.count_nonzero()) - 10
-        loud &= level > relative
-        loudness = -0.691 + 10 * torch.log10((loud * energy).sum() / loud.count_nonzero())
-        return torch.where(loudness.isnan(), -math.inf, loudness)
+        energy = energy[_level(energy) > -70.0]
+        energy = energy[_level(energy) > _level(energy.mean()) - 10.0]
+        return float(_level(energy.mean())) if len(energy) else -math.inf
 
-    def _measure(self) -> None:
-        """Filter what is held, and keep the energies of its whole blocks."""
-        held = torch.cat(self._pending) if len(self._pending) > 1 else self._pending[0]
-        piece = (held * _HEADROOM)[None]
-        piece = torchaudio.functional.treble_biquad(piece, self._rate, 4.0, 1500.0, 0.5**0.5)
-        piece = torchaudio.functional.highpass_biquad(piece, self._rate, 38.0, 0.5)
-        fresh = piece[0, self._measured :]
-        if len(fresh) >= self._gate:
-            energy = torch.square(fresh).unfold(-1, self._gate, self._step).mean(dim=-1)
-            self._energies.append(energy / _HEADROOM**2)
-            self._measured += len(energy) * self._step
-        cut = max(0, self._measured - self._lead)
-        self._pending, self._held = [held[cut:]], len(held) - cut
-        self._measured -= cut
+    def _weigh(self, fresh: int | None = None) -> None:
+        """Weight one transform's worth of samples, and measure the blocks that are complete."""
+        piece = self._raw[: self._size]
+        weighted = torch.fft.irfft(torch.fft.rfft(piece) * self._response, self._size)[self._lead :]
+        self._raw = self._raw[self._size - self._lead :]
+        self._weighted = torch.cat([self._weighted, weighted[:fresh]])
+        if len(self._weighted) >= self._gate:
+            blocks = self._weighted.unfold(-1, self._gate, self._step)
+            self._energies.append(blocks.square().mean(-1))
+            self._weighted = self._weighted[len(blocks) * self._step :]
+
+
+def _level(energy: Tensor) -> Tensor:
+    """Mean squares in LUFS (BS.1770-4, equation 2)."""
+    return -0.691 + 10 * torch.log10(energy)
+
+
+def _k_weighting(sample_rate: int, size: int) -> Tensor:
+    """The frequency response of BS.1770-4's two filters at the bins of a transform of `size`.
+
+    As torchaudio and published kNN-VC have them, for any rate: a shelf of 4 dB at 1.5 kHz and a
+    high-pass at 38 Hz, by R. Bristow-Johnson's Audio EQ Cookbook.
+    """
+    delay = torch.exp(-2j * math.pi * torch.arange(size // 2 + 1, dtype=torch.float64) / size)
+
+    def response(b: tuple[float, float, float], a: tuple[float, float, float]) -> Tensor:
+        return (b[0] + delay * (b[1] + delay * b[2])) / (a[0] + delay * (a[1] + delay * a[2]))
+
+    root = 10 ** (4.0 / 40)
+    cosine, alpha = _angle(1500.0, 0.5**0.5, sample_rate)
+    up, down, edge = root + 1, root - 1, 2 * root**0.5 * alpha
+    shelf = response(
+        (
+            root * (up + down * cosine + edge),
+            -2 * root * (down + up * cosine),
+            root * (up + down * cosine - edge),
+        ),
+        (up - down * cosine + edge, 2 * (down - up * cosine), up - down * cosine - edge),
+    )
+    cosine, alpha = _angle(38.0, 0.5, sample_rate)
+    half = (1 + cosine) / 2
+    high = response((half, -2 * half, half), (1 + alpha, -2 * cosine, 1 - alpha))
+    return (shelf * high).to(torch.complex64)
+
+
+def _angle(hertz: float, quality: float, sample_rate: int) -> tuple[float, float]:
+    """The cookbook's cos(w0) and alpha."""
+    angle = 2 * math.pi * hertz / sample_rate
+    return math.cos(angle), math.sin(angle) / (2 * quality)

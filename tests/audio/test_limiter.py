@@ -20,7 +20,7 @@ from knnvc.errors import KnnvcWarning
 EXAMPLES = Path(__file__).parents[2] / "examples" / "audio"
 
 
-def peak_between(waveform: Tensor, times: int = 16) -> float:
+def peak_between(waveform: Tensor, times: int = 8) -> float:
     """dBTP by an interpolator that is not the limiter's, and finer."""
     fine = scipy.signal.resample_poly(waveform.double().numpy(), times, 1, window=("kaiser", 8.0))
     return 20 * math.log10(float(np.abs(fine).max()))
@@ -41,7 +41,7 @@ def ordinary() -> Iterator[tuple[Tensor, int]]:
         # Pulses at a random few places lift the crest factor, as vocoders' onsets do.
         onsets = torch.zeros_like(speech)
         places = torch.randint(0, len(speech), (12,), generator=generator)
-        onsets[places] = float(speech.abs().max()) * (number % 3) * 0.4
+        onsets[places] = float(speech.abs().max()) * (number % 3) * 0.8
         burst = torch.hann_window(25)[None, None] * torch.sin(torch.arange(25) * 1.1)
         onsets = torch.nn.functional.conv1d(onsets[None, None], burst, padding=12)[0, 0]
         rate = (16_000, 22_050, 24_000)[number % 3]
