@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from knnvc.errors import KnnvcError, UsageError
 
@@ -230,7 +230,7 @@ class MatchOptions(Checked):
         parse_loudness(self.loudness)
 
     @property
-    def target_loudness(self) -> float | str | None:
+    def target_loudness(self) -> float | Literal["source"] | None:
         """LUFS, "source", or None to leave the level alone."""
         return parse_loudness(self.loudness)
 
@@ -328,7 +328,7 @@ class LoadOptions(Checked):
     )
 
 
-def parse_loudness(value: float | str | bool) -> float | str | None:
+def parse_loudness(value: float | str | bool) -> float | Literal["source"] | None:
     """What `--loudness` means: LUFS, "source", or None to leave the level alone.
 
     Raises:
