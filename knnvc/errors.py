@@ -15,6 +15,10 @@ class KnnvcError(Exception):
     exit_code = 1
 
 
+class KnnvcWarning(UserWarning):
+    """What went otherwise than asked, in one sentence; the work goes on."""
+
+
 class UsageError(KnnvcError):
     """The call itself is wrong: an option out of range, a missing or existing path."""
 

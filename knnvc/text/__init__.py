@@ -1,0 +1,1 @@
+"""Text to lines that a front end speaks: words, phonemes, pauses, times."""
