@@ -103,21 +103,32 @@ def read(text: str, language: str, lexicon: Lexicon | None = None) -> Iterator[L
     language = find_language(language)
     warn_of_scripts(text, language)
     any_line = False
+    for line in lines_of(text, language, lexicon):
+        any_line = True
+        yield line
+    if not any_line:
+        raise nothing_to_say(text, language)
+
+
+def lines_of(text: str, language: str, lexicon: Lexicon | None = None) -> Iterator[Line]:
+    """As `read`, of a language in espeak-ng's own spelling; none if nothing is spoken."""
     for sentence in sentences(text, language, lexicon):
         phonemes = _phonemes(sentence.text, language, lexicon)
         if not says_something(phonemes):
             continue
-        any_line = True
         pieces = list(_cut(phonemes))
         for number, piece in enumerate(pieces):
             yield Line(sentence.text, piece, sentence.pause if number == len(pieces) - 1 else 0.0)
-    if not any_line:
-        if not text.strip():
-            raise KnnvcError("the text is empty: give one with words in it")
-        shown = " ".join("".join(c if c.isprintable() else " " for c in text[:200]).split())[:40]
-        raise KnnvcError(
-            f"nothing in the text {shown!r} can be spoken in {language}: give one with words in it"
-        )
+
+
+def nothing_to_say(text: str, language: str) -> KnnvcError:
+    """The error of a text without words."""
+    if not text.strip():
+        return KnnvcError("the text is empty: give one with words in it")
+    shown = " ".join("".join(c if c.isprintable() else " " for c in text[:200]).split())[:40]
+    return KnnvcError(
+        f"nothing in the text {shown!r} can be spoken in {language}: give one with words in it"
+    )
 
 
 def warn_of_scripts(text: str, language: str) -> None:

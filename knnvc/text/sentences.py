@@ -154,7 +154,11 @@ def _clean(text: str) -> str:
         text,
     )
     raised = "".join(_RAISED.values())
-    text = re.sub(rf"(?P<unit>[A-Za-zµμ]+|(?<=\d))(?P<raised>[⁺⁻]?[{raised}]+)", _power, text)
+    text = re.sub(
+        rf"(?P<unit>(?<![A-Za-zµμ])[A-Za-zµμ]{{1,30}}|(?<=\d))(?P<raised>[⁺⁻]?[{raised}]+)",
+        _power,
+        text,
+    )
     text = re.sub(rf"[⁺⁻]?[{raised.replace('²', '').replace('³', '')}]+|(?<!\w)[²³]", "", text)
     return "".join(map(_sign, text))
 
