@@ -174,7 +174,7 @@ class _Call:
 @click.option(
     "--yardsticks/--no-yardsticks",
     default=None,
-    help="Copy-synthesis by WORLD and by Griffin-Lim, too.  [default: not with --bench and --demos]",
+    help="Copy-synthesis by WORLD and Griffin-Lim, too.  [default: not with --bench and --demos]",
 )
 @click.option(
     "--language",

@@ -39,8 +39,7 @@ def charts(rows: Sequence[Row], measures: Sequence[Measure]) -> str:
     if not swept:
         return _section("Systems", plotted, partial(_systems, rows))
     return "\n".join(
-        _section(f"By {AXES[name]}", plotted, partial(_sweep, converted, name))
-        for name in swept
+        _section(f"By {AXES[name]}", plotted, partial(_sweep, converted, name)) for name in swept
     )
 
 

@@ -17,6 +17,7 @@ from knnvc.audio import find_audio
 from knnvc.errors import KnnvcError, UsageError
 
 REFERENCE_SECONDS = 300.0
+ALL_SECONDS = 86_400.0  # the most that can be asked for: all that there is
 SWEEPS = ("lam", "k", "seconds")
 COLUMNS = (
     *("source", "target", "text", "language", "reference_seconds"),

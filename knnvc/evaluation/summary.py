@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from knnvc.evaluation.plan import ALL_SECONDS
 from knnvc.evaluation.records import CONVERTED, COPY, SOURCE, Record, TargetFacts
 from knnvc.evaluation.statistics import Estimate, bootstrap, equal_error_rate
 
@@ -83,7 +84,7 @@ class Row:
         if round(least) == round(most) == round(asked):
             return f"{asked:g} s"
         span = f"{least:.0f}" if round(least) == round(most) else f"{least:.0f}–{most:.0f}"
-        return f"{span} s (of {asked:g})"
+        return f"{span} s" if asked >= ALL_SECONDS else f"{span} s (of {asked:g})"
 
     def deviation(self, verifier: str) -> float | None:
         """Standard deviation of the equal error rate over the targets, in points."""

@@ -78,6 +78,7 @@ def test_a_source_is_not_compared_with_itself(record: Make, said: str) -> None:
         (60.0, (60.0, 60.0), "converted, 60 s"),
         (300.0, (9.2, 8.9), "converted, 9 s (of 300)"),
         (60.0, (60.0, 44.6), "converted, 45–60 s (of 60)"),
+        (86_400.0, (3.2, 8.7), "converted, 3–9 s"),  # all that there is
     ],
 )
 def test_rows_are_called_after_the_speech_that_was_there(
