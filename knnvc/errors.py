@@ -41,6 +41,12 @@ class KnnvcError(Exception):
         return sentence(super().__str__())
 
 
+class UsageError(KnnvcError):
+    """The call itself is wrong: an option out of range, a missing or existing path."""
+
+    exit_code = 2
+
+
 class KnnvcWarning(UserWarning):
     """The work goes on, but not quite as asked: a recording was skipped, a result made quieter."""
 

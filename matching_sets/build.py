@@ -23,7 +23,7 @@ import soundfile as sf
 from knnvc import VoiceConverter
 from knnvc.audio import HOP, SAMPLE_RATE, load_audio
 from knnvc.audio.pitch import f0_track
-from knnvc.evaluation.instruments import Instruments, errors, plain
+from knnvc.evaluation.instruments import Instruments, errors, plain, spelt
 from knnvc.files import atomic_path
 from knnvc.voices.ready import Card, write_cards
 
@@ -101,7 +101,7 @@ def synthesize(parts: Path, audio: Path, seconds: float) -> dict[str, list[Path]
 def build(preset: str, spoken: dict[str, list[Path]], out: Path, bundled: Path) -> None:
     """Encode every voice's recordings with `preset`; write sets, cards and the table of voices."""
     converter = VoiceConverter.from_preset(preset)
-    instruments = Instruments()
+    instruments = Instruments(numerals=True)
     cards: dict[str, Card] = {}
     for name, recordings in spoken.items():
         member = CAST[name]
@@ -142,7 +142,7 @@ def listen(instruments: Instruments, recordings: list[Path]) -> tuple[float, flo
         kept = path.with_suffix(".json")
         if not kept.exists():
             heard = instruments.listen(load_audio(path).numpy())
-            counts = errors(plain(path.with_suffix(".txt").read_text()), heard.words)
+            counts = errors(plain(spelt(path.with_suffix(".txt").read_text())), heard.words)
             measured = {
                 "distillmos": heard.distillmos,
                 "words": counts.words,
