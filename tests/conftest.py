@@ -37,7 +37,7 @@ def parity() -> Path:
 @pytest.fixture(scope="session")
 def preset(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tiny random weights in the published architecture, imported from the published formats."""
-    from knnvc.presets.preset import import_published
+    from knnvc.presets.importing import import_published
 
     folder = tmp_path_factory.mktemp("presets") / "tiny"
     weights = (parity / "hifigan_tiny.pt", parity / "hifigan_tiny.json")

@@ -15,25 +15,19 @@ import torch
 from torch import Tensor
 
 import knnvc
-from knnvc.audio import HOP, SAMPLE_RATE, find_audio, load_audio
+from knnvc.audio import SAMPLE_RATE, find_audio, load_audio
 from knnvc.audio.pitch import VOICED, move_pitch, pitch_quantiles
 from knnvc.cli.main import cli
-from knnvc.converters.knn import search
-from knnvc.converters.matching_set import Correction, MatchingSet, load, merge
-from knnvc.encoders.ssl import MelWavLM
-from knnvc.errors import KnnvcError, UsageError
+from knnvc.converters.matching_set import Adaptation, MatchingSet, load, merge
+from knnvc.converters.search import search
+from knnvc.encoders.chunked import HOP
+from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
 from knnvc.mini.acoustic_space import AcousticSpace
+from knnvc.mini.encoder import MelWavLM
 from knnvc.mini.refiner import Refiner
-from knnvc.pipeline import (
-    DEFAULT_PRESET,
-    ConvertOptions,
-    KnnvcWarning,
-    VoiceConverter,
-    choose_device,
-    convert,
-    resynthesize,
-    stretch,
-)
+from knnvc.options import DEFAULT_PRESET, ConvertOptions
+from knnvc.pipeline import VoiceConverter, convert, resynthesize, stretch
+from knnvc.presets.loading import choose_device
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "audio"
 
@@ -175,7 +169,7 @@ def test_a_voice_without_correction_follows_the_source_the_more(
     assert refiner is not None
     short = mini.matching_set(anna)
     nothing = torch.zeros(refiner.config.channels + 1, refiner.config.width)
-    corrected = replace(short, correction=Correction(nothing, mini.refiner_fingerprint))
+    corrected = replace(short, correction=Adaptation(nothing, mini.refiner_fingerprint))
     features = mini.encode(EXAMPLES / "source.wav")
 
     def matched(voice: MatchingSet, envelope: float, uncorrected: float | None) -> Tensor:

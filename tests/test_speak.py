@@ -21,9 +21,12 @@ from knnvc import KnnvcError, SpeakOptions, UsageError, VoiceConverter, synthesi
 from knnvc.audio import load_audio, loudness_gain
 from knnvc.audio.joining import Spool, silence, trim_edges
 from knnvc.cli.main import cli
-from knnvc.encoders.ssl import MelWavLM
-from knnvc.pipeline import KnnvcWarning, features_of_spectra
-from knnvc.presets.preset import Preset, add_published_frontend, bundled_folder, load_preset
+from knnvc.errors import KnnvcWarning
+from knnvc.mini.encoder import MelWavLM
+from knnvc.pipeline import features_of_spectra
+from knnvc.presets.importing import add_published_front_end
+from knnvc.presets.schema import Preset, load_preset
+from knnvc.presets.search import bundled_folder
 from knnvc.text.sentences import PARAGRAPH_PAUSE, SENTENCE_PAUSE
 
 RATE = 16_000
@@ -81,7 +84,7 @@ def talking(preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("presets") / "talking"
     shutil.copytree(preset, folder)
     fit_width(folder)
-    add_published_frontend(
+    add_published_front_end(
         load_preset(folder), GLOW / "glow_tts_ssl_tiny.pth", GLOW / "config.json"
     )
     return folder
@@ -224,7 +227,7 @@ def test_a_preset_without_a_front_end(preset: Path) -> None:
 def changed(talking: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -> Preset:
     shutil.copytree(talking, folder)
     values = json.loads((folder / "preset.json").read_text(encoding="utf-8"))
-    change(values["text_frontend"])
+    change(values["text_front_end"])
     (folder / "preset.json").write_text(json.dumps(values), encoding="utf-8")
     return load_preset(folder)
 
@@ -237,10 +240,10 @@ def test_a_front_end_of_another_encoder(
     shutil.copytree(bundled, folder)
     values = json.loads((folder / "preset.json").read_text(encoding="utf-8"))
     theirs = json.loads((talking / "preset.json").read_text(encoding="utf-8"))
-    values["text_frontend"] = theirs["text_frontend"]
+    values["text_front_end"] = theirs["text_front_end"]
     (folder / "preset.json").write_text(json.dumps(values), encoding="utf-8")
-    shutil.copy(talking / "text_frontend.safetensors", folder)
-    shutil.copy(talking / "text_frontend.safetensors", folder / "text_frontend.safetensors")
+    shutil.copy(talking / "text_front_end.safetensors", folder)
+    shutil.copy(talking / "text_front_end.safetensors", folder / "text_front_end.safetensors")
     converter = VoiceConverter.from_preset(folder, "cpu")
     with pytest.raises(KnnvcError, match="its encoder gives 162: use a front end that was trained"):
         converter.speak("hello", None, SpeakOptions(lam=0.0))

@@ -12,7 +12,7 @@ from torch import Tensor
 from knnvc.audio import load_audio
 from knnvc.evaluation.instruments import Instruments, errors
 from knnvc.pipeline import VoiceConverter
-from knnvc.vocoders.vocoder import world
+from knnvc.vocoders.classical import world
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "audio"
 TEXT = (

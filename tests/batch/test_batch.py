@@ -551,7 +551,7 @@ def test_results_depend_on_neither_workers_nor_cache(
     import torch
 
     from knnvc import VoiceConverter
-    from knnvc.pipeline import KnnvcWarning
+    from knnvc.errors import KnnvcWarning
 
     settings: dict[str, Any] = {"preset": preset, "device": "cpu"}
     assert report_of(out="one", **settings).count("done") == 3

@@ -24,7 +24,8 @@ from knnvc.cli import common as module
 from knnvc.cli.common import Progress
 from knnvc.cli.main import cli
 from knnvc.converters.matching_set import load
-from knnvc.presets.preset import bundled_folder, import_published
+from knnvc.presets.importing import import_published
+from knnvc.presets.search import bundled_folder
 
 RATE = 16_000
 EXAMPLES = Path(__file__).parents[2] / "examples" / "audio"
@@ -760,7 +761,7 @@ def test_bars_appear_on_a_terminal_and_go(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_warning_takes_the_bar_away(monkeypatch: pytest.MonkeyPatch) -> None:
     import warnings
 
-    from knnvc.pipeline import KnnvcWarning
+    from knnvc.errors import KnnvcWarning
 
     monkeypatch.setattr(module, "QUIET_SECONDS", 0.0)
 

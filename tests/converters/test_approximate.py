@@ -16,10 +16,11 @@ from torch import Tensor
 from knnvc import pipeline
 from knnvc.cli.main import cli
 from knnvc.converters import approximate as indices
-from knnvc.converters.knn import search
 from knnvc.converters.matching_set import MatchingSet, load
-from knnvc.errors import KnnvcError, UsageError
-from knnvc.pipeline import KnnvcWarning, VoiceConverter
+from knnvc.converters.search import search
+from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
+from knnvc.mini.converter import MiniConverter
+from knnvc.pipeline import VoiceConverter
 
 Speech = tuple[Tensor, Tensor]
 
@@ -217,17 +218,19 @@ def test_an_index_lies_beside_its_set_and_is_used_again(
     one = load(saved)
     features = one.match[:40] + 0.01
     # All cells and much of the graph are read, so even noise finds its nearest.
-    converted = tiny.match(features, one, index=kind)
-    assert (converted - tiny.match(features, one, index="flat")).norm() < 0.05 * converted.norm()
+    converted = tiny.match(features, one, index=kind).values
+    assert (
+        converted - tiny.match(features, one, index="flat").values
+    ).norm() < 0.05 * converted.norm()
     path = saved.with_name(f"anna.{kind}.faiss")
     before = path.stat().st_mtime_ns
     with monkeypatch.context() as patch:
         patch.setattr(indices, "build", lambda *_: pytest.fail("it was built again"))
-        assert torch.equal(tiny.match(features, load(saved), index=kind), converted)
+        assert torch.equal(tiny.match(features, load(saved), index=kind).values, converted)
     assert path.stat().st_mtime_ns == before
     path.write_bytes(flip(path.read_bytes(), 100))  # damaged: built again, without a word
-    assert torch.equal(tiny.match(features, load(saved), index=kind), converted)
-    assert indices.load(path, kind, indices.content_hash(kind, [one.match], "None")) is not None
+    assert torch.equal(tiny.match(features, load(saved), index=kind).values, converted)
+    assert indices.load(path, kind, indices.content_hash(kind, [one.match], "")) is not None
 
 
 def test_a_stale_index_is_built_again(tiny: VoiceConverter, saved: Path) -> None:
@@ -236,7 +239,7 @@ def test_a_stale_index_is_built_again(tiny: VoiceConverter, saved: Path) -> None
     stale = saved.with_name("anna.ivf.faiss").read_bytes()
     turned = one.match.flip(0).contiguous()
     dataclasses.replace(one, match=turned, synth=turned).save(saved, force=True)
-    converted = tiny.match(turned[:5], load(saved), k=1, index="ivf")
+    converted = tiny.match(turned[:5], load(saved), k=1, index="ivf").values
     assert (converted - turned[:5]).norm() < 1e-2 * converted.norm()
     assert saved.with_name("anna.ivf.faiss").read_bytes() != stale
 
@@ -246,7 +249,7 @@ def test_an_index_that_cannot_be_kept_is_told(tiny: VoiceConverter, saved: Path)
     one = load(saved)
     with pytest.warns(KnnvcWarning, match="the index is not kept: .*is a folder"):
         assert tiny.prepare(one, "ivf") == "ivf"
-    assert torch.isfinite(tiny.match(one.match[:5], one, index="ivf")).all()
+    assert torch.isfinite(tiny.match(one.match[:5], one, index="ivf").values).all()
 
 
 def test_a_set_in_memory_keeps_its_index_there(
@@ -270,9 +273,9 @@ def test_mini_searches_its_acoustic_space(
 
     real = indices.build
     monkeypatch.setattr(indices, "build", build)
-    mini.match(mini.encode(noise), one, index="ivf")
-    space = mini.space
-    assert space is not None
+    mini.match(mini.encode((noise, 16_000)), one, index="ivf")
+    assert isinstance(mini.converter, MiniConverter)
+    space = mini.converter.space
     statistics = space.statistics(one.synth, one.match)
     assert torch.equal(seen[0], space.vectors(one.synth, one.match, statistics, one.frame_start))
 

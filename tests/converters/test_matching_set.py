@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save, save_file
 
-from knnvc.converters.matching_set import Correction, MatchingSet, SetInfo, load, merge
+from knnvc.converters.matching_set import Adaptation, MatchingSet, SetInfo, load, merge
 from knnvc.errors import KnnvcError, UsageError
 
 INFO = SetInfo(
@@ -28,9 +28,7 @@ INFO = SetInfo(
 )
 
 
-def make(
-    frames: int = 10, *, own_match: bool = True, pitch: bool = True, **info: Any
-) -> MatchingSet:
+def make(frames: int = 10, *, own_match: bool = True, **info: Any) -> MatchingSet:
     generator = torch.Generator().manual_seed(frames)
     synth = torch.randn(frames, 6, generator=generator)
     return MatchingSet(
@@ -38,14 +36,12 @@ def make(
         synth=synth,
         frame_start=torch.tensor([0, 4]),
         info=dataclasses.replace(INFO, **info),
-        pitch=torch.tensor([7.5, 0.25]) if pitch else None,
     )
 
 
 @pytest.mark.parametrize("own_match", [True, False])
-@pytest.mark.parametrize("pitch", [True, False])
-def test_a_saved_set_is_read_back(tmp_path: Path, own_match: bool, pitch: bool) -> None:
-    original = make(own_match=own_match, pitch=pitch)
+def test_a_saved_set_is_read_back(tmp_path: Path, own_match: bool) -> None:
+    original = make(own_match=own_match)
     original.save(tmp_path / "voice.safetensors")
     read = load(tmp_path / "voice.safetensors")
     assert read.info == original.info
@@ -53,9 +49,6 @@ def test_a_saved_set_is_read_back(tmp_path: Path, own_match: bool, pitch: bool) 
     assert torch.equal(read.synth, original.synth.half().float())
     assert torch.equal(read.frame_start, original.frame_start)
     assert (read.match is read.synth) != own_match
-    assert (read.pitch is not None) == pitch
-    if read.pitch is not None:
-        assert read.pitch.tolist() == [7.5, 0.25]
     assert read.seconds == pytest.approx(0.2)
 
 
@@ -68,9 +61,8 @@ def test_the_file_is_as_documented(tmp_path: Path) -> None:
     assert {name: tensor.dtype for name, tensor in stored.items()} == {
         "synth": torch.float16,
         "frame_start": torch.int64,
-        "pitch": torch.float32,
     }
-    assert entry["format_version"] == 1
+    assert entry["format_version"] == 2
     assert entry["match_is_synth"] is True
     assert entry["speaker"] == "Zoë"
     assert entry["files"] == ["a.wav", "b/ä.flac"]
@@ -135,8 +127,6 @@ def test_another_encoder_is_refused_by_name() -> None:
         ({"frame_start": torch.tensor([0, 11])}, "does not rise"),
         ({"frame_start": torch.tensor([0])}, "differ in number"),
         ({"frame_start": torch.tensor([0.0, 4.0])}, "no list of frames"),
-        ({"pitch": torch.zeros(3)}, "no mean"),
-        ({"pitch": torch.tensor([7.0, -1.0])}, "negative"),
     ],
 )
 def test_tensors_have_to_fit(change: dict[str, torch.Tensor], problem: str) -> None:
@@ -182,33 +172,20 @@ def test_merge_keeps_one_tensor_one() -> None:
     assert merged.match is merged.synth
 
 
-def test_merged_pitch_is_that_of_all_frames() -> None:
-    generator = torch.Generator().manual_seed(0)
-    pitches = [7 + torch.randn(n, generator=generator) for n in (10, 30)]
-    sets = [
-        dataclasses.replace(make(len(p)), pitch=torch.stack([p.mean(), p.std(correction=0)]))
-        for p in pitches
-    ]
-    together = torch.cat(pitches)
-    expected = torch.stack([together.mean(), together.std(correction=0)])
-    torch.testing.assert_close(merge(sets).pitch, expected)
-
-
 def test_merge_refuses_what_does_not_fit() -> None:
     with pytest.raises(UsageError, match="nothing to merge"):
         merge([])
     with pytest.raises(KnnvcError, match="encoder of preset 'other'"):
         merge([make(), make(encoder="f" * 64, preset="other")])
-    for other in (make(pitch=False), make(own_match=False), make(hop=160)):
+    for other in (make(own_match=False), make(hop=160)):
         with pytest.raises(KnnvcError, match="differ in"):
             merge([make(), other])
 
 
 def entry(**changes: Any) -> dict[str, str]:
     """Metadata of a set with one stored tensor, altered."""
-    return {
-        "matching_set": json.dumps(dataclasses.asdict(INFO) | {"match_is_synth": True} | changes)
-    }
+    values = dataclasses.asdict(INFO) | {"match_is_synth": True, "adaptations": {}}
+    return {"matching_set": json.dumps(values | changes)}
 
 
 STORED = {"synth": torch.ones(10, 6).half(), "frame_start": torch.tensor([0, 4])}
@@ -222,7 +199,8 @@ STORED = {"synth": torch.ones(10, 6).half(), "frame_start": torch.tensor([0, 4])
         (STORED, {"matching_set": "[" * 100_000}, "metadata is damaged"),
         (STORED, {"matching_set": "[]"}, "no object"),
         (STORED, entry(speaker="\ud800"), "metadata is damaged"),
-        (STORED, entry(format_version=2), "newer knnvc; upgrade"),
+        (STORED, entry(format_version=3), "newer knnvc; upgrade"),
+        (STORED, entry(format_version=1), "format 1 of an older knnvc; build it again"),
         (STORED, entry(format_version="1"), "format '1' is unknown"),
         (STORED, entry(match_is_synth=None), "no true or false"),
         (STORED, entry(match_is_synth=False), "other tensors"),
@@ -232,7 +210,6 @@ STORED = {"synth": torch.ones(10, 6).half(), "frame_start": torch.tensor([0, 4])
         (STORED | {"match": torch.ones(10, 6)}, entry(), "other tensors"),
         (STORED | {"synth": torch.ones(10, 6).int()}, entry(), "stored as torch.int32"),
         (STORED | {"synth": torch.ones(10, 6).to(torch.float8_e5m2)}, entry(), "stored as"),
-        (STORED | {"pitch": torch.ones(2, dtype=torch.cfloat)}, entry(), "no mean"),
     ],
 )
 def test_odd_files_are_refused_by_name(
@@ -251,7 +228,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
             load(path)
 
 
-VALID = save(STORED | {"pitch": torch.tensor([7.5, 0.25])}, entry())
+VALID = save(STORED, entry())
 
 damaged = st.one_of(
     st.binary(max_size=300),
@@ -285,34 +262,31 @@ def test_damage_is_refused_or_harmless(tmp_path: Path, data: bytes) -> None:
     assert "\n" not in message
 
 
-CORRECTIONS = ("correction", "vocoder_correction")
+NAMES = ("refiner", "vocoder")
 
 
-@pytest.mark.parametrize("names", [CORRECTIONS[:1], CORRECTIONS[1:], CORRECTIONS])
-def test_corrections_are_kept_and_not_merged(tmp_path: Path, names: tuple[str, ...]) -> None:
-    given = {name: Correction(torch.randn(5, 6), f"of a network, {name}") for name in names}
-    original = dataclasses.replace(make(), **given)
+@pytest.mark.parametrize("names", [NAMES[:1], NAMES[1:], NAMES])
+def test_adaptations_are_kept_and_not_merged(tmp_path: Path, names: tuple[str, ...]) -> None:
+    given = {name: Adaptation(torch.randn(5, 6), f"of a network, {name}") for name in names}
+    original = dataclasses.replace(make(), adaptations=given)
     original.save(tmp_path / "voice.safetensors")
     read = load(tmp_path / "voice.safetensors")
-    for name in CORRECTIONS:
-        found = getattr(read, name)
-        assert (found is None) == (name not in given)
-        if found is not None:
-            assert found.network == given[name].network
-            assert torch.equal(found.weights, given[name].weights.half().float())
-    merged = merge([read, read])
-    assert merged.correction is merged.vocoder_correction is None
+    assert read.adaptations.keys() == given.keys()
+    for name, wanted in given.items():
+        found = read.adaptations[name]
+        assert found.network == f"of a network, {name}"
+        assert torch.equal(found.weights, wanted.weights.half().float())
+    merged = merge([original, make()])
+    assert merged.adaptations == {}
 
 
-@pytest.mark.parametrize("name", CORRECTIONS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "bad", [torch.full((2, 2), math.nan), torch.ones(3), torch.ones(2, 2).int()]
+    "bad", [torch.ones(3), torch.full((2, 2), torch.nan), torch.ones(2, 2, dtype=torch.int32)]
 )
-def test_a_damaged_correction_is_refused(tmp_path: Path, name: str, bad: torch.Tensor) -> None:
-    make().save(tmp_path / "voice.safetensors")
-    with safe_open(tmp_path / "voice.safetensors", "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = file.metadata()
-    save_file(tensors | {name: bad}, tmp_path / "bad.safetensors", metadata)
-    with pytest.raises(KnnvcError, match=r"bad\.safetensors cannot be used"):
-        load(tmp_path / "bad.safetensors")
+def test_a_damaged_adaptation_is_refused(tmp_path: Path, name: str, bad: torch.Tensor) -> None:
+    path = tmp_path / "voice.safetensors"
+    tensors = STORED | {f"adaptation.{name}": bad}
+    save_file(tensors, path, entry(adaptations={name: "f"}))
+    with pytest.raises(KnnvcError, match=r"voice\.safetensors cannot be used"):
+        load(path)
