@@ -197,8 +197,10 @@ def test_options_are_those_of_convert() -> None:
 
     shared = {field.name: field.default for field in fields(ConvertOptions)}
     own = {field.name: field.default for field in fields(BatchOptions)}
-    for name in ("lam", "k", "weighting", "loudness", "trim"):
+    for name in ("lam", "k", "weighting", "trim"):
         assert own[name] == shared[name]
+    loudness = ConvertOptions(loudness=own["loudness"]).target_loudness
+    assert loudness == ConvertOptions().target_loudness == -16.0
     for bad in ({"lam": 3.0}, {"k": 0}, {"weighting": "x"}, {"workers": 0}, {"ray_address": "x"}):
         with pytest.raises(UsageError):
             BatchOptions(**bad)  # type: ignore[arg-type]
