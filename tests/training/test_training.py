@@ -12,6 +12,7 @@ import pytest
 import soundfile as sf
 import torch
 from click.testing import CliRunner
+from knnvc.presets.preset import find_preset, import_published
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,7 +24,6 @@ from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.mini.phones import IGNORED, PHONES, assure, segments
 from knnvc.mini.refiner import Refiner, RefinerConfig
 from knnvc.pipeline import ConvertOptions, VoiceConverter
-from knnvc.presets.preset import find_preset, import_published
 from knnvc.tensors import read_tensors, write_tensors
 from knnvc.training import campplus, kokoro, package, twins
 from knnvc.training import refiner as refiner_module
