@@ -82,7 +82,7 @@ def import_published(
 
     wavlm, encoder_state = read_published_wavlm(encoder)
     depth = wavlm["num_hidden_layers"]
-    if not isinstance(layer, int) or not 1 <= layer <= depth:
+    if type(layer) is not int or not 1 <= layer <= depth:
         raise UsageError(f"{encoder} has the layers 1 to {depth}: choose one of them, not {layer}")
     wavlm["num_hidden_layers"] = layer
     encoder_state = first_layers(encoder_state, layer)

@@ -538,6 +538,6 @@ def test_registry_states_what_is_known() -> None:
 
 def test_registry_needs_no_torch() -> None:
     code = (
-        "import sys, knnvc.presets.preset as p; p.list_presets(); sys.exit('torch' in sys.modules)"
+        "import sys, knnvc.presets.search as p; p.list_presets(); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
