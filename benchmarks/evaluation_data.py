@@ -3,15 +3,16 @@
     pip install -r vocoder/requirements.txt   # apt, dpkg and npm must be there, too
     python benchmarks/evaluation_data.py --out data/
 
-A second call goes on where the first was stopped. What it writes:
+Quality is judged by `knnvc evaluate --bench`; this is speech for what the bench does not ask. A
+second call goes on where the first was stopped. What it writes:
 
     data/real/sources/    a LibriVox reader and a man reading cards (transcripts in .txt files),
                           longer prompts of an Asterisk speaker, and readers of other languages
     data/real/targets/    Asterisk's professional speakers, 20 minutes each, and the narrator of a
                           game, 7 minutes
     data/kokoro/          speakers of Kokoro that no recipe trains on: sources and targets
-    data/development.csv  for every decision: which settings, which weights
-    data/report.csv       for the table that is published; nothing is tuned on its targets
+    data/development.csv  for questions about languages and synthetic voices
+    data/report.csv       the same of other targets, on which nothing is tuned
     data/listen.csv       a few lines of it, one source of each kind: a page to listen to
     data/CARD.md          where everything comes from, and the licences
 

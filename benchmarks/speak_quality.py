@@ -37,7 +37,7 @@ import numpy as np
 from knnvc import SpeakOptions, VoiceConverter
 from knnvc.audio import SAMPLE_RATE, find_audio, load_audio, write_audio
 from knnvc.errors import KnnvcError
-from knnvc.evaluation.instruments import Instruments, errors, plain
+from knnvc.evaluation.instruments import Instruments, errors, plain, spelt
 from knnvc.evaluation.statistics import equal_error_rate
 from knnvc.voices.ready import PREFIX
 
@@ -161,7 +161,7 @@ class Results:
 
 def summary(system: str, rows: list[dict[str, Any]], voice: Voice | None) -> dict[str, Any]:
     """One row of the table."""
-    made = [errors(plain(row["text"]), row["heard"]) for row in rows]
+    made = [errors(plain(spelt(row["text"])), row["heard"]) for row in rows]
     values: dict[str, Any] = {
         "system": system,
         "WER": 100 * sum(one.word_errors for one in made) / sum(one.words for one in made),
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300.0, help="of reference speech")
     parser.add_argument("--out", type=Path, default=Path("speak-quality"))
     arguments = parser.parse_args()
-    ears = Instruments()
+    ears = Instruments(numerals=True)
     converter = VoiceConverter.from_preset(arguments.preset, "cpu")
     ingredients = kokoro.fetch(arguments.parts)
     texts = held_out(ingredients.texts, arguments.corpus, arguments.sentences, arguments.seed)

@@ -15,6 +15,7 @@ from typing import TypeVar
 import faiss
 import torch
 from audio import SOURCE, TARGET, repeated
+from knnvc.vocoders.vocoder import Vocoder
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,7 +23,6 @@ from knnvc.converters.knn import Index
 from knnvc.converters.matching_set import MatchingSet, load
 from knnvc.encoders.ssl import Encoder
 from knnvc.pipeline import VoiceConverter
-from knnvc.vocoders.vocoder import Vocoder
 
 Result = TypeVar("Result")
 ALIKE = 0.9999  # cosine above which two frames count as the same

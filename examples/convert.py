@@ -16,8 +16,8 @@ source, target, output = sys.argv[1:]
 converter = VoiceConverter.from_preset("mini")
 voice = converter.matching_set(target)  # all frames of the target speaker
 features = converter.encode(source)  # [T, D], one frame every 20 ms
-matched = converter.match(features, voice, k=4, lam=1.0)  # the target's nearest frames
-waveform = converter.vocode(matched, voices=voice)  # [T * 320] samples
+frames = converter.match(features, voice, k=4, lam=1.0)  # the target's nearest frames
+waveform = converter.vocode(frames)  # [T * 320] samples
 
 soundfile.write(output, waveform.numpy(), converter.sample_rate)
 print(f"{output}: {len(waveform) / converter.sample_rate:.1f} s in the voice of {target}")

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from knnvc import VoiceConverter
-from knnvc.presets.preset import import_published, pull
+from knnvc.presets.importing import import_published, pull
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 parser.add_argument("source", type=Path)

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from knnvc import sound_options
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.sound_options import DEFAULT_LOUDNESS
 
 if TYPE_CHECKING:
     from knnvc.text.lexicon import Lexicon
@@ -27,7 +29,7 @@ WEIGHTINGS = ("mean", "distance")
 INDEX_KINDS = ("flat", "hnsw", "ivf", "auto")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("float32", "bfloat16")
-LOUDNESS = -16.0  # LUFS, of published kNN-VC's output
+LOUDNESS = DEFAULT_LOUDNESS
 DEFAULT_PRESET = "mini"
 
 Made = TypeVar("Made")
@@ -230,7 +232,7 @@ class MatchOptions(Checked):
         parse_loudness(self.loudness)
 
     @property
-    def target_loudness(self) -> float | str | None:
+    def target_loudness(self) -> float | Literal["source"] | None:
         """LUFS, "source", or None to leave the level alone."""
         return parse_loudness(self.loudness)
 
@@ -328,24 +330,12 @@ class LoadOptions(Checked):
     )
 
 
-def parse_loudness(value: float | str | bool) -> float | str | None:
-    """What `--loudness` means: LUFS, "source", or None to leave the level alone.
+def parse_loudness(value: float | str | bool) -> float | Literal["source"] | None:
+    """What a loudness means: LUFS, "source", or None to leave the level alone.
 
     Raises:
-        UsageError: it is neither a number from −70 to 0, nor "source", nor "none".
+        UsageError: it is no loudness.
     """
     if isinstance(value, bool):
-        return LOUDNESS if value else None
-    if value == "source":
-        return "source"
-    if value == "none":
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not -70 <= number <= 0:
-        raise UsageError(
-            f"loudness is {str(value)[:40]!r}: give LUFS from -70 to 0, source or none"
-        )
-    return number
+        return DEFAULT_LOUDNESS if value else None
+    return sound_options.parse_loudness(str(value))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from knnvc.audio import load_audio, require_audio
-from knnvc.audio.samples import mono_batch
+from knnvc.audio.batches import mono_batch
 from knnvc.converters.approximate import choose
 from knnvc.converters.base import Converter
 from knnvc.converters.matching_set import MatchingSet

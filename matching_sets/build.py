@@ -24,7 +24,7 @@ from torch import Tensor
 from knnvc.audio import load_audio, normalize_loudness
 from knnvc.audio.joining import silence, trim_edges
 from knnvc.audio.pitch import f0_track
-from knnvc.evaluation.instruments import Instruments, errors, plain
+from knnvc.evaluation.instruments import Instruments, errors, plain, spelt
 from knnvc.files import atomic_path
 from knnvc.voices.ready import Card, write_cards
 
@@ -148,11 +148,11 @@ def card(name: str, path: Path, recordings: list[Path], kept: Path) -> Card:
 
 def listen(wave: np.ndarray, said: str) -> dict[str, float]:
     """Median pitch in Hz, DistillMOS and word errors in per cent of a voice [S] at 16 kHz."""
-    instruments = Instruments()
+    instruments = Instruments(numerals=True)
     f0 = f0_track(wave, len(wave) // 320)
     pieces = np.array_split(wave, max(1, round(len(wave) / 16_000 / PIECE)))
     natural = [instruments.listen(piece, words=False).distillmos for piece in pieces]
-    counts = errors(plain(said), instruments.words(wave))
+    counts = errors(plain(spelt(said)), instruments.words(wave))
     return {
         "pitch": round(float(np.median(f0[f0 > 0])), 1),
         "distillmos": round(float(np.mean(natural)), 2),

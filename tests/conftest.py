@@ -5,8 +5,12 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import soundfile as sf
+import torch
 from hypothesis import settings
+from torch import Tensor
 
 import knnvc
 
@@ -51,3 +55,44 @@ def mini() -> VoiceConverter:
     from knnvc import VoiceConverter
 
     return VoiceConverter.from_preset("mini", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny(preset: Path) -> VoiceConverter:
+    """The tiny preset in the published formats, loaded once."""
+    from knnvc import VoiceConverter
+
+    return VoiceConverter.from_preset(preset, device="cpu")
+
+
+def _noise(seconds: float, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 0.05 * torch.randn(round(seconds * 16_000), generator=generator)
+
+
+def _record(path: Path, waveform: Tensor) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, waveform.numpy(), 16_000, subtype="FLOAT")
+    return path
+
+
+@pytest.fixture(scope="session")
+def anna(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two recordings, of which one lies deeper, and a text file."""
+    folder = tmp_path_factory.mktemp("voices") / "anna"
+    _record(folder / "b.wav", _noise(0.9, seed=1))
+    _record(folder / "a" / "a.wav", _noise(0.8, seed=2))
+    (folder / "notes.txt").write_text("recorded in May")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ben(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of one second."""
+    return _record(tmp_path_factory.mktemp("voices") / "ben.wav", _noise(1.0, seed=3))
+
+
+@pytest.fixture
+def source() -> tuple[np.ndarray, int]:
+    """Samples of 0.7 s and their rate."""
+    return _noise(0.7, seed=9).numpy(), 16_000

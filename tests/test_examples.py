@@ -131,12 +131,13 @@ def test_the_commands_of_the_readme_exist(command: str) -> None:
 
 def test_tts(tmp_path: Path, preset: Path, parity: Path, voices: tuple[Path, Path]) -> None:
     """With tiny published weights; what it says is noise."""
-    from knnvc.presets.preset import add_published_frontend, load_preset
+    from knnvc.presets.importing import add_published_front_end
+    from knnvc.presets.schema import load_preset
 
     folder = tmp_path / "talking"
     shutil.copytree(preset, folder)
     glow = parity / "glow"
-    add_published_frontend(
+    add_published_front_end(
         load_preset(folder), glow / "glow_tts_ssl_tiny.pth", glow / "config.json"
     )
     run(EXAMPLES / "tts.py", "hello", voices[0], "out.wav", folder, cwd=tmp_path)

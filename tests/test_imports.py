@@ -31,7 +31,10 @@ def python(code: str, folder: Path) -> str:
     "what",
     [
         "import knnvc; dir(knnvc)",
-        "import knnvc.presets.preset, knnvc.errors, knnvc.files",
+        "import knnvc.options, knnvc.registry, knnvc.progress, knnvc.errors",
+        "import knnvc.registry as r; [r.entries(kind) for kind in r.KINDS]",
+        "from knnvc import ConvertOptions, KnnvcError, SpeakOptions, UsageError; ConvertOptions()",
+        "import knnvc.presets.search, knnvc.errors, knnvc.files",
         "from knnvc.cli.main import cli; run('--help')",
         "from knnvc.cli.main import cli; run('--version')",
         "from knnvc.cli.main import cli; run('convert', '--help')",

@@ -21,9 +21,12 @@ from knnvc import KnnvcError, SpeakOptions, UsageError, VoiceConverter, synthesi
 from knnvc.audio import load_audio, loudness_gain
 from knnvc.audio.joining import Spool, silence, trim_edges
 from knnvc.cli.main import cli
-from knnvc.encoders.ssl import MelWavLM
-from knnvc.pipeline import KnnvcWarning, features_of_spectra
-from knnvc.presets.preset import Preset, add_published_frontend, bundled_folder, load_preset
+from knnvc.errors import KnnvcWarning
+from knnvc.mini.converter import MiniConverter
+from knnvc.mini.encoder import MelWavLM, MiniEncoder
+from knnvc.presets.importing import add_published_front_end
+from knnvc.presets.schema import Preset, load_preset
+from knnvc.presets.search import bundled_folder
 from knnvc.text.sentences import PARAGRAPH_PAUSE, SENTENCE_PAUSE
 
 RATE = 16_000
@@ -42,7 +45,7 @@ class Parrot:
         self.frames = frames
         self.heard: list[str] = []
 
-    def predict(
+    def features(
         self,
         phonemes: str,
         *,
@@ -53,21 +56,29 @@ class Parrot:
         self.heard.append(phonemes)
         count = max(10, round(4 * len(phonemes) / speed))
         frames = self.frames.repeat(-(-count // len(self.frames)), 1)[:count]
-        return frames + 0.01 * noise * torch.randn(frames.shape, generator=generator)
+        frames = frames.clone()
+        spectra = frames[:, :160]
+        spectra += 0.01 * noise * torch.randn(spectra.shape, generator=generator)
+        return frames
 
 
 @pytest.fixture(scope="module")
 def frames(mini: VoiceConverter) -> Tensor:
     """Features of two seconds of speech, [T, D]."""
-    return mini.encode(load_audio(EXAMPLES / "source.wav")[: 2 * RATE])
+    found: Tensor = mini.encode((load_audio(EXAMPLES / "source.wav")[: 2 * RATE], RATE))
+    return found
 
 
 @pytest.fixture
 def speaker(mini: VoiceConverter, frames: Tensor) -> VoiceConverter:
     """`mini` with a parrot for a front end."""
-    columns = mini.encoder.columns.synth
-    parrot = Parrot(frames[:, columns])
-    return VoiceConverter(mini.preset, mini.encoder, mini.vocoder, mini.refiner, parrot)
+    return VoiceConverter(mini.encoder, mini.converter, mini.vocoder, Parrot(frames))
+
+
+def parrot_of(speaker: VoiceConverter) -> Parrot:
+    front_end = speaker.speaker.parts.front_end
+    assert isinstance(front_end, Parrot)
+    return front_end
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +92,7 @@ def talking(preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("presets") / "talking"
     shutil.copytree(preset, folder)
     fit_width(folder)
-    add_published_frontend(
+    add_published_front_end(
         load_preset(folder), GLOW / "glow_tts_ssl_tiny.pth", GLOW / "config.json"
     )
     return folder
@@ -90,7 +101,7 @@ def talking(preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fit_width(folder: Path) -> None:
     """The tiny encoder has to be as wide as the tiny front end; it is."""
     config = json.loads((GLOW / "config.json").read_text())
-    assert load_preset(folder).encoder["config"]["hidden_size"] == config["out_channels"]
+    assert load_preset(folder).encoder.config["hidden_size"] == config["out_channels"]
 
 
 # The pipeline -------------------------------------------------------------------------------------
@@ -99,14 +110,15 @@ def fit_width(folder: Path) -> None:
 def test_a_predicted_sentence_has_the_features_of_an_encoded_one(
     mini: VoiceConverter, frames: Tensor
 ) -> None:
-    made = mini.complete(frames[:, mini.encoder.columns.synth])
+    assert isinstance(mini.encoder, MiniEncoder)
+    made = mini.encoder.complete(frames[:, mini.encoder.columns.synth])
     assert made.shape == frames.shape
     # Audio has one more frame of spectra than features; with it, all is equal.
     network = mini.encoder.network
     assert isinstance(network, MelWavLM)
     spectra = network.log_mel(load_audio(EXAMPLES / "source.wav")[None, : 2 * RATE])[0]
     pitch = functional.pad(frames[:, mini.encoder.columns.synth][:, -2:], (0, 0, 0, 1))
-    made = mini.complete(torch.cat([spectra, pitch], dim=1))
+    made = mini.encoder.complete(torch.cat([spectra, pitch], dim=1))
     assert torch.allclose(made[: len(frames)], frames, atol=1e-3)
 
 
@@ -114,7 +126,7 @@ def test_speak(speaker: VoiceConverter, voice: Path) -> None:
     wave, rate = speaker.speak("It costs $5. Really?", voice)
     assert rate == RATE
     assert wave.dtype == np.float32
-    heard = speaker.front_end.heard  # type: ignore[attr-defined]
+    heard = parrot_of(speaker).heard
     assert (heard[0], heard[-1]) == ("ɪt kˈɔsts fˈaɪv dˈɑːlɚz.", "ɹˈiəli?")
     # Two sentences of 4 frames a sign, without the silence at their ends, and a pause.
     assert 0.5 < len(wave) / RATE < (4 * 33 * 0.02) + SENTENCE_PAUSE + 0.1
@@ -152,19 +164,24 @@ def test_speed_shortens_speech_and_pauses(speaker: VoiceConverter) -> None:
 
 
 def test_the_statistics_are_the_front_ends_and_not_of_one_sentence(
-    speaker: VoiceConverter, voice: Path, monkeypatch: pytest.MonkeyPatch
+    mini: VoiceConverter, frames: Tensor, voice: Path
 ) -> None:
-    seen = []
-    match = VoiceConverter.match
+    """A part of a sentence becomes the same frames as within the whole, but for its edges."""
+    old = mini.speaker.parts.speech_converter
+    assert isinstance(old, MiniConverter)
 
-    def listen(self: VoiceConverter, *args: Any, own: Any = None, **rest: Any) -> Tensor:
-        seen.append(own)
-        return match(self, *args, own=own, **rest)
+    def halves(speaker: Callable[[], Tensor] | None) -> tuple[Tensor, Tensor]:
+        made = MiniConverter(old.config, old.encoder, mini.vocoder, None, (), speaker)
+        target = [(made.prepare(mini.matching_set(voice)), 1.0)]
+        both = made.convert(frames, target).values[:40]
+        return both, made.convert(frames[:50], target).values[:40]
 
-    monkeypatch.setattr(VoiceConverter, "match", listen)
-    speaker.speak("Yes. A somewhat longer sentence.", voice)
-    assert len(seen) == 2
-    assert seen[0] is seen[1] is not None
+    pitch = mini.encoder.columns.pitch
+    assert pitch is not None
+    whole, part = halves(lambda: frames)
+    assert torch.allclose(whole[:, pitch], part[:, pitch])
+    whole, part = halves(None)
+    assert not torch.allclose(whole[:, pitch], part[:, pitch])
 
 
 def test_progress_counts_sentences(speaker: VoiceConverter) -> None:
@@ -175,7 +192,7 @@ def test_progress_counts_sentences(speaker: VoiceConverter) -> None:
 
 def test_another_language_gets_the_nearest_sounds(speaker: VoiceConverter) -> None:
     speaker.speak("Guten Tag.", None, SpeakOptions(lam=0.0, language="de"))
-    assert set(speaker.front_end.heard[-1]) <= SYMBOLS  # type: ignore[attr-defined]
+    assert set(parrot_of(speaker).heard[-1]) <= SYMBOLS
     with pytest.raises(UsageError, match="does not speak"):
         speaker.speak("Guten Tag.", None, SpeakOptions(lam=0.0, language="tlh"))
 
@@ -194,7 +211,7 @@ def test_sounds_that_are_left_out_are_told_once(speaker: VoiceConverter, tmp_pat
 
 def test_published_front_end(talking: Path, voice: Path) -> None:
     converter = VoiceConverter.from_preset(talking, "cpu")
-    assert converter.front_end.language == "en-us"
+    assert converter.speaker.parts.front_end.language == "en-us"
     wave, _ = converter.speak("hello", voice)
     assert np.isfinite(wave).all()
     again, _ = synthesize("hello", voice, preset=talking, device="cpu")
@@ -224,7 +241,7 @@ def test_a_preset_without_a_front_end(preset: Path) -> None:
 def changed(talking: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -> Preset:
     shutil.copytree(talking, folder)
     values = json.loads((folder / "preset.json").read_text(encoding="utf-8"))
-    change(values["text_frontend"])
+    change(values["text_front_end"])
     (folder / "preset.json").write_text(json.dumps(values), encoding="utf-8")
     return load_preset(folder)
 
@@ -237,18 +254,18 @@ def test_a_front_end_of_another_encoder(
     shutil.copytree(bundled, folder)
     values = json.loads((folder / "preset.json").read_text(encoding="utf-8"))
     theirs = json.loads((talking / "preset.json").read_text(encoding="utf-8"))
-    values["text_frontend"] = theirs["text_frontend"]
+    values["text_front_end"] = theirs["text_front_end"]
     (folder / "preset.json").write_text(json.dumps(values), encoding="utf-8")
-    shutil.copy(talking / "text_frontend.safetensors", folder)
-    shutil.copy(talking / "text_frontend.safetensors", folder / "text_frontend.safetensors")
+    shutil.copy(talking / "text_front_end.safetensors", folder)
+    shutil.copy(talking / "text_front_end.safetensors", folder / "text_front_end.safetensors")
     converter = VoiceConverter.from_preset(folder, "cpu")
-    with pytest.raises(KnnvcError, match="its encoder gives 162: use a front end that was trained"):
+    with pytest.raises(KnnvcError, match="use a front end that was trained"):
         converter.speak("hello", None, SpeakOptions(lam=0.0))
     # One that is given from outside is checked when it has spoken.
     mini_like = VoiceConverter(
-        mini.preset, mini.encoder, mini.vocoder, None, Parrot(torch.ones(50, 7))
+        mini.encoder, mini.converter, mini.vocoder, Parrot(torch.ones(50, 7))
     )
-    with pytest.raises(KnnvcError, match="predicts 7 columns"):
+    with pytest.raises(KnnvcError, match=r"this vocoder takes \[frames, 162\]"):
         mini_like.speak("hello", None, SpeakOptions(lam=0.0))
 
 
@@ -261,12 +278,6 @@ def test_a_front_end_that_does_not_fit_its_configuration(talking: Path, tmp_path
     with pytest.raises(KnnvcError, match="does not fit its configuration") as error:
         converter.speak("hello", None, SpeakOptions(lam=0.0))
     assert "\n" not in str(error.value)
-
-
-def test_only_encoders_of_spectra_listen_to_spectra(preset: Path) -> None:
-    converter = VoiceConverter.from_preset(preset, "cpu")
-    with pytest.raises(KnnvcError, match="only encoders of type mel-wavlm"):
-        features_of_spectra(converter.encoder, torch.zeros(10, 162))
 
 
 # Joining ------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from knnvc.cli.common import DEVICE, PRESET, TRIM, check_numbers, complain, say_path
-from knnvc.errors import UsageError
+from knnvc.cli.common import DEVICE, PRESET, TRIM, check_numbers, complain, say, say_path
+from knnvc.errors import UsageError, sentence, shown
 from knnvc.files import AUDIO_OUTPUT
 
 if TYPE_CHECKING:
@@ -134,12 +134,12 @@ def batch(
     words = f"{result.summary} in {bars.seconds:.1f} s"
     if bars.speech:
         words += f" ({bars.speech:.1f} s of speech, {bars.speech / bars.seconds:.1f} x real time)"
-    click.echo(words, err=True)
+    say(words, error=True)
     if result.interrupted:
         code = complain(
             "interrupted; nothing half-written was left behind, and the same command goes on from "
             "here",
-            130,
+            128 + result.signal,
         )
         sys.exit(code)
     if not result.ok:
@@ -164,9 +164,9 @@ def _check_report(report: str) -> None:
 def _say_plan(result: Report) -> None:
     verbs = {"not started": "convert", "up to date": "keep", "failed": "cannot"}
     for row in result.rows:
-        text = f"{verbs[row.status]:<8} {click.format_filename(row.source)} -> "
-        click.echo(text + click.format_filename(row.output) + (f" ({row.error})" * bool(row.error)))
-    click.echo(f"{result.summary}; nothing was changed", err=True)
+        text = f"{verbs[row.status]:<8} {row.source} -> {row.output}"
+        say(shown(text + f" ({row.error})" * bool(row.error), lines=False))
+    say(f"{result.summary}; nothing was changed", error=True)
     if result.count("failed"):
         sys.exit(1)
 
@@ -237,10 +237,10 @@ class Bars:  # a knnvc.batch.run.Watcher, which `knnvc --help` need not import
         if row.status == "done":
             self._done += 1
             self.speech += row.seconds
-            self._say(click.format_filename(row.output))
+            self._say(shown(row.output, lines=False))
         else:
             self._failed += 1
-            self._say(f"Error: {click.format_filename(row.source)}: {row.error}", error=True)
+            self._say("Error: " + sentence(f"{row.source}: {row.error}"), error=True)
             if row.traceback:
                 self._say(row.traceback, error=True)
         if row.warning and row.warning not in self._warned:
@@ -262,11 +262,11 @@ class Bars:  # a knnvc.batch.run.Watcher, which `knnvc --help` need not import
 
     def _say(self, text: str, error: bool = False) -> None:
         if self._all is None:
-            click.echo(text, err=error)
+            say(text, error=error)
             return
         from tqdm import tqdm
 
-        tqdm.write(text, file=sys.stderr if error else sys.stdout)
+        tqdm.write(shown(text), file=sys.stderr if error else sys.stdout)
 
 
 def _bar(total: int, position: int, **options: Any) -> Any:
@@ -283,22 +283,24 @@ def _bar(total: int, position: int, **options: Any) -> Any:
 
 
 def _short(name: str) -> str:
+    name = shown(name, lines=False)
     return name if len(name) <= 40 else "..." + name[-37:]
 
 
 @click.group()
 def cache() -> None:
-    """Encoded references, kept so that the next command need not encode them again."""
+    """Encoded references and indices, kept so that the next command need not make them again."""
 
 
 @cache.command("info")
 def cache_info() -> None:
     """Tell where they lie and how much room they take."""
     from knnvc.cli.common import table
+    from knnvc.kept import kept_indices
     from knnvc.voices.cache import LIMIT_VARIABLE, SetCache
 
-    kept = SetCache()
-    sets = kept.sets()
+    kept, indices = SetCache(), kept_indices()
+    sets, files = kept.sets(), indices.files()
     say_path(kept.folder)
     rows = [
         ("sets", str(len(sets))),
@@ -309,12 +311,21 @@ def cache_info() -> None:
         moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(sets[-1].used))
         rows.append(("last used", moment))
     table(rows)
+    say_path(indices.folder)
+    rows = [
+        ("indices", str(len(files))),
+        ("size", f"{sum(entry.size for entry in files) / 1e6:.1f} MB"),
+        ("limit", f"{indices.limit / 1e6:.0f} MB"),
+    ]
+    table(rows)
 
 
 @cache.command("clear")
 def cache_clear() -> None:
     """Remove them; they are made again when they are needed."""
+    from knnvc.kept import kept_indices
     from knnvc.voices.cache import SetCache
 
-    count = SetCache().clear()
-    click.echo(f"removed {count} matching {'set' if count == 1 else 'sets'}")
+    sets, indices = SetCache().clear(), kept_indices().clear()
+    words = f"{sets} matching {'set' if sets == 1 else 'sets'}"
+    say(f"removed {words} and {indices} {'index' if indices == 1 else 'indices'}")

@@ -15,7 +15,8 @@ from typing import Any
 
 import click
 
-from knnvc.errors import KnnvcError, UsageError, explain
+from knnvc.cli.start import INTERRUPTED, exit_code
+from knnvc.errors import KnnvcError, UsageError, explain, sentence, shown
 from knnvc.files import AUDIO_OUTPUT
 from knnvc.voices.ready import existing as existing
 from knnvc.voices.ready import parse_references as parse_references
@@ -100,8 +101,8 @@ class OneSentence(click.Group):
             if reason is None:
                 raise
             code = complain(*reason)
-        except KeyboardInterrupt:
-            code = complain("interrupted; nothing half-written was left behind", 130)
+        except KeyboardInterrupt as error:
+            code = complain(INTERRUPTED, exit_code(error))
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -110,7 +111,7 @@ def reason_of(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, KnnvcError):
         return str(error), error.exit_code
     if isinstance(error, click.Abort):
-        return "interrupted; nothing half-written was left behind", 130
+        return INTERRUPTED, exit_code(error)
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
     sentence = explain(error)
@@ -119,14 +120,18 @@ def reason_of(error: Exception) -> tuple[str, int] | None:
 
 def complain(message: str, code: int) -> int:
     """Say one sentence on stderr and hand the exit code back."""
-    click.echo("Error: " + " ".join(message.split()), err=True)
+    say("Error: " + sentence(message), error=True)
     return code
 
 
+def say(text: str, *, error: bool = False) -> None:
+    """Print lines on stdout or stderr, without anything that a terminal would obey."""
+    click.echo(shown(text), err=error)
+
+
 def say_path(path: Path | str) -> None:
-    """Print a path, whatever bytes its name holds."""
-    # Bytes in a name that are no UTF-8 cannot be printed as they are.
-    click.echo(click.format_filename(path))
+    """Print a path as one line, whatever bytes its name holds."""
+    click.echo(shown(str(path).replace("\n", "\x00").replace("\t", "\x00")))
 
 
 class Progress:
@@ -156,7 +161,7 @@ class Progress:
         ) -> None:
             if category.__module__.startswith("knnvc."):
                 self.close()
-                click.echo("Warning: " + " ".join(str(message).split()), err=True)
+                say("Warning: " + " ".join(str(message).split()), error=True)
             else:
                 others(message, category, filename, lineno, *rest)
 
@@ -177,7 +182,8 @@ class Progress:
         if (stage, total) != self._stage or done < self._done:
             self.close()
             self._stage, self._done = (stage, total), 0
-            self._bar = click.progressbar(length=total, label=f"{stage:<10}", file=sys.stderr)
+            name = shown(stage, lines=False)
+            self._bar = click.progressbar(length=total, label=f"{name:<10}", file=sys.stderr)
             self._bar.__enter__()
         self._bar.update(done - self._done)
         self._done = done
@@ -314,4 +320,4 @@ def table(rows: list[tuple[str, str]]) -> None:
     """Print rows of name and value, aligned."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        click.echo(f"  {name:<{width}}  {value}")
+        say(f"  {shown(name, lines=False):<{width}}  {shown(value, lines=False)}")

@@ -31,6 +31,7 @@ from knnvc.cli.common import (
     parse_references,
     plan_outputs,
     reference,
+    say,
     say_path,
     set_threads,
     table,
@@ -41,7 +42,7 @@ from knnvc.cli.probe import probe
 from knnvc.cli.speak import speak
 from knnvc.cli.train import train
 from knnvc.cli.voices import voices
-from knnvc.errors import UsageError
+from knnvc.errors import UsageError, shown
 
 if TYPE_CHECKING:
     from knnvc.converters.matching_set import MatchingSet
@@ -251,8 +252,8 @@ def set_build(
 ) -> None:
     """Encode recordings of one speaker into a matching set.
 
-    With --index hnsw or ivf, or if auto takes one of them, the index is saved beside the set; else
-    the first conversion that needs one does that.
+    With --index hnsw or ivf, or if auto takes one of them, the index is built and kept in the
+    cache; else the first conversion that needs one does that.
     """
     check_chunk(chunk)
     wanted = [reference(ref) for ref in refs]
@@ -343,7 +344,10 @@ def preset_list() -> None:
     from knnvc.presets.search import list_presets
 
     for entry in list_presets():
-        click.echo(f"{entry.name:<14} {entry.status:<11} {entry.description}")
+        say(
+            f"{shown(entry.name, lines=False):<14} {entry.status:<11} "
+            f"{shown(entry.description, lines=False)}"
+        )
 
 
 @preset.command("info")
@@ -358,7 +362,7 @@ def preset_info(name: str) -> None:
     except UsageError:
         if name not in PUBLISHED:
             raise
-        click.echo(f"{name} (not downloaded: `knnvc preset pull {name}`)")
+        say(f"{name} (not downloaded: `knnvc preset pull {name}`)")
         table([("about", PUBLISHED[name].description), ("licence", PUBLISHED[name].licence)])
         known = PUBLISHED[name]
         files = (known.encoder, known.vocoder, *(known.text_front_end or ()))
@@ -469,7 +473,7 @@ def preset_pull(name: str, force: bool) -> None:
     with Progress() as progress:
         made = pull(name, force=force, progress=progress, warn=problems.append)
     for problem in problems:
-        click.echo(f"Warning: {problem}", err=True)
+        say(f"Warning: {problem}", error=True)
     say_path(made.folder)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from knnvc.cli.common import DEVICE, FORCE, PRESET, Progress, check_free, existing, say_path
+from knnvc.cli.common import DEVICE, FORCE, PRESET, Progress, check_free, existing, say, say_path
 from knnvc.errors import KnnvcError, UsageError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def probe(
             text = json.dumps({"settings": facts, **found.to_dict()}, indent=1, ensure_ascii=False)
             temporary.write_text(text + "\n", encoding="utf-8")
         save_png(probe_figure(found, title), picture, force=force)
-    click.echo("\n".join(text_table(found)))
+    say("\n".join(text_table(found)))
     say_path(path)
     say_path(picture)
 
@@ -127,7 +127,7 @@ def read_corpus(folder: Path, which: str, most: int, utterances: int, seed: int)
 
     from knnvc.audio import load_audio
     from knnvc.evaluation.probe import UNKNOWN, Spoken
-    from knnvc.mini.phones import IGNORED
+    from knnvc.text.phones import IGNORED
     from knnvc.training.aligned import HELD_OUT, frame_states, read_alignments
 
     by_speaker: dict[str, list[dict[str, object]]] = {}

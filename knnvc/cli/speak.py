@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,8 +142,10 @@ def speak(
             f"preset {found.name!r} has no text front end, so it cannot speak; choose another "
             "--preset (see `knnvc preset list`)"
         )
-    # The first line tells whether there is one, before weights are loaded.
-    next(read(text, language or found.text_front_end.settings["language"], own))
+    # The first line tells whether there is one, before weights are loaded; it warns later.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        next(read(text, language or found.text_front_end.settings["language"], own))
     with Progress() as progress:
         from knnvc.options import SpeakOptions
         from knnvc.pipeline import VoiceConverter

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+<<<<<<< HEAD
 from knnvc.cli.common import FORCE, Progress, check_free, is_audio, say_path, table
 from knnvc.errors import UsageError
 from knnvc.files import AUDIO_OUTPUT
+=======
+from knnvc.cli.common import say
+
+>>>>>>> main
 
 if TYPE_CHECKING:
     from knnvc.voices.ready import Card, Voice
@@ -49,9 +54,10 @@ def _say_list(as_json: bool) -> None:
         return
     if not found:
         where = ", ".join(str(folder) for folder in folders())
-        click.echo(f"no ready voices in {where}; name a folder that has some in {FOLDER_VARIABLE}")
+        say(f"no ready voices in {where}; name a folder that has some in {FOLDER_VARIABLE}")
         return
     width = max(map(len, found))
+<<<<<<< HEAD
     for name, voice in found.items():
         click.echo(f"{name:<{width}}  {_line(voice.card)}{' (yours)' if voice.own else ''}")
 
@@ -185,6 +191,13 @@ def add(
             accent=accent,
             force=force,
             progress=progress,
+=======
+    for name, (_, card) in found.items():
+        quality = "" if card.distillmos is None else f", DistillMOS {card.distillmos:.1f}"
+        say(
+            f"{name:<{width}}  {card.sex}, {card.accent}, {card.pitch:.0f} Hz{quality}; "
+            f"{card.seconds:.0f} s for preset {card.preset}; {card.source}, {card.licence}"
+>>>>>>> main
         )
         progress.close()
     click.echo(f"added voice:{voice.name}, {voice.card.seconds:.0f} s")

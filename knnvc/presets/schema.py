@@ -123,7 +123,7 @@ def parse(values: Mapping[str, Any], folder: Path) -> Preset:
     version = values.get("format_version")
     if version == 1:
         raise ValueError("it has format 1 of an older knnvc: import, pull or train it again")
-    _check_that(version == FORMAT_VERSION, f"format_version is {str(version)[:40]!r}")
+    _check_that(version == FORMAT_VERSION, f"format_version is {str(version)[:40]}")
     required = {key for key, (_, needed) in _PARTS.items() if needed}
     required |= {"format_version", "sample_rate", *_TEXTS, *_OBJECTS}
     _check_keys("preset", values, required, _PARTS.keys())

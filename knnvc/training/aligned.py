@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from knnvc.mini.phones import states_of_frames
+from knnvc.text.phones import states_of_frames
 
 DURATION_UNIT = 0.025  # seconds; Kokoro predicts durations in it
 
@@ -48,5 +48,5 @@ def read_table(corpus: Path, tables: str) -> list[dict[str, Any]]:
 
 
 def frame_states(record: dict[str, Any], frames: int) -> npt.NDArray[np.int16]:
-    """State of every 20 ms frame [T] of an aligned utterance; see `knnvc.mini.phones`."""
+    """State of every 20 ms frame [T] of an aligned utterance; see `knnvc.text.phones`."""
     return states_of_frames(record["phones"], record["durations"], DURATION_UNIT, frames)

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from knnvc.audio import load_audio
 from knnvc.encoders.base import Encoder
 from knnvc.files import atomic_path, sha256_file
-from knnvc.mini.text_frontend import TextFrontend, TextFrontendConfig
 from knnvc.presets.importing import add_text_front_end
+from knnvc.presets.loading import load_parts
 from knnvc.presets.schema import Preset
-from knnvc.tensors import check_shapes, pack, read_json, read_tensors
-from knnvc.text.glow import GlowConfig, GlowTts
+from knnvc.registry import Context, PartSpec, find
+from knnvc.tensors import pack, read_json, read_tensors
 
 SETTINGS = "text_frontend.json"
 HELD_OUT_EVERY = 20  # one utterance in 20 is never trained on
-LICENCE = "Apache-2.0"  # of the weights that `vocoder/` trains
 
 
 def is_held_out(file: str) -> bool:
@@ -54,8 +54,22 @@ def write_settings(folder: Path, kind: str, config: dict[str, Any], language: st
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def add_trained_frontend(preset: Preset, weights: Path) -> Preset:
+def add_trained_frontend(
+    preset: Preset,
+    weights: Path,
+    *,
+    licence: str = "unknown",
+    corpus: str = "the user's",
+    eight_bits: bool = False,
+) -> Preset:
     """Give a preset folder the text front end that a training wrote.
+
+    Args:
+        preset: it must lie where it can be written.
+        weights: with the settings beside them that `write_settings` wrote.
+        licence: of the weights.
+        corpus: what they were trained on.
+        eight_bits: whether matrices are stored in 8 bits.
 
     Raises:
         UsageError: a file is missing.
@@ -63,15 +77,14 @@ def add_trained_frontend(preset: Preset, weights: Path) -> Preset:
     """
     settings = read_json(weights.with_suffix(".json"))
     state, metadata = read_tensors(weights)
-    network: GlowTts | TextFrontend
-    if settings.get("type") == "glow-tts":
-        network = GlowTts(GlowConfig.from_dict(settings.get("config", {})))
-        columns, licence, corpus = network.config.out_channels, "unknown", "the user's"
-    else:
-        network = TextFrontend(TextFrontendConfig.from_dict(settings.get("config", {})))
-        columns, licence, corpus = network.config.width + 2, LICENCE, "one voice of Kokoro-82M"
-    check_shapes(weights, network.state_dict(), state)
-    if isinstance(network, TextFrontend):
-        state = pack(state)
+    entry = find("text_front_end", settings.get("type", ""))
+    config = settings.get("config", {})
+    columns = entry.check(config).columns
+    language = {"language": settings.get("language", "en-us")}
+    spec = PartSpec("text_front_end", entry.name, config, weights, settings=language)
+    # Loading it shows whether the weights fit the settings and the preset's encoder.
+    encoder = load_parts(preset, "cpu").encoder
+    entry.make(spec, Context(preset.name, torch.device("cpu"), encoder=encoder))
     origin = {"corpus": corpus, **metadata, "sha256": sha256_file(weights)}
-    return add_text_front_end(preset, settings, columns, state, licence, origin)
+    stored = pack(state) if eight_bits else state
+    return add_text_front_end(preset, settings, columns, stored, licence, origin)

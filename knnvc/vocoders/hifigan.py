@@ -37,6 +37,13 @@ TRAINING_KEYS = frozenset(
 )
 
 
+# No file makes the machine swap: limits of kernels, rates, dilations; of widths and sample rates;
+# and of how many there are.
+LARGEST = 1 << 14
+LARGEST_SIZE = 1 << 20
+MOST_NUMBERS = 200
+
+
 @dataclass(frozen=True)
 class HifiGanConfig:
     """Architecture of one generator; the defaults are the published v1 for WavLM-Large.
@@ -71,6 +78,10 @@ class HifiGanConfig:
         numbers: list[object] = [*sizes, *(number for row in rows for number in row)]  # from JSON
         if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
             return "every size must be a whole number of at least 1"
+        if any(n > LARGEST for row in rows for n in row) or max(sizes) > LARGEST_SIZE:
+            return f"no size may be larger than {LARGEST}"
+        if len(numbers) > MOST_NUMBERS or prod(self.upsample_rates) > LARGEST:
+            return "it has too many layers, or makes too many samples of a frame"
         if not self.upsample_rates or not self.resblock_kernel_sizes:
             return "upsample_rates and resblock_kernel_sizes must not be empty"
         if self.resblock not in ("1", "2"):

@@ -13,16 +13,25 @@ import dataclasses
 import difflib
 import json
 import os
+<<<<<<< HEAD
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+=======
+import warnings
+from collections.abc import Iterable, Iterator
+>>>>>>> main
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
+<<<<<<< HEAD
 from knnvc.files import atomic_path, data_dir
+=======
+from knnvc.files import os_reason
+>>>>>>> main
 
 PREFIX = "voice:"
 CARDS = "cards.json"
@@ -219,6 +228,7 @@ def reference_paths(wanted: list[Any]) -> list[Path]:
 # Cards --------------------------------------------------------------------------------------------
 
 
+<<<<<<< HEAD
 def is_name(text: str) -> bool:
     """Whether a voice may have this name, which becomes a file's."""
     return len(text) <= MOST_LETTERS and _NAME.fullmatch(text) is not None
@@ -287,3 +297,59 @@ def _read_folder(folder: Path, own: bool) -> Iterator[Voice]:
         path = audio_of(folder, name)
         if path is not None:
             yield Voice(name, path, card, own)
+=======
+_MOST_BYTES = 5_000_000  # of a table of cards
+_OPTIONAL = ("distillmos", "wer")
+
+
+def _read_folder(folder: Path) -> Iterator[tuple[str, Path, Card]]:
+    table = folder / CARDS
+    try:
+        if not table.is_file():
+            return
+        if table.stat().st_size > _MOST_BYTES:
+            raise KnnvcError(f"{table} is too long; get or build the voices again")
+        values = json.loads(table.read_text(encoding="utf-8"))
+        cards = {name: _card(card) for name, card in values.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise KnnvcError(f"{table} is damaged ({error}); get or build the voices again") from error
+    except OSError as error:
+        raise KnnvcError(f"cannot read {table}: {os_reason(error)}") from error
+    for name, card in cards.items():
+        if not _is_name(name):
+            warnings.warn(
+                f"{table} names a voice {name[:40]!r}, which is no file name; it is left out",
+                KnnvcWarning,
+                stacklevel=2,
+            )
+            continue
+        path = folder / f"{name}.safetensors"
+        with contextlib.suppress(OSError):  # a name that is too long
+            if path.is_file():
+                yield name, path, card
+
+
+def _is_name(name: str) -> bool:
+    """Whether a voice's name stays in its folder, and can be printed and typed."""
+    plain = bool(name) and name == Path(name).name and "\\" not in name and ":" not in name
+    return plain and not name.startswith(".") and name.isprintable()
+
+
+def _card(values: Any) -> Card:
+    """A card whose values have the types that its fields have.
+
+    Raises:
+        TypeError: One has another type, or is no finite number, or is missing or unknown.
+    """
+    card = Card(**values)
+    for one in dataclasses.fields(Card):
+        value = getattr(card, one.name)
+        if one.type == "str":
+            good = isinstance(value, str)
+        else:
+            number = type(value) in (int, float) and abs(value) < 1e12
+            good = number or (value is None and one.name in _OPTIONAL)
+        if not good:
+            raise TypeError(f"{one.name} cannot be {str(value)[:20]!r}")
+    return card
+>>>>>>> main

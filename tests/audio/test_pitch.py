@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from knnvc.audio import HOP, SAMPLE_RATE
+from knnvc.audio import SAMPLE_RATE
 from knnvc.audio.pitch import (
     LEAST_SPREAD,
     _thinned,
@@ -18,6 +18,7 @@ from knnvc.audio.pitch import (
     pitch_statistics,
     refine_pitch,
 )
+from knnvc.encoders.chunked import HOP
 
 
 def columns(log_f0: Tensor, voicing: float = 1.0) -> Tensor:

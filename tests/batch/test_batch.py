@@ -197,8 +197,10 @@ def test_options_are_those_of_convert() -> None:
 
     shared = {field.name: field.default for field in fields(ConvertOptions)}
     own = {field.name: field.default for field in fields(BatchOptions)}
-    for name in ("lam", "k", "weighting", "loudness", "trim"):
+    for name in ("lam", "k", "weighting", "trim"):
         assert own[name] == shared[name]
+    loudness = ConvertOptions(loudness=own["loudness"]).target_loudness
+    assert loudness == ConvertOptions().target_loudness == -16.0
     for bad in ({"lam": 3.0}, {"k": 0}, {"weighting": "x"}, {"workers": 0}, {"ray_address": "x"}):
         with pytest.raises(UsageError):
             BatchOptions(**bad)  # type: ignore[arg-type]
@@ -551,7 +553,7 @@ def test_results_depend_on_neither_workers_nor_cache(
     import torch
 
     from knnvc import VoiceConverter
-    from knnvc.pipeline import KnnvcWarning
+    from knnvc.errors import KnnvcWarning
 
     settings: dict[str, Any] = {"preset": preset, "device": "cpu"}
     assert report_of(out="one", **settings).count("done") == 3

@@ -24,7 +24,8 @@ from knnvc.cli import common as module
 from knnvc.cli.common import Progress
 from knnvc.cli.main import cli
 from knnvc.converters.matching_set import load
-from knnvc.presets.preset import bundled_folder, import_published
+from knnvc.presets.importing import import_published
+from knnvc.presets.search import bundled_folder
 
 RATE = 16_000
 EXAMPLES = Path(__file__).parents[2] / "examples" / "audio"
@@ -455,11 +456,11 @@ def test_an_output_that_the_system_refuses(
 def test_a_result_with_peaks_is_told_about_once(
     run: Run, preset: Path, source: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from knnvc.pipeline import VoiceConverter
+    from knnvc.vocoders.chunked import ChunkedVocoder
 
     spike = torch.zeros(RATE)
     spike[5] = 4.0
-    monkeypatch.setattr(VoiceConverter, "vocode", lambda *_, **__: spike)
+    monkeypatch.setattr(ChunkedVocoder, "__call__", lambda *_, **__: spike)
     record(home / "b.wav", noise(0.3))
     common = ("--ref", source, "--preset", preset, "--no-loudness", "-o", "out")
     result = run("convert", source, "b.wav", *common)
@@ -593,7 +594,7 @@ def test_presets(run: Run, parity: Path, source: Path, home: Path) -> None:
     names = {line.split()[0]: line.split()[1] for line in listed.out.splitlines()}
     assert names["mini"] == "bundled"
     assert names["wavlm-large"] == "available"
-    assert "mel-wavlm" in run("preset", "info", "mini").out
+    assert "encoder      mini" in run("preset", "info", "mini").out
     published = run("preset", "info", "wavlm-large").out
     assert "knnvc preset pull wavlm-large" in published
     assert "6fb4b3c3e6aa567f0a997b30855859cb81528ee8078802af439f7b2da0bf100f" in published
@@ -654,7 +655,7 @@ def test_bad_imports(refused: Callable[..., str], parity: Path, preset: Path, ho
         ("preset.json", None, b"[]"),
         ("preset.json", b'"layer', b'"Layer'),
         ("preset.json", b'"match_layer": 6', b'"match_layer": 60'),
-        ("preset.json", b'"format_version": 1', b'"format_version": 2'),
+        ("preset.json", b'"format_version": 2', b'"format_version": 3'),
         ("preset.json", b'"hubert_dim": 96', b'"hubert_dim": 64'),
         ("preset.json", b'"hidden_size": 96', b'"hidden_size": 48'),
         ("preset.json", b'"num_attention_heads": 6', b'"num_attention_heads": 0'),
@@ -760,7 +761,7 @@ def test_bars_appear_on_a_terminal_and_go(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_warning_takes_the_bar_away(monkeypatch: pytest.MonkeyPatch) -> None:
     import warnings
 
-    from knnvc.pipeline import KnnvcWarning
+    from knnvc.errors import KnnvcWarning
 
     monkeypatch.setattr(module, "QUIET_SECONDS", 0.0)
 

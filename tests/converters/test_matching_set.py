@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save, save_file
 
-from knnvc.converters.matching_set import Correction, MatchingSet, SetInfo, load, merge
+from knnvc.converters.matching_set import Adaptation, MatchingSet, SetInfo, load, merge
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.tensors import checksum
 
 INFO = SetInfo(
     preset="mini",
@@ -28,9 +29,7 @@ INFO = SetInfo(
 )
 
 
-def make(
-    frames: int = 10, *, own_match: bool = True, pitch: bool = True, **info: Any
-) -> MatchingSet:
+def make(frames: int = 10, *, own_match: bool = True, **info: Any) -> MatchingSet:
     generator = torch.Generator().manual_seed(frames)
     synth = torch.randn(frames, 6, generator=generator)
     return MatchingSet(
@@ -38,14 +37,12 @@ def make(
         synth=synth,
         frame_start=torch.tensor([0, 4]),
         info=dataclasses.replace(INFO, **info),
-        pitch=torch.tensor([7.5, 0.25]) if pitch else None,
     )
 
 
 @pytest.mark.parametrize("own_match", [True, False])
-@pytest.mark.parametrize("pitch", [True, False])
-def test_a_saved_set_is_read_back(tmp_path: Path, own_match: bool, pitch: bool) -> None:
-    original = make(own_match=own_match, pitch=pitch)
+def test_a_saved_set_is_read_back(tmp_path: Path, own_match: bool) -> None:
+    original = make(own_match=own_match)
     original.save(tmp_path / "voice.safetensors")
     read = load(tmp_path / "voice.safetensors")
     assert read.info == original.info
@@ -53,9 +50,6 @@ def test_a_saved_set_is_read_back(tmp_path: Path, own_match: bool, pitch: bool) 
     assert torch.equal(read.synth, original.synth.half().float())
     assert torch.equal(read.frame_start, original.frame_start)
     assert (read.match is read.synth) != own_match
-    assert (read.pitch is not None) == pitch
-    if read.pitch is not None:
-        assert read.pitch.tolist() == [7.5, 0.25]
     assert read.seconds == pytest.approx(0.2)
 
 
@@ -68,9 +62,8 @@ def test_the_file_is_as_documented(tmp_path: Path) -> None:
     assert {name: tensor.dtype for name, tensor in stored.items()} == {
         "synth": torch.float16,
         "frame_start": torch.int64,
-        "pitch": torch.float32,
     }
-    assert entry["format_version"] == 1
+    assert entry["format_version"] == 2
     assert entry["match_is_synth"] is True
     assert entry["speaker"] == "Zoë"
     assert entry["files"] == ["a.wav", "b/ä.flac"]
@@ -135,8 +128,6 @@ def test_another_encoder_is_refused_by_name() -> None:
         ({"frame_start": torch.tensor([0, 11])}, "does not rise"),
         ({"frame_start": torch.tensor([0])}, "differ in number"),
         ({"frame_start": torch.tensor([0.0, 4.0])}, "no list of frames"),
-        ({"pitch": torch.zeros(3)}, "no mean"),
-        ({"pitch": torch.tensor([7.0, -1.0])}, "negative"),
     ],
 )
 def test_tensors_have_to_fit(change: dict[str, torch.Tensor], problem: str) -> None:
@@ -182,33 +173,27 @@ def test_merge_keeps_one_tensor_one() -> None:
     assert merged.match is merged.synth
 
 
-def test_merged_pitch_is_that_of_all_frames() -> None:
-    generator = torch.Generator().manual_seed(0)
-    pitches = [7 + torch.randn(n, generator=generator) for n in (10, 30)]
-    sets = [
-        dataclasses.replace(make(len(p)), pitch=torch.stack([p.mean(), p.std(correction=0)]))
-        for p in pitches
-    ]
-    together = torch.cat(pitches)
-    expected = torch.stack([together.mean(), together.std(correction=0)])
-    torch.testing.assert_close(merge(sets).pitch, expected)
-
-
 def test_merge_refuses_what_does_not_fit() -> None:
     with pytest.raises(UsageError, match="nothing to merge"):
         merge([])
     with pytest.raises(KnnvcError, match="encoder of preset 'other'"):
         merge([make(), make(encoder="f" * 64, preset="other")])
-    for other in (make(pitch=False), make(own_match=False), make(hop=160)):
+    for other in (make(own_match=False), make(hop=160)):
         with pytest.raises(KnnvcError, match="differ in"):
             merge([make(), other])
 
 
 def entry(**changes: Any) -> dict[str, str]:
     """Metadata of a set with one stored tensor, altered."""
-    return {
-        "matching_set": json.dumps(dataclasses.asdict(INFO) | {"match_is_synth": True} | changes)
-    }
+    values = dataclasses.asdict(INFO) | {"match_is_synth": True, "adaptations": {}}
+    return {"matching_set": json.dumps(values | changes)}
+
+
+def sealed(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> dict[str, str]:
+    """The metadata with the checksum that belongs to it."""
+    if "matching_set" not in metadata:
+        return metadata
+    return metadata | {"sha256": checksum(tensors, metadata["matching_set"])}
 
 
 STORED = {"synth": torch.ones(10, 6).half(), "frame_start": torch.tensor([0, 4])}
@@ -222,7 +207,8 @@ STORED = {"synth": torch.ones(10, 6).half(), "frame_start": torch.tensor([0, 4])
         (STORED, {"matching_set": "[" * 100_000}, "metadata is damaged"),
         (STORED, {"matching_set": "[]"}, "no object"),
         (STORED, entry(speaker="\ud800"), "metadata is damaged"),
-        (STORED, entry(format_version=2), "newer knnvc; upgrade"),
+        (STORED, entry(format_version=3), "newer knnvc; upgrade"),
+        (STORED, entry(format_version=1), "older knnvc.*build it again"),
         (STORED, entry(format_version="1"), "format '1' is unknown"),
         (STORED, entry(match_is_synth=None), "no true or false"),
         (STORED, entry(match_is_synth=False), "other tensors"),
@@ -232,26 +218,34 @@ STORED = {"synth": torch.ones(10, 6).half(), "frame_start": torch.tensor([0, 4])
         (STORED | {"match": torch.ones(10, 6)}, entry(), "other tensors"),
         (STORED | {"synth": torch.ones(10, 6).int()}, entry(), "stored as torch.int32"),
         (STORED | {"synth": torch.ones(10, 6).to(torch.float8_e5m2)}, entry(), "stored as"),
-        (STORED | {"pitch": torch.ones(2, dtype=torch.cfloat)}, entry(), "no mean"),
+        (STORED, entry(adaptations={"refiner": "f"}), "other tensors"),
+        (STORED, entry(adaptations={"refiner": 1}), "no fingerprints"),
+        (STORED, entry(adaptations=None), "no fingerprints"),
+        (
+            STORED | {"adaptation.../x": torch.ones(2, 2).half()},
+            entry(adaptations={"../x": "f"}),
+            "no proper name",
+        ),
     ],
 )
 def test_odd_files_are_refused_by_name(
     tmp_path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str], problem: str
 ) -> None:
     path = tmp_path / "odd.safetensors"
-    save_file(tensors, path, metadata)
+    save_file(tensors, path, sealed(tensors, metadata))
     with pytest.raises(KnnvcError, match=problem) as caught:
         load(path)
-    assert str(path) in str(caught.value)
+    assert str(path) in caught.value.full
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.safetensors", tmp_path):
-        with pytest.raises(KnnvcError, match=str(path)):
+        with pytest.raises(KnnvcError) as caught:
             load(path)
+        assert str(path) in caught.value.full
 
 
-VALID = save(STORED | {"pitch": torch.tensor([7.5, 0.25])}, entry())
+VALID = save(STORED, sealed(STORED, entry()))
 
 damaged = st.one_of(
     st.binary(max_size=300),
@@ -275,44 +269,77 @@ def test_damage_is_refused_or_harmless(tmp_path: Path, data: bytes) -> None:
     try:
         read = load(path)
     except KnnvcError as error:
-        message = str(error)
-    else:  # a flipped bit in a value or a name
-        assert read.match.shape == read.synth.shape == (10, 6)
-        assert torch.isfinite(read.synth).all()
-        assert len(read.frame_start) == len(read.info.files) == 2
+        message = error.full
+    else:  # it is another way to write the same, with a blank more or less
+        assert read.info == INFO
+        assert torch.equal(read.synth, STORED["synth"].float())
+        assert torch.equal(read.frame_start, STORED["frame_start"])
         return
     assert str(path) in message
     assert "\n" not in message
 
 
-CORRECTIONS = ("correction", "vocoder_correction")
+def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "voice.safetensors"
+    given = {"refiner": Adaptation(torch.randn(5, 6), "of a network")}
+    original = dataclasses.replace(make(), adaptations=given)
+    original.save(path)
+    data, truth = path.read_bytes(), load(path)
+    for bit in range(0, 8 * len(data), 7):
+        damaged_data = bytearray(data)
+        damaged_data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged_data)
+        try:
+            read = load(path)
+        except KnnvcError:
+            continue
+        assert read.info == truth.info
+        assert torch.equal(read.match, truth.match)
+        assert torch.equal(read.synth, truth.synth)
+        assert torch.equal(read.frame_start, truth.frame_start)
+        assert torch.equal(
+            read.adaptations["refiner"].weights, truth.adaptations["refiner"].weights
+        )
 
 
-@pytest.mark.parametrize("names", [CORRECTIONS[:1], CORRECTIONS[1:], CORRECTIONS])
-def test_corrections_are_kept_and_not_merged(tmp_path: Path, names: tuple[str, ...]) -> None:
-    given = {name: Correction(torch.randn(5, 6), f"of a network, {name}") for name in names}
-    original = dataclasses.replace(make(), **given)
+@pytest.mark.parametrize("metadata", [entry(), entry() | {"sha256": "0" * 64}])
+def test_a_set_without_its_checksum_is_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
+    save_file(STORED, tmp_path / "x.safetensors", metadata)
+    with pytest.raises(KnnvcError, match=r"bytes have changed.*build it again"):
+        load(tmp_path / "x.safetensors")
+
+
+ADAPTED = ("refiner", "vocoder")
+
+
+@pytest.mark.parametrize("names", [ADAPTED[:1], ADAPTED[1:], ADAPTED])
+def test_adaptations_are_kept_and_not_merged(tmp_path: Path, names: tuple[str, ...]) -> None:
+    given = {name: Adaptation(torch.randn(5, 6), f"of a network, {name}") for name in names}
+    original = dataclasses.replace(make(), adaptations=given)
     original.save(tmp_path / "voice.safetensors")
     read = load(tmp_path / "voice.safetensors")
-    for name in CORRECTIONS:
-        found = getattr(read, name)
-        assert (found is None) == (name not in given)
-        if found is not None:
-            assert found.network == given[name].network
-            assert torch.equal(found.weights, given[name].weights.half().float())
-    merged = merge([read, read])
-    assert merged.correction is merged.vocoder_correction is None
+    assert read.adaptations.keys() == given.keys()
+    for name, found in read.adaptations.items():
+        assert found.network == given[name].network
+        assert torch.equal(found.weights, given[name].weights.half().float())
+        assert found.weights_for(found.network, (5, 6)) is found.weights
+        assert found.weights_for("another", (5, 6)) is None
+        assert found.weights_for(found.network, (6, 5)) is None
+    assert not merge([read, read]).adaptations
 
 
-@pytest.mark.parametrize("name", CORRECTIONS)
 @pytest.mark.parametrize(
-    "bad", [torch.full((2, 2), math.nan), torch.ones(3), torch.ones(2, 2).int()]
+    "bad",
+    [
+        torch.full((2, 2), math.nan),
+        torch.ones(3),
+        torch.ones(2, 2).int(),
+        torch.ones(0, 2),
+    ],
 )
-def test_a_damaged_correction_is_refused(tmp_path: Path, name: str, bad: torch.Tensor) -> None:
-    make().save(tmp_path / "voice.safetensors")
-    with safe_open(tmp_path / "voice.safetensors", "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = file.metadata()
-    save_file(tensors | {name: bad}, tmp_path / "bad.safetensors", metadata)
+def test_a_damaged_adaptation_is_refused(tmp_path: Path, bad: torch.Tensor) -> None:
+    tensors = STORED | {"adaptation.refiner": bad}
+    metadata = entry(adaptations={"refiner": "f"})
+    save_file(tensors, tmp_path / "bad.safetensors", sealed(tensors, metadata))
     with pytest.raises(KnnvcError, match=r"bad\.safetensors cannot be used"):
         load(tmp_path / "bad.safetensors")

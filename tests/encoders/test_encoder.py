@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,22 +14,18 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from knnvc.audio import HOP, SAMPLE_RATE, find_audio, load_audio
-from knnvc.encoders.ssl import (
-    WINDOW,
-    Encoder,
-    MelWavLM,
-    MelWavLMConfig,
-    SslNetwork,
-    fingerprint,
-    load_huggingface,
-    load_network,
-)
+from knnvc.audio import SAMPLE_RATE, find_audio, load_audio
+from knnvc.encoders.chunked import HOP, WINDOW, ChunkedEncoder
+from knnvc.encoders.ssl import SslNetwork, load_huggingface
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.mini.encoder import MelWavLM, MelWavLMConfig, MiniEncoder
 from knnvc.pipeline import VoiceConverter
-from knnvc.presets.preset import FILE_NAME
+from knnvc.presets.schema import FILE_NAME, FORMAT_VERSION
+from knnvc.registry import Context, PartSpec, find
+from knnvc.tensors import fingerprint, write_tensors
 from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "audio" / "target"
@@ -83,8 +81,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def mini() -> Encoder:
-    return VoiceConverter.from_preset("mini", device="cpu").encoder
+def mini() -> MiniEncoder:
+    encoder = VoiceConverter.from_preset("mini", device="cpu").encoder
+    assert isinstance(encoder, MiniEncoder)
+    return encoder
 
 
 # Families -----------------------------------------------------------------------------------------
@@ -96,11 +96,11 @@ def test_any_family_and_layer(folders: dict[str, Path], family: str) -> None:
     with torch.inference_mode():
         expected = build(family)(waveform[None], output_hidden_states=True).hidden_states
     for layer in range(LAYERS):  # of the last one transformers reports the layer norm's output
-        encoder = Encoder(load_huggingface(folders[family], layer, layer))
+        encoder = ChunkedEncoder(load_huggingface(folders[family], layer, layer))
         features = encoder.encode(waveform)
         assert features.shape == (24, DIM)
         assert (features - expected[layer][0]).abs().max() < 1e-5
-    both = Encoder(load_huggingface(folders[family], match_layer=3, synth_layer=1))
+    both = ChunkedEncoder(load_huggingface(folders[family], match_layer=3, synth_layer=1))
     features = both.encode(waveform)
     assert (features[:, both.columns.match] - expected[3][0]).abs().max() < 1e-5
     assert (features[:, both.columns.synth] - expected[1][0]).abs().max() < 1e-5
@@ -110,7 +110,7 @@ def test_the_last_layer_comes_without_the_final_norm(folders: dict[str, Path]) -
     model = build("wavlm, pre-norm")
     waveform = noise(4000)
     layer = load_huggingface(folders["wavlm, pre-norm"], LAYERS, LAYERS)
-    features = Encoder(layer).encode(waveform)
+    features = ChunkedEncoder(layer).encode(waveform)
     with torch.inference_mode():
         normed = model(waveform[None]).last_hidden_state[0]
         assert (model.encoder.layer_norm(features) - normed).abs().max() < 1e-5
@@ -139,7 +139,35 @@ def test_a_folder_that_is_no_checkpoint(
     if what == "no weights":
         config = (folders["wavlm"] / "config.json").read_text()
         (tmp_path / "config.json").write_text(config)
-    with pytest.raises(KnnvcError, match=r"\Acannot read the encoder [^\n]*save_pretrained"):
+    with pytest.raises(KnnvcError, match=r"\Acannot read the encoder [^\n]*model.safetensors"):
+        load_huggingface(tmp_path, 1, 1)
+
+
+@pytest.mark.parametrize("family", [None, "hubert"])
+def test_a_model_that_brings_code_is_refused_and_nobody_is_asked(
+    tmp_path: Path, folders: dict[str, Path], family: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if family:
+        shutil.copytree(folders[family], tmp_path, dirs_exist_ok=True)
+    values = json.loads((tmp_path / "config.json").read_text()) if family else {}
+    values["auto_map"] = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
+    values.setdefault("model_type", "evil")
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    mark = tmp_path / "exploded"
+    (tmp_path / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Config: pass\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    with pytest.raises(KnnvcError, match="code of its own") as caught:
+        load_huggingface(tmp_path, 1, 1)
+    assert len(str(caught.value)) <= 200
+    assert not mark.exists()
+
+
+def test_only_safetensors_are_read(tmp_path: Path, folders: dict[str, Path]) -> None:
+    shutil.copytree(folders["hubert"], tmp_path, dirs_exist_ok=True)
+    state = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    with pytest.raises(KnnvcError, match=r"model\.safetensors"):
         load_huggingface(tmp_path, 1, 1)
 
 
@@ -206,14 +234,22 @@ def test_an_encoder_with_other_frames(tmp_path: Path) -> None:
     config = transformers.HubertConfig(**COMMON | {"conv_stride": (5, 2, 2, 2, 2, 2, 1)})
     transformers.HubertModel(config).save_pretrained(tmp_path / "encoder")
     write_preset(tmp_path, "encoder", dim=DIM)
-    with pytest.raises(KnnvcError, match="frames of 400 samples every 160: use one with 400"):
+    with pytest.raises(
+        KnnvcError, match="48 columns every 10 ms, but its vocoder reads 48 every 20"
+    ):
         VoiceConverter.from_preset(tmp_path, device="cpu")
+    content = json.loads((tmp_path / FILE_NAME).read_text())
+    (tmp_path / FILE_NAME).write_text(json.dumps(content | {"vocoder": None}))
+    alone = VoiceConverter.from_preset(tmp_path, device="cpu")
+    assert (alone.encoder.hop, alone.encoder.sample_rate) == (160, SAMPLE_RATE)
+    features = alone.encode(noise(SAMPLE_RATE), sample_rate=SAMPLE_RATE)
+    assert features.shape == (98, 2 * DIM)
+    voice = alone.matching_set((noise(SAMPLE_RATE, 1), SAMPLE_RATE), trim=False)
+    assert voice.seconds == pytest.approx(0.98)
 
 
 def write_preset(folder: Path, encoder: str, dim: int) -> None:
     """A preset.json around a Hugging Face encoder, with a random HiFi-GAN."""
-    from knnvc.tensors import write_tensors
-
     config = HifiGanConfig(
         hubert_dim=dim,
         hifi_dim=16,
@@ -225,7 +261,7 @@ def write_preset(folder: Path, encoder: str, dim: int) -> None:
     )
     write_tensors(folder / "vocoder.safetensors", HifiGan(config).state_dict(), {})
     content = {
-        "format_version": 1,
+        "format_version": FORMAT_VERSION,
         "name": "own",
         "description": "A test.",
         "sample_rate": 16_000,
@@ -235,13 +271,13 @@ def write_preset(folder: Path, encoder: str, dim: int) -> None:
             "match_layer": 3,
             "synth_layer": 1,
         },
-        "matching": {"k": 4, "weighting": "mean", "lam": 1.0},
+        "converter": {"type": "knn", "config": {"k": 4, "weighting": "mean", "lam": 1.0}},
         "vocoder": {
             "type": "hifigan",
             "weights": "vocoder.safetensors",
             "config": config.to_dict(),
         },
-        "text_frontend": None,
+        "text_front_end": None,
         "licence": "MIT",
         "licences": {},
         "provenance": {},
@@ -253,10 +289,10 @@ def write_preset(folder: Path, encoder: str, dim: int) -> None:
 
 
 @pytest.mark.parametrize("samples", [1, 399, 400, 719, 720, 16_000, 16_080, 50_001])
-def test_number_of_frames(mini: Encoder, folders: dict[str, Path], samples: int) -> None:
+def test_number_of_frames(mini: MiniEncoder, folders: dict[str, Path], samples: int) -> None:
     frames = max(1, (samples - WINDOW) // HOP + 1)
-    tiny = Encoder(load_huggingface(folders["wavlm, pre-norm"], 1, 1))
-    chunked = Encoder(tiny.network, chunk_seconds=0.5, context_seconds=0.2)
+    tiny = ChunkedEncoder(load_huggingface(folders["wavlm, pre-norm"], 1, 1))
+    chunked = ChunkedEncoder(tiny.network, chunk_seconds=0.5, context_seconds=0.2)
     for encoder in (mini, tiny, chunked):
         features = encoder.encode(noise(samples))
         assert len(features) == frames
@@ -264,14 +300,14 @@ def test_number_of_frames(mini: Encoder, folders: dict[str, Path], samples: int)
         assert features.dtype == torch.float32
 
 
-def test_audio_shorter_than_a_window_is_padded(mini: Encoder) -> None:
+def test_audio_shorter_than_a_window_is_padded(mini: MiniEncoder) -> None:
     short = noise(100)
     padded = torch.cat([short, torch.zeros(WINDOW - 100)])
     assert torch.equal(mini.encode(short), mini.encode(padded))
 
 
-def test_progress_counts_frames(mini: Encoder) -> None:
-    encoder = Encoder(mini.network, chunk_seconds=1.0, context_seconds=0.5)
+def test_progress_counts_frames(mini: MiniEncoder) -> None:
+    encoder = MiniEncoder(mini.network, chunk_seconds=1.0, context_seconds=0.5)
     told: list[tuple[int, int]] = []
     features = encoder.encode(
         noise(5 * SAMPLE_RATE), lambda done, total: told.append((done, total))
@@ -286,9 +322,11 @@ def speech() -> Tensor:
     return torch.cat([load_audio(path) for path in find_audio(EXAMPLES)[:4]])
 
 
-def chunked_and_whole(network: nn.Module, waveform: Tensor) -> tuple[Tensor, Tensor]:
-    chunked = Encoder(network, chunk_seconds=5.0, context_seconds=2.0).encode(waveform)
-    whole = Encoder(network, chunk_seconds=1000.0).encode(waveform)
+def chunked_and_whole(
+    kind: type[ChunkedEncoder], network: nn.Module, waveform: Tensor
+) -> tuple[Tensor, Tensor]:
+    chunked = kind(network, chunk_seconds=5.0, context_seconds=2.0).encode(waveform)
+    whole = kind(network, chunk_seconds=1000.0).encode(waveform)
     return chunked, whole
 
 
@@ -297,19 +335,19 @@ def test_chunks_of_a_pre_norm_encoder_equal_the_whole(
 ) -> None:
     """Measured on 97 s: a relative difference of 0.3 % with 5 s chunks, 0.17 % with 30 s."""
     network = load_huggingface(folders["wavlm, pre-norm"], 3, 3)
-    chunked, whole = chunked_and_whole(network, speech)
+    chunked, whole = chunked_and_whole(ChunkedEncoder, network, speech)
     assert (chunked - whole).norm() < 0.01 * whole.norm()
     assert ((chunked - whole).norm(dim=1) / whole.norm(dim=1)).max() < 0.03
 
 
-def test_chunks_of_mini_equal_the_whole(mini: Encoder, speech: Tensor) -> None:
+def test_chunks_of_mini_equal_the_whole(mini: MiniEncoder, speech: Tensor) -> None:
     """What is synthesised from is the same; matching sees attention to another surrounding.
 
     Measured with weights of 1361 training steps: a mean cosine distance of 0.011 with 5 s chunks
     and 0.004 with 30 s (97 s of speech), where one frame and the next are 0.17 apart. Weights
     differ, so the tolerance is relative to that.
     """
-    chunked, whole = chunked_and_whole(mini.network, speech)
+    chunked, whole = chunked_and_whole(MiniEncoder, mini.network, speech)
     mels = slice(0, mini.columns.pitch)
     assert (chunked[:, mels] - whole[:, mels]).abs().max() < 1e-5
     posteriors = slice(mini.columns.match.start + 2, None)  # after pitch and voicing
@@ -321,10 +359,10 @@ def test_chunks_of_mini_equal_the_whole(mini: Encoder, speech: Tensor) -> None:
     assert distance(chunked, whole) < 0.25 * distance(whole[1:], whole[:-1])
 
 
-def test_the_chunk_length_changes_next_to_nothing(mini: Encoder, speech: Tensor) -> None:
+def test_the_chunk_length_changes_next_to_nothing(mini: MiniEncoder, speech: Tensor) -> None:
     """docs/large-sets.md has the difference between 30 s and 120 s, measured on longer speech."""
     one, other = (
-        Encoder(mini.network, chunk_seconds=seconds).encode(speech) for seconds in (4.0, 7.0)
+        MiniEncoder(mini.network, chunk_seconds=seconds).encode(speech) for seconds in (4.0, 7.0)
     )
     mels = slice(0, mini.columns.pitch)
     assert (one[:, mels] - other[:, mels]).abs().max() < 1e-5
@@ -339,12 +377,12 @@ def test_the_chunk_length_changes_next_to_nothing(mini: Encoder, speech: Tensor)
 
 
 def test_pitch_is_made_exact_in_stretches(
-    mini: Encoder, speech: Tensor, monkeypatch: pytest.MonkeyPatch
+    mini: MiniEncoder, speech: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pitch = mini.columns.pitch
     assert pitch is not None
     whole = mini.encode(speech)
-    monkeypatch.setattr("knnvc.encoders.encoder.PITCH_FRAMES", 130)
+    monkeypatch.setattr("knnvc.mini.encoder.PITCH_FRAMES", 130)
     parts = mini.encode(speech)
     voiced = whole[:, pitch + 1] > 0.5
     apart = (whole[:, pitch] - parts[:, pitch]).abs()
@@ -355,9 +393,9 @@ def test_pitch_is_made_exact_in_stretches(
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_chunk_holds_a_frame(mini: Encoder, seconds: float) -> None:
+def test_a_chunk_holds_a_frame(mini: MiniEncoder, seconds: float) -> None:
     with pytest.raises(UsageError, match="the chunk is"):
-        Encoder(mini.network, chunk_seconds=seconds)
+        MiniEncoder(mini.network, chunk_seconds=seconds)
 
 
 # mini's encoder -----------------------------------------------------------------------------------
@@ -367,7 +405,7 @@ SMALL = MelWavLMConfig(mels=20, hidden=32, layers=2, heads=2, feed_forward=32, p
 
 def test_the_columns_of_mel_wavlm() -> None:
     network = MelWavLM(SMALL).eval()
-    encoder, columns = Encoder(network), network.columns
+    encoder, columns = ChunkedEncoder(network), network.columns
     features = encoder.encode(noise(8000))
     assert features.shape == (24, 20 * 2 + 2 + SMALL.states)
     assert features[:, columns.synth].shape[1] == 42
@@ -387,14 +425,21 @@ def test_mel_frames_stand_where_they_say() -> None:
     assert int(mel.mean(dim=1).argmax()) == 10
 
 
-def test_weights_that_do_not_fit(parity: Path) -> None:
-    state = MelWavLM(SMALL).state_dict()
-    other = {**SMALL.to_dict(), "hidden": 64}
+def test_weights_that_do_not_fit(tmp_path: Path) -> None:
+    weights = tmp_path / "encoder.safetensors"
+    write_tensors(weights, MelWavLM(SMALL).state_dict())
+
+    def load(type_: str, config: dict[str, Any]) -> Any:
+        layers = {"match_layer": 2, "synth_layer": 2}
+        spec = PartSpec("encoder", type_, config, weights, settings=layers)
+        return find("encoder", type_).make(spec, Context("own", torch.device("cpu")))
+
+    assert load("mini", SMALL.to_dict()).columns.pitch == 40
+    with pytest.raises(KnnvcError, match="of preset 'own' does not fit its configuration"):
+        load("mini", {**SMALL.to_dict(), "hidden": 64})
     with pytest.raises(KnnvcError, match="do not fit its configuration"):
-        load_network("mel-wavlm", other, state, 2, 0)
-    with pytest.raises(KnnvcError, match="do not fit its configuration"):
-        load_network("wavlm", {**COMMON, **PRE_NORM}, state, 2, 2)
-    with pytest.raises(KnnvcError, match="unknown mel-wavlm encoder settings: depth"):
-        load_network("mel-wavlm", {"depth": 3}, state, 2, 0)
-    with pytest.raises(KnnvcError, match="unknown encoder type 'wavenet'; valid types are mel-w"):
-        load_network("wavenet", {}, state, 2, 0)
+        load("wavlm", {**COMMON, **PRE_NORM})
+    with pytest.raises(KnnvcError, match="unknown mini encoder settings: depth"):
+        load("mini", {"depth": 3})
+    with pytest.raises(KnnvcError, match="unknown encoder type 'wavenet': valid types are mini"):
+        load("wavenet", {})

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from knnvc.errors import KnnvcError
 from knnvc.mini import refiner as module
-from knnvc.mini.refiner import CorrectionFit, Refiner, RefinerConfig
+from knnvc.mini.adaptation import RefinerFit
+from knnvc.mini.refiner import Refiner, RefinerConfig
 
 CONFIG = RefinerConfig(mels=4, states=4, bands=2, channels=8, layers=2, kernel=3)
 
@@ -19,7 +20,7 @@ def inputs(frames: int) -> tuple[Tensor, Tensor, Tensor]:
     torch.manual_seed(frames)
     return (
         torch.randn(frames, CONFIG.width + 2),
-        torch.randn(frames, CONFIG.guide),
+        torch.randn(frames, CONFIG.content),
         torch.stack([torch.randn(CONFIG.mels), torch.rand(CONFIG.mels) + 0.5]),
     )
 
@@ -33,48 +34,50 @@ def busy() -> Refiner:
 
 
 def test_it_starts_as_the_identity() -> None:
-    selected, guide, usual = inputs(20)
-    assert torch.equal(Refiner(CONFIG).refine(selected, guide, usual), selected)
+    selected, content, spectrum = inputs(20)
+    assert torch.equal(Refiner(CONFIG).refine(selected, content, spectrum), selected)
 
 
 def test_it_changes_spectra_but_neither_pitch_nor_voicing() -> None:
-    selected, guide, usual = inputs(20)
-    refined = busy().refine(selected, guide, usual)
+    selected, content, spectrum = inputs(20)
+    refined = busy().refine(selected, content, spectrum)
     assert not torch.allclose(refined[:, : CONFIG.width], selected[:, : CONFIG.width])
     assert torch.equal(refined[:, CONFIG.width :], selected[:, CONFIG.width :])
 
 
 def test_the_pitch_of_unvoiced_frames_is_not_looked_at() -> None:
-    selected, guide, usual = inputs(20)
+    selected, content, spectrum = inputs(20)
     selected[:, -1] = 0.0
     other = selected.clone()
     other[:, -2] += 1.0
     network = busy()
     width = CONFIG.width
-    first, second = (network.refine(x, guide, usual)[:, :width] for x in (selected, other))
+    first, second = (network.refine(x, content, spectrum)[:, :width] for x in (selected, other))
     assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("frames", [1, 29, 64])
 def test_chunks_do_not_change_the_result(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    selected, guide, usual = inputs(frames)
+    selected, content, spectrum = inputs(frames)
     network = busy()
-    whole = network.refine(selected, guide, usual)
+    whole = network.refine(selected, content, spectrum)
     monkeypatch.setattr(module, "CHUNK", 10)
-    assert torch.allclose(network.refine(selected, guide, usual), whole, atol=1e-5)
+    assert torch.allclose(network.refine(selected, content, spectrum), whole, atol=1e-5)
 
 
 def test_nothing_in_nothing_out() -> None:
-    selected, guide, usual = inputs(0)
-    assert busy().refine(selected, guide, usual).shape == (0, CONFIG.width + 2)
+    selected, content, spectrum = inputs(0)
+    assert busy().refine(selected, content, spectrum).shape == (0, CONFIG.width + 2)
 
 
 def test_context_is_as_wide_as_it_says() -> None:
-    selected, guide, usual = inputs(40)
+    selected, content, spectrum = inputs(40)
     network = busy()
     other = selected.clone()
     other[20, : CONFIG.width] += 1.0
-    changed = (network.refine(other, guide, usual) - network.refine(selected, guide, usual)).abs()
+    changed = (
+        network.refine(other, content, spectrum) - network.refine(selected, content, spectrum)
+    ).abs()
     touched = torch.nonzero(changed.sum(1) > 1e-6)[:, 0]
     assert touched.min() >= 20 - network.context_frames
     assert touched.max() <= 20 + network.context_frames
@@ -82,14 +85,14 @@ def test_context_is_as_wide_as_it_says() -> None:
 
 def test_another_microphone_only_moves_the_result() -> None:
     """Bands amplified and widened in the target's frames and statistics alike."""
-    selected, guide, usual = inputs(20)
+    selected, content, spectrum = inputs(20)
     network, width = busy(), CONFIG.width
     gain, offset = torch.rand(CONFIG.mels) + 0.5, torch.randn(CONFIG.mels)
     other = selected.clone()
     other[:, :width] = selected[:, :width] * gain.repeat(2) + offset.repeat(2)
-    moved = torch.stack([usual[0] * gain + offset, usual[1] * gain])
-    plain = network.refine(selected, guide, usual)[:, :width]
-    again = network.refine(other, guide, moved)[:, :width]
+    moved = torch.stack([spectrum[0] * gain + offset, spectrum[1] * gain])
+    plain = network.refine(selected, content, spectrum)[:, :width]
+    again = network.refine(other, content, moved)[:, :width]
     assert torch.allclose(again, plain * gain.repeat(2) + offset.repeat(2), atol=1e-5)
 
 
@@ -97,13 +100,13 @@ def test_without_units_it_reads_the_targets_statistics() -> None:
     config = replace(CONFIG, normed=False)
     torch.manual_seed(0)
     network = Refiner(config).eval()
-    selected, guide, usual = inputs(20)
-    manner = torch.randn(config.manner)
-    assert torch.equal(network.refine(selected, guide, usual, manner), selected)
+    selected, content, spectrum = inputs(20)
+    statistics = torch.randn(config.statistics)
+    assert torch.equal(network.refine(selected, content, spectrum, statistics), selected)
     torch.nn.init.normal_(network.write.weight, std=0.5)
-    one = network.refine(selected, guide, usual, manner)
-    assert not torch.allclose(one, network.refine(selected, guide, usual, manner + 1))
-    assert torch.equal(one, network.refine(selected, guide, usual + 1, manner))
+    one = network.refine(selected, content, spectrum, statistics)
+    assert not torch.allclose(one, network.refine(selected, content, spectrum, statistics + 1))
+    assert torch.equal(one, network.refine(selected, content, spectrum + 1, statistics))
 
 
 def test_unknown_settings_are_named() -> None:
@@ -116,48 +119,50 @@ def test_views_of_the_target_are_seen() -> None:
     torch.manual_seed(0)
     network = Refiner(config).eval()
     torch.nn.init.normal_(network.write.weight, std=0.5)
-    selected, guide, usual = inputs(20)
+    selected, content, spectrum = inputs(20)
     views = torch.randn(20, 2 * config.width)
-    one = network.refine(selected, guide, usual, None, [views])
+    one = network.refine(selected, content, spectrum, None, [views])
     for part in range(2):
         other = views.clone()
         other[:, part * config.width] += 1.0
-        assert not torch.allclose(one, network.refine(selected, guide, usual, None, [other]))
+        assert not torch.allclose(one, network.refine(selected, content, spectrum, None, [other]))
     apart = torch.split(views, config.width, dim=1)
-    assert torch.equal(one, network.refine(selected, guide, usual, None, apart))
+    assert torch.equal(one, network.refine(selected, content, spectrum, None, apart))
     assert RefinerConfig.from_dict(config.to_dict() | {"views": [1, 16]}) == config
 
 
 @pytest.mark.parametrize("normed", [True, False])
-def test_a_correction_finds_what_the_last_layer_lacks(normed: bool) -> None:
+def test_an_adaptation_finds_what_the_last_layer_lacks(normed: bool) -> None:
     network, config = busy(), replace(CONFIG, normed=normed)
     if not normed:
         network = Refiner(config).eval()
-    selected, guide, usual = inputs(300)
-    manner = None if normed else torch.randn(config.manner)
+    selected, content, spectrum = inputs(300)
+    statistics = None if normed else torch.randn(config.statistics)
     lacking = torch.randn(config.channels + 1, config.width)
-    truth = network.refine(selected, guide, usual, manner, correction=lacking)
-    fit = CorrectionFit(network)
+    truth = network.refine(selected, content, spectrum, statistics, adaptation=lacking)
+    fit = RefinerFit(network)
     for start in (0, 100, 200):  # pieces: but for their edges as if it was one
         part = slice(start, start + 100)
-        told = network.refine(selected[part], guide[part], usual, manner, correction=lacking)
+        told = network.refine(
+            selected[part], content[part], spectrum, statistics, adaptation=lacking
+        )
         width = config.width
-        fit.add(told[:, :width], selected[part], guide[part], usual, manner)
+        fit.add(told[:, :width], selected[part], content[part], spectrum, statistics)
     assert fit.frames == 300
     found = fit.solve(ridge=1e-6)
-    again = network.refine(selected, guide, usual, manner, correction=found)
+    again = network.refine(selected, content, spectrum, statistics, adaptation=found)
     assert torch.allclose(again, truth, atol=1e-3)
     assert fit.solve(ridge=1e9).abs().max() < 1e-4  # little is known: nothing is changed
 
 
-def test_no_correction_changes_nothing() -> None:
+def test_no_adaptation_changes_nothing() -> None:
     network = busy()
-    selected, guide, usual = inputs(20)
+    selected, content, spectrum = inputs(20)
     none = torch.zeros(CONFIG.channels + 1, CONFIG.width)
-    plain = network.refine(selected, guide, usual)
-    assert torch.equal(network.refine(selected, guide, usual, correction=none), plain)
+    plain = network.refine(selected, content, spectrum)
+    assert torch.equal(network.refine(selected, content, spectrum, adaptation=none), plain)
     one = torch.cat([none[:-1], torch.ones(1, CONFIG.width)])
-    moved = network.refine(selected, guide, usual, correction=one)
-    unit = usual[1].repeat(CONFIG.substeps)
+    moved = network.refine(selected, content, spectrum, adaptation=one)
+    unit = spectrum[1].repeat(CONFIG.substeps)
     assert torch.allclose((moved - plain)[:, : CONFIG.width], unit.expand(20, -1), atol=1e-5)
     assert torch.equal(moved[:, CONFIG.width :], plain[:, CONFIG.width :])

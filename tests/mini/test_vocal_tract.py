@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from knnvc.encoders.ssl import MelWavLMConfig
+from knnvc.mini.encoder import MelWavLMConfig
 from knnvc.mini.vocal_tract import log_mel, magnitudes_of, other_tract, warp
 
 MELS = MelWavLMConfig().mels

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from knnvc.errors import KnnvcError
 from knnvc.mini.encoder import MelWavLM
-from knnvc.mini.phones import PHONES
 from knnvc.tensors import read_tensors
+from knnvc.text.phones import PHONES
 from recipe.augmentation import roughen
 from recipe.data import load_corpus
 from recipe.encoder import draw_batch, train_encoder

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 from knnvc.errors import KnnvcError
 from knnvc.mini.encoder import MelWavLM, MelWavLMConfig
-from knnvc.mini.phones import IGNORED, PHONES, STATES
 from knnvc.tensors import read_tensors
+from knnvc.text.phones import IGNORED, PHONES, STATES
 from recipe import recordings, rnc, teacher
 from recipe.cli import cli
 from recipe.data import load_recordings

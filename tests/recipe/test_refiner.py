@@ -16,10 +16,10 @@ from knnvc.errors import KnnvcError
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.mini.converter import MiniConverter
 from knnvc.mini.encoder import MelWavLM
-from knnvc.mini.phones import IGNORED
 from knnvc.mini.refiner import Refiner
 from knnvc.pipeline import VoiceConverter
 from knnvc.tensors import read_tensors, write_tensors
+from knnvc.text.phones import IGNORED
 from knnvc.training.runs import begin_with, seed_everything
 from recipe import refiner as refiner_module
 from recipe.data import load_corpus, load_twins, split

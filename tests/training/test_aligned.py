@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from knnvc.mini.phones import IGNORED, PHONES
+from knnvc.text.phones import IGNORED, PHONES
 from knnvc.training.aligned import frame_states
 
 

@@ -8,15 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from knnvc.audio import HOP, SAMPLE_RATE
+from knnvc.audio import SAMPLE_RATE
+from knnvc.encoders.chunked import HOP
 from knnvc.errors import KnnvcError
-from knnvc.vocoders.source_filter import (
-    STATE_COLUMNS,
-    FilterFit,
-    SourceFilterConfig,
-    SourceFilterVocoder,
-)
-from knnvc.vocoders.vocoder import Vocoder
+from knnvc.frames import Frames
+from knnvc.mini.adaptation import VocoderFit
+from knnvc.vocoders.chunked import ChunkedVocoder
+from knnvc.vocoders.source_filter import STATE_COLUMNS, SourceFilterConfig, SourceFilterVocoder
 
 CONFIG = SourceFilterConfig(mels=8, channels=16, layers=3, kernel=5, expansion=2)
 
@@ -46,6 +44,16 @@ def steady(f0: float, voicing: float, frames: int = 50) -> Tensor:
     made = torch.zeros(frames, CONFIG.dim)
     made[:, -2], made[:, -1] = math.log2(f0), voicing
     return made
+
+
+def sound(
+    network: SourceFilterVocoder,
+    values: Tensor,
+    adaptation: Tensor | None = None,
+    chunk_frames: int | None = None,
+) -> Tensor:
+    """The waveform [T · hop] of frames [T, D]."""
+    return ChunkedVocoder(network, chunk_frames)(Frames(values, adaptation))
 
 
 def sources(network: SourceFilterVocoder, made: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,30 +125,30 @@ def test_no_voiced_frame_at_all(network: SourceFilterVocoder) -> None:
 def test_absurd_pitch_is_bounded(network: SourceFilterVocoder, log_f0: float) -> None:
     made = features(10)
     made[:, -2], made[:, -1] = log_f0, 1.0
-    assert torch.isfinite(Vocoder(network)(made)).all()
+    assert torch.isfinite(sound(network, made)).all()
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 40])
 def test_shape(network: SourceFilterVocoder, frames: int) -> None:
     assert network.prepare(features(frames)).shape == (frames, CONFIG.dim + STATE_COLUMNS)
-    assert Vocoder(network)(features(frames)).shape == (frames * HOP,)
+    assert sound(network, features(frames)).shape == (frames * HOP,)
 
 
 def test_it_is_deterministic(network: SourceFilterVocoder) -> None:
     made = features(60)
-    assert torch.equal(Vocoder(network)(made), Vocoder(network)(made))
+    assert torch.equal(sound(network, made), sound(network, made))
     with torch.random.fork_rng():
         torch.manual_seed(99)  # the noise is drawn once and for all, not at construction
         other = SourceFilterVocoder(CONFIG)
     other.load_state_dict(network.state_dict())
-    assert torch.equal(Vocoder(other)(made), Vocoder(network)(made))
+    assert torch.equal(sound(other, made), sound(network, made))
 
 
 @pytest.mark.parametrize("chunk", [7, 50, 100, 199])
 def test_chunked_equals_whole(network: SourceFilterVocoder, chunk: int) -> None:
     made = features(200)
-    whole = Vocoder(network, chunk_frames=1000)(made)
-    chunked = Vocoder(network, chunk_frames=chunk)(made)
+    whole = sound(network, made, chunk_frames=1000)
+    chunked = sound(network, made, chunk_frames=chunk)
     assert whole.abs().max() > 0.1
     assert (whole - chunked).abs().max() < 1e-4 * whole.abs().max()
 
@@ -174,28 +182,27 @@ def test_configuration() -> None:
         SourceFilterConfig.from_dict({"melz": 8})
 
 
-def test_a_correction_makes_bands_louder(network: SourceFilterVocoder) -> None:
+def test_an_adaptation_makes_bands_louder(network: SourceFilterVocoder) -> None:
     """Its constant is a gain of each band, as a natural logarithm, whatever is said."""
     given = features(60)
-    correction = torch.zeros(CONFIG.channels + 1, CONFIG.mels)
-    vocoder = Vocoder(network)
-    plain = vocoder(given)
-    assert torch.equal(vocoder(given, correction=correction), plain)
-    correction[-1] = math.log(2.0)
-    torch.testing.assert_close(vocoder(given, correction=correction), 2 * plain, atol=1e-4, rtol=0)
-    correction[-1, 1:] = 0.0  # the lowest band only
+    adaptation = torch.zeros(CONFIG.channels + 1, CONFIG.mels)
+    plain = sound(network, given)
+    assert torch.equal(sound(network, given, adaptation), plain)
+    adaptation[-1] = math.log(2.0)
+    torch.testing.assert_close(sound(network, given, adaptation), 2 * plain, atol=1e-4, rtol=0)
+    adaptation[-1, 1:] = 0.0  # the lowest band only
     power = torch.fft.rfft(plain).abs().square()
-    louder = torch.fft.rfft(vocoder(given, correction=correction)).abs().square()
+    louder = torch.fft.rfft(sound(network, given, adaptation)).abs().square()
     low, high = slice(0, len(power) // 50), slice(len(power) // 2, None)
     assert louder[low].sum() == pytest.approx(float(4 * power[low].sum()), rel=0.1)
     assert louder[high].sum() == pytest.approx(float(power[high].sum()), rel=0.01)
 
 
-def test_a_corrected_waveform_does_not_depend_on_the_chunks(network: SourceFilterVocoder) -> None:
+def test_an_adapted_waveform_does_not_depend_on_the_chunks(network: SourceFilterVocoder) -> None:
     generator = torch.Generator().manual_seed(3)
-    correction = 0.1 * torch.randn(CONFIG.channels + 1, CONFIG.mels, generator=generator)
-    whole = Vocoder(network)(features(90), correction=correction)
-    pieces = Vocoder(network, chunk_frames=20)(features(90), correction=correction)
+    adaptation = 0.1 * torch.randn(CONFIG.channels + 1, CONFIG.mels, generator=generator)
+    whole = sound(network, features(90), adaptation=adaptation)
+    pieces = sound(network, features(90), adaptation=adaptation, chunk_frames=20)
     assert (whole - pieces).abs().max() < 1e-5
 
 
@@ -206,10 +213,10 @@ def test_a_fit_finds_by_how_much_a_vocoder_is_too_quiet(network: SourceFilterVoc
         level = steps.square().mean(2, keepdim=True).sqrt().log() / 2.5
         return level.expand(-1, -1, CONFIG.mels).reshape(len(waveform), -1, 2 * CONFIG.mels)
 
-    fit = FilterFit(network, log_mel, unit=2.5)
+    fit = VocoderFit(network, log_mel, unit=2.5)
     for seed in range(4):
         given = features(200, seed)
-        spoken = log_mel(Vocoder(network)(given)[None])[0] + math.log(1.5) / 2.5
+        spoken = log_mel(sound(network, given)[None])[0] + math.log(1.5) / 2.5
         # The features decide what is said, so only what they are compared with may differ.
         fit.log_mel = lambda wave, now=given, then=spoken: log_mel(wave) + now[:, :-2] - then
         fit.add(given)

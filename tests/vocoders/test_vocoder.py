@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from knnvc.errors import UsageError
-from knnvc.vocoders import vocoder
-from knnvc.vocoders.vocoder import Vocoder, griffin_lim, world
+from knnvc.frames import Frames
+from knnvc.vocoders import classical
+from knnvc.vocoders.chunked import ChunkedVocoder
+from knnvc.vocoders.classical import griffin_lim, world
 
 
 class TinyNetwork(nn.Module):
@@ -51,7 +53,7 @@ def test_chunks_equal_the_whole(features: Tensor, chunk: int) -> None:
     with torch.no_grad():
         whole = network(network.prepare(features)[None])[0, 0]
     network.longest = 0
-    waveform = Vocoder(network, chunk_frames=chunk)(features)
+    waveform = ChunkedVocoder(network, chunk_frames=chunk)(Frames(features))
     assert waveform.shape == (101 * network.hop,)
     assert network.longest <= chunk + 2 * network.context_frames
     torch.testing.assert_close(waveform, whole, atol=1e-5, rtol=0)
@@ -59,33 +61,35 @@ def test_chunks_equal_the_whole(features: Tensor, chunk: int) -> None:
 
 def test_less_context_would_be_heard(features: Tensor) -> None:
     """The test above has teeth: a context one frame short does not reproduce the whole."""
-    whole = Vocoder(TinyNetwork())(features)
+    whole = ChunkedVocoder(TinyNetwork())(Frames(features))
     network = TinyNetwork()
     network.context_frames = 3
-    assert (Vocoder(network, chunk_frames=20)(features) - whole).abs().max() > 1e-4
+    assert (ChunkedVocoder(network, chunk_frames=20)(Frames(features)) - whole).abs().max() > 1e-4
 
 
 def test_the_stream_is_the_same_waveform(features: Tensor) -> None:
-    runner = Vocoder(TinyNetwork(), chunk_frames=30)
+    runner = ChunkedVocoder(TinyNetwork(), chunk_frames=30)
     pieces = []
-    for piece in runner.stream(features):
+    for piece in runner.stream(Frames(features)):
         assert not torch.is_inference_mode_enabled()  # nothing leaks into the caller
         pieces.append(piece)
     assert len(pieces) == 4
     assert max(map(len, pieces)) <= 30 * runner.network.hop
-    torch.testing.assert_close(torch.cat(pieces), runner(features), atol=0, rtol=0)
+    torch.testing.assert_close(torch.cat(pieces), runner(Frames(features)), atol=0, rtol=0)
 
 
 def test_progress_counts_frames(features: Tensor) -> None:
     calls: list[tuple[int, int]] = []
-    Vocoder(TinyNetwork(), chunk_frames=40)(features, lambda *call: calls.append(call))
+    ChunkedVocoder(TinyNetwork(), chunk_frames=40)(
+        Frames(features), lambda *call: calls.append(call)
+    )
     assert [total for _, total in calls] == [101] * 3
     assert [done for done, _ in calls] == [33, 67, 101]
 
 
 def test_the_result_is_float32_on_the_cpu_without_gradient(features: Tensor) -> None:
     network = TinyNetwork().double().train()
-    waveform = Vocoder(network, device="cpu")(features.half().requires_grad_())
+    waveform = ChunkedVocoder(network, device="cpu")(Frames(features.half().requires_grad_()))
     assert waveform.dtype == torch.float32
     assert waveform.device.type == "cpu"
     assert not waveform.requires_grad
@@ -95,12 +99,12 @@ def test_the_result_is_float32_on_the_cpu_without_gradient(features: Tensor) -> 
 @pytest.mark.parametrize("shape", [(5,), (0, 3), (5, 4), (1, 5, 3)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match=r"this vocoder takes \[frames, 3\]"):
-        Vocoder(TinyNetwork())(torch.zeros(shape))
+        ChunkedVocoder(TinyNetwork())(Frames(torch.zeros(shape)))
 
 
 def test_chunks_have_at_least_one_frame() -> None:
     with pytest.raises(UsageError, match="chunk_frames is 0"):
-        Vocoder(TinyNetwork(), chunk_frames=0)
+        ChunkedVocoder(TinyNetwork(), chunk_frames=0)
 
 
 # Copy-synthesis
@@ -177,9 +181,9 @@ def test_silence_stays_silent() -> None:
 
 def test_long_recordings_are_cut_where_it_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     speech = vowel(6.0)
-    monkeypatch.setattr(vocoder, "_PIECE_SECONDS", 2.5)
-    monkeypatch.setattr(vocoder, "_SEARCH_SECONDS", 1.5)
-    cuts = vocoder._quiet_cuts(speech.numpy(), 16_000)
+    monkeypatch.setattr(classical, "_PIECE_SECONDS", 2.5)
+    monkeypatch.setattr(classical, "_SEARCH_SECONDS", 1.5)
+    cuts = classical._quiet_cuts(speech.numpy(), 16_000)
     assert len(cuts) >= 2
     for cut, before in zip(cuts, [0, *cuts], strict=False):
         assert 0 < cut - before <= 2.5 * 16_000

@@ -16,7 +16,7 @@ import torch
 
 from knnvc import MatchingSet, VoiceConverter
 from knnvc.cli.main import cli
-from knnvc.converters.matching_set import Correction, SetInfo
+from knnvc.converters.matching_set import Adaptation, SetInfo
 from knnvc.errors import UsageError
 from knnvc.mini.acoustic_space import AcousticSpace
 from knnvc.pipeline import KnnvcWarning
@@ -46,26 +46,21 @@ def matching_set(frames: int = 8, separate: bool = True) -> MatchingSet:
             files=("a\udcff.wav",),  # a name that is no UTF-8
             seconds=(0.16,),
         ),
-        pitch=torch.tensor([7.0, 0.2]),
-        correction=Correction(torch.randn(5, 6), "of a refiner") if separate else None,
-        vocoder_correction=Correction(torch.randn(7, 3), "of a vocoder"),
+        adaptations={"vocoder": Adaptation(torch.randn(7, 3), "of a vocoder")}
+        | ({"refiner": Adaptation(torch.randn(5, 6), "of a refiner")} if separate else {}),
     )
 
 
 def same(one: MatchingSet, other: MatchingSet) -> bool:
-    assert one.pitch is not None
-    assert other.pitch is not None
-    for name in ("correction", "vocoder_correction"):
-        first, second = getattr(one, name), getattr(other, name)
-        assert (first is None) == (second is None)
-        if first is not None:
-            assert torch.equal(first.weights, second.weights)
-            assert first.network == second.network
+    assert one.adaptations.keys() == other.adaptations.keys()
+    for name, first in one.adaptations.items():
+        second = other.adaptations[name]
+        assert torch.equal(first.weights, second.weights)
+        assert first.network == second.network
     return (
         torch.equal(one.match, other.match)
         and torch.equal(one.synth, other.synth)
         and torch.equal(one.frame_start, other.frame_start)
-        and torch.equal(one.pitch, other.pitch)
         and one.info == other.info
     )
 
@@ -114,6 +109,22 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, damage: bytes | None) -> 
     assert same(cache.fetch("key", never)[0], again)
 
 
+def test_a_flipped_bit_anywhere_has_the_set_made_again(tmp_path: Path) -> None:
+    cache, made = SetCache(tmp_path, 10**9), matching_set()
+    cache.fetch("key", lambda: (made, [(0, "why")]))
+    path = tmp_path / "key.safetensors"
+    data = path.read_bytes()
+    again = matching_set()
+    for bit in range(0, 8 * len(data), 11):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        found, skipped = cache.fetch("key", lambda: (again, []))
+        if found is not again:  # another way to write the same
+            assert same(found, made)
+            assert skipped == [(0, "why")]
+
+
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     made = matching_set()
@@ -123,7 +134,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
 def test_one_process_makes_it_while_the_others_wait(tmp_path: Path) -> None:
     code = f"""
 import sys, time
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_cache import SetCache, matching_set
 def make():
@@ -240,5 +251,5 @@ def test_the_cache_commands(
     assert said.splitlines()[0] == str(tmp_path / "matching_sets")
     assert "sets       1\n" in said
     assert "limit      2000 MB" in said
-    assert run("cache", "clear") == "removed 1 matching set\n"
+    assert run("cache", "clear") == "removed 1 matching set and 0 indices\n"
     assert cache.sets() == []

@@ -285,9 +285,9 @@ def package(
         if text_frontend is None:
             raise UsageError("--add-to needs --text-frontend: name the weights to add")
         from knnvc.presets.schema import load_preset
-        from knnvc.training.frontends import add_trained_frontend
+        from recipe.package import add_own_front_end
 
-        say_path(add_trained_frontend(load_preset(add_to), text_frontend).folder)
+        say_path(add_own_front_end(load_preset(add_to), text_frontend).folder)
         return
     need(encoder, "encoder")
     need(vocoder, "vocoder")

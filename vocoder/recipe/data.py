@@ -20,8 +20,8 @@ from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
 from knnvc.mini.encoder import MelWavLM, MelWavLMConfig
 from knnvc.mini.format import HOP
-from knnvc.mini.phones import FRAME, IGNORED, STATES
 from knnvc.mini.refiner import RefinerConfig
+from knnvc.text.phones import FRAME, IGNORED, STATES
 from knnvc.training.aligned import HELD_OUT, frame_states, read_alignments
 from knnvc.vocoders.source_filter import SourceFilterConfig
 from recipe.recordings import read_recordings

@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from knnvc.mini.encoder import MelWavLM, MelWavLMConfig
 from knnvc.mini.format import PITCH_CENTRE
-from knnvc.mini.phones import IGNORED, STATES
 from knnvc.mini.vocal_tract import Floats, log_mel
+from knnvc.text.phones import IGNORED, STATES
 from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
 from recipe.augmentation import degrade, roughen, stretch
 from recipe.data import (

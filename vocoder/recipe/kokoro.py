@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import random
 import re
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ import numpy.typing as npt
 import soundfile as sf
 
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.processes import end_with_parent, spared
 from knnvc.text.espeak import phonemize
 from knnvc.training.aligned import HELD_OUT, read_alignments
 from recipe import downloads
@@ -191,13 +193,27 @@ def run_workers(work: Callable[..., None], given: Sequence[tuple[Any, ...]]) -> 
         KnnvcError: one failed.
     """
     context = multiprocessing.get_context("spawn")
-    jobs = [context.Process(target=work, args=arguments) for arguments in given]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
+    jobs = [context.Process(target=_serve, args=(work, *one), daemon=True) for one in given]
+    try:
+        with spared():
+            for job in jobs:
+                job.start()
+        for job in jobs:
+            job.join()
+    finally:
+        for job in jobs:
+            if job.is_alive():
+                job.kill()  # what they write appears whole or not at all
+                job.join()
     if any(job.exitcode for job in jobs):
         raise KnnvcError("a worker failed; its error stands above. Run the command again")
+
+
+def _serve(work: Callable[..., None], *arguments: Any) -> None:
+    """The life of a worker; it ends with the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    work(*arguments)
 
 
 def write_card(corpus: Path, seed: int) -> None:

@@ -14,12 +14,13 @@ from knnvc.mini.encoder import MelWavLMConfig, MiniEncoder, build
 from knnvc.mini.refiner import Refiner, RefinerConfig
 from knnvc.presets.schema import FORMAT_VERSION, Preset, load_preset
 from knnvc.tensors import as_single, pack, read_tensors, write_tensors
-from knnvc.training.frontends import LICENCE, add_trained_frontend
+from knnvc.training.frontends import add_trained_frontend
 from knnvc.vocoders.source_filter import SourceFilterConfig
 from recipe import recordings
 from recipe.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
 from recipe.refiner import average_refiners, earlier_refiner
 
+LICENCE = "Apache-2.0"  # of the weights
 MATCHING: dict[str, Any] = {"k": 4, "weighting": "mean", "lam": 1.0}
 PACKED = ("refiner", "speech_refiner")  # in 8 bits, as the text front end is
 
@@ -89,7 +90,13 @@ def package_mini(
     if not card.exists():
         card.write_text(_card(name, values), encoding="utf-8")
     made = load_preset(out)
-    return made if text_frontend is None else add_trained_frontend(made, text_frontend)
+    return made if text_frontend is None else add_own_front_end(made, text_frontend)
+
+
+def add_own_front_end(preset: Preset, weights: Path) -> Preset:
+    """Give a preset the text front end that this recipe trained."""
+    corpus = "one voice of Kokoro-82M"
+    return add_trained_frontend(preset, weights, licence=LICENCE, corpus=corpus, eight_bits=True)
 
 
 def _preset(

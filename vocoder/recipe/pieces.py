@@ -12,8 +12,9 @@ from torch import Tensor
 from knnvc.errors import KnnvcError
 from knnvc.mini.acoustic_space import AcousticSpace
 from knnvc.mini.encoder import MelWavLM
-from knnvc.mini.phones import STATES, with_known_states
 from knnvc.mini.refiner import Refiner
+from knnvc.mini.text_frontend import with_known_states
+from knnvc.text.phones import STATES
 from recipe.data import Utterance
 from recipe.disguises import disguised, other_speaker, same_speaker
 from recipe.options import RefinerOptions

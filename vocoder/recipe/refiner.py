@@ -32,9 +32,9 @@ from knnvc.errors import KnnvcError
 from knnvc.mini.acoustic_space import AcousticSpace
 from knnvc.mini.encoder import MelWavLM
 from knnvc.mini.encoder import MiniEncoder as Encoder
-from knnvc.mini.phones import FRAME
 from knnvc.mini.refiner import Refiner, RefinerConfig
 from knnvc.tensors import check_shapes, read_tensors
+from knnvc.text.phones import FRAME
 from knnvc.training.runs import seed_everything
 from recipe.data import (
     MINI_REFINER,

@@ -26,7 +26,7 @@ from knnvc.audio import SAMPLE_RATE
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
 from knnvc.mini.format import HOP
-from knnvc.mini.phones import IGNORED, STATES
+from knnvc.text.phones import IGNORED, STATES
 from knnvc.training.aligned import HELD_OUT, frame_states, read_alignments
 from knnvc.training.runs import cosine_rate, seed_everything
 from recipe import downloads

@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from knnvc.errors import KnnvcError
 from knnvc.mini.encoder import MiniEncoder as Encoder
-from knnvc.mini.phones import LENGTHENING, PHONES, PUNCTUATION, STRESS
 from knnvc.mini.text_frontend import (
     END,
     FRAME,
@@ -23,6 +22,7 @@ from knnvc.mini.text_frontend import (
     TextFrontend,
     TextFrontendConfig,
 )
+from knnvc.text.phones import LENGTHENING, PHONES, PUNCTUATION, STRESS
 from knnvc.training.aligned import DURATION_UNIT, read_alignments
 from knnvc.training.frontends import cached_features, is_held_out, write_settings
 from knnvc.training.runs import begin_with, seed_everything

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from knnvc.mini.phones import IGNORED, assure, segments
+from knnvc.mini.text_frontend import with_known_states
+from knnvc.text.phones import IGNORED, segments
 
 
 def test_segments_give_stress_and_length_to_their_phones() -> None:
@@ -27,6 +28,6 @@ def test_segments_give_stress_and_length_to_their_phones() -> None:
 
 def test_known_states_count_more_than_heard_ones() -> None:
     heard = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]]).sqrt()
-    mixed = assure(heard, torch.tensor([2, IGNORED])).square()
+    mixed = with_known_states(heard, torch.tensor([2, IGNORED])).square()
     assert mixed[0].tolist() == pytest.approx([0.05, 0.05, 0.9])
     assert mixed[1].tolist() == pytest.approx([0.2, 0.3, 0.5])

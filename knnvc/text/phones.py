@@ -1,7 +1,7 @@
-"""The phones that `mini`'s encoder tells apart, and which of them is spoken when.
+"""Aligned phones: which are told apart, and which of them is spoken when.
 
-Durations come with Kokoro's speech, or are what a text front end predicts. A phone has three
-states, its thirds in time.
+The phones are those of espeak-ng's English. Durations come with an aligned corpus, or are what a
+text front end predicts. A phone has three states, its thirds in time.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 STRESS = frozenset("ˈˌ")
 LENGTHENING = frozenset("ːʰʲ̃")
@@ -26,7 +24,6 @@ PHONES = tuple("abdefhijklmnopstuvwxzæðŋɐɑɒɔəɚɛɜɡɪɹɾʃʊʌʒʔθ�
 STATES = 1 + 3 * len(PHONES)
 
 FRAME = 0.02  # seconds
-CERTAINTY = 0.9  # of a state that is known: the encoder itself is never surer for long
 
 
 def segments(
@@ -74,14 +71,3 @@ def states_of_frames(
             states[first:last] = 1 + 3 * number[phone] + third
         start += seconds
     return states
-
-
-def with_known_states(posteriors: Tensor, states: Tensor) -> Tensor:
-    """√posteriors [..., states] given the `states` [...] that are known; IGNORED keeps them.
-
-    What a state is known to be counts CERTAINTY, what the encoder hears the rest.
-    """
-    known = states != IGNORED
-    chosen = torch.nn.functional.one_hot(states.clamp(min=0).long(), posteriors.shape[-1])
-    mixed = (CERTAINTY * chosen + (1 - CERTAINTY) * posteriors.square()).sqrt()
-    return torch.where(known[..., None], mixed, posteriors)

@@ -1,4 +1,4 @@
-"""Presets: importing published files, reading what is there, saying what is wrong."""
+"""Presets of published files: what an import computes, refuses, and leaves behind."""
 
 from __future__ import annotations
 
@@ -14,36 +14,27 @@ import torch
 from safetensors.torch import load_file
 
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.presets import preset
+from knnvc.presets import importing
 from knnvc.presets.download import REGISTRY, Progress, RemoteFile
-from knnvc.presets.preset import (
+from knnvc.presets.importing import add_published_front_end, import_published, pull
+from knnvc.presets.schema import Preset, load_preset
+from knnvc.presets.search import (
     PUBLISHED,
-    Preset,
-    add_published_frontend,
     downloads_folder,
     find_preset,
-    import_published,
-    list_presets,
-    load_preset,
-    presets_folder,
-    pull,
 )
 from knnvc.tensors import read_pickle, read_tensors, write_tensors
 from knnvc.text.glow import GlowConfig, GlowTts
 from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 
+Minimal = Callable[..., Path]
 PARITY = Path(__file__).parents[1] / "assets" / "parity"
 WAVLM = PARITY / "wavlm_tiny.pt"
 HIFIGAN = PARITY / "hifigan_tiny.pt"
 CONFIG = PARITY / "hifigan_tiny.json"
 GLOW = (PARITY / "glow" / "glow_tts_ssl_tiny.pth", PARITY / "glow" / "config.json")
 
-
-@pytest.fixture(autouse=True)
-def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the tests away from the user's cache, and from what the package bundles today."""
-    monkeypatch.setenv("KNNVC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(preset, "bundled_folder", lambda: tmp_path / "bundled")
+pytestmark = pytest.mark.usefixtures("own_places")
 
 
 def import_tiny(out: Path, layer: int = 6, **options: Any) -> Preset:
@@ -58,35 +49,6 @@ def sentence(error: BaseException) -> str:
     return text
 
 
-def minimal(folder: Path, **changes: Any) -> Path:
-    """Write a preset folder with empty weights, without reading any checkpoint."""
-    values: dict[str, Any] = {
-        "format_version": 1,
-        "name": folder.name,
-        "description": "A test.",
-        "sample_rate": 16000,
-        "encoder": {
-            "type": "mel-wavlm",
-            "weights": "encoder.safetensors",
-            "config": {},
-            "match_layer": 6,
-            "synth_layer": 0,
-        },
-        "matching": {"k": 4, "weighting": "mean", "lam": 1.0, "space": {"bands": 10}},
-        "vocoder": {"type": "source-filter", "weights": "vocoder.safetensors", "config": {}},
-        "text_frontend": None,
-        "licence": "MIT",
-        "licences": {},
-        "provenance": {},
-    }
-    values.update(changes)
-    folder.mkdir(parents=True)
-    (folder / "preset.json").write_text(json.dumps(values))
-    (folder / "encoder.safetensors").touch()
-    (folder / "vocoder.safetensors").touch()
-    return folder
-
-
 # Import -----------------------------------------------------------------------------------------
 
 
@@ -96,21 +58,23 @@ def test_imported_preset_computes_what_was_published(tmp_path: Path) -> None:
     made = import_tiny(tmp_path / "new" / "tiny", licence="MIT", licences={"encoder": "MIT"})
     assert made == load_preset(tmp_path / "new" / "tiny")
     assert (made.name, made.sample_rate, made.licence) == ("tiny", 16_000, "MIT")
-    assert made.matching == {"k": 4, "weighting": "mean", "lam": 1.0}
+    assert made.defaults == {"k": 4, "weighting": "mean", "lam": 1.0}
     assert made.provenance["encoder"]["sha256"] == hashlib.sha256(WAVLM.read_bytes()).hexdigest()
     names = {path.name for path in made.folder.iterdir()}
     assert names == {"preset.json", "encoder.safetensors", "vocoder.safetensors"}
 
     expected = load_file(PARITY / "expected.safetensors")
-    assert made.encoder_weights is not None
-    model: Any = WavLMModel(WavLMConfig(**made.encoder["config"]))
+    assert made.encoder.weights is not None
+    model: Any = WavLMModel(WavLMConfig(**made.encoder.config))
     model.eval()
-    model.load_state_dict(read_tensors(made.encoder_weights)[0], strict=True)
-    assert len(model.encoder.layers) == made.encoder["match_layer"] == 6  # the others never run
+    model.load_state_dict(read_tensors(made.encoder.weights)[0], strict=True)
+    assert (
+        len(model.encoder.layers) == made.encoder.settings["match_layer"] == 6
+    )  # the others never run
     raw = []
     model.encoder.layers[5].register_forward_hook(lambda _m, _a, output: raw.append(output[0][0]))
-    config = HifiGanConfig.from_dict(made.vocoder["config"])
-    vocoder = HifiGan.from_state(config, read_tensors(made.vocoder_weights)[0])
+    config = HifiGanConfig.from_dict(made.vocoder.config)
+    vocoder = HifiGan.from_state(config, read_tensors(made.vocoder.weights)[0])
     with torch.inference_mode():
         model(expected["waveform"][None])
         waveform = vocoder(expected["converted_features"][None])[0, 0]
@@ -123,9 +87,9 @@ def test_import_refuses_what_is_in_the_way(tmp_path: Path) -> None:
     import_tiny(out, layer=1)
     with pytest.raises(UsageError, match="--force"):
         import_tiny(out, layer=2)
-    assert load_preset(out).encoder["match_layer"] == 1
+    assert load_preset(out).encoder.settings["match_layer"] == 1
     assert import_tiny(out, layer=2, force=True, name="other").name == "other"
-    assert load_preset(out).encoder["match_layer"] == 2
+    assert load_preset(out).encoder.settings["match_layer"] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
     photos = tmp_path / "photos"
@@ -206,7 +170,11 @@ def test_vocoder_of_another_encoder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("existing", [False, True])
 @pytest.mark.parametrize("error", [OSError(28, "No space left"), KeyboardInterrupt()])
 def test_failed_import_leaves_nothing_half_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool, error: BaseException
+    minimal: Minimal,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    existing: bool,
+    error: BaseException,
 ) -> None:
     out = tmp_path / "new" / "tiny"
     if existing:
@@ -219,7 +187,7 @@ def test_failed_import_leaves_nothing_half_written(
             raise error
         write(path, *args, **options)
 
-    monkeypatch.setattr(preset, "write_tensors", fail_at_the_second)
+    monkeypatch.setattr(importing, "write_tensors", fail_at_the_second)
     expected = KnnvcError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected) as caught:
         import_tiny(out, force=True)
@@ -227,11 +195,11 @@ def test_failed_import_leaves_nothing_half_written(
     if expected is KnnvcError:
         assert "the disk is full" in sentence(caught.value)
     if existing:
-        assert load_preset(out).encoder["type"] == "mel-wavlm"
+        assert load_preset(out).encoder.type == "mini"
 
 
 def test_old_preset_comes_back_when_the_swap_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    minimal: Minimal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = minimal(tmp_path / "tiny")
     rename = Path.rename
@@ -244,148 +212,8 @@ def test_old_preset_comes_back_when_the_swap_fails(
     monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(KnnvcError, match="permission"):
         import_tiny(out, force=True)
-    assert load_preset(out).encoder["type"] == "mel-wavlm"
+    assert load_preset(out).encoder.type == "mini"
     assert list(tmp_path.iterdir()) == [out]
-
-
-# Finding ----------------------------------------------------------------------------------------
-
-
-def test_bundled_comes_before_downloaded_before_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    local = minimal(tmp_path / "here" / "mini")
-    assert find_preset("mini").folder.resolve() == local
-    pulled = minimal(presets_folder() / "mini")
-    assert find_preset("mini").folder == pulled
-    bundled = minimal(tmp_path / "bundled" / "mini")
-    assert find_preset("mini").folder == bundled
-    assert find_preset("./mini").folder.resolve() == local
-    assert find_preset(local).folder == local
-    assert find_preset(local / "preset.json").folder == local
-
-
-def test_unknown_name_lists_the_valid_ones(tmp_path: Path) -> None:
-    minimal(tmp_path / "bundled" / "mini")
-    with pytest.raises(UsageError) as caught:
-        find_preset("wavlm-larg")
-    message = sentence(caught.value)
-    assert "did you mean wavlm-large?" in message
-    assert "mini, wavlm-large" in message
-    with pytest.raises(UsageError, match="did you mean mini"):
-        find_preset("Mimi")
-    for text in ("", ".", "..", "a/b", "nothing-like-it"):
-        with pytest.raises(UsageError):
-            find_preset(text)
-
-
-def test_known_preset_says_how_to_get_it() -> None:
-    with pytest.raises(UsageError) as caught:
-        find_preset("wavlm-large")
-    message = sentence(caught.value)
-    assert "knnvc preset pull wavlm-large" in message
-    assert f"putting WavLM-Large.pt and prematch_g_02500000.pt into {downloads_folder()}" in message
-
-
-def test_folder_without_preset_is_said_to_be_none(tmp_path: Path) -> None:
-    for read in (find_preset, load_preset):
-        with pytest.raises(UsageError, match=r"no preset\.json"):
-            read(tmp_path)
-
-
-def test_listing_works_with_nothing_and_with_damage(tmp_path: Path) -> None:
-    assert [(entry.name, entry.status) for entry in list_presets()] == [
-        ("wavlm-large", "available")
-    ]
-    minimal(tmp_path / "bundled" / "mini")
-    minimal(presets_folder() / "mini")  # hidden by the bundled one
-    minimal(presets_folder() / "wavlm-large")
-    minimal(presets_folder() / "broken", sample_rate="high")
-    (presets_folder() / "stray").mkdir()
-    entries = {entry.name: entry for entry in list_presets()}
-    statuses = {name: entry.status for name, entry in entries.items()}
-    assert statuses == {"mini": "bundled", "wavlm-large": "downloaded", "broken": "damaged"}
-    assert entries["mini"].description == "A test."
-    assert "sample_rate" in entries["broken"].description
-
-
-# Reading ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"format_version": 2}, "format_version is 2"),
-        ({"voice": "x"}, "unknown keys in preset: voice"),
-        ({"licence": "remove"}, "missing keys in preset: licence"),
-        ({"name": 3}, "name must be text"),
-        ({"sample_rate": 0}, "sample_rate"),
-        ({"provenance": "x"}, "provenance must be an object"),
-        ({"text_frontend": "x"}, "text_frontend"),
-        ({"encoder": {"layer": 6}}, "unknown keys in encoder: layer"),
-        ({"encoder": {"type": "mp3"}}, "encoder type must be one of"),
-        ({"encoder": {"match_layer": -1}}, "match_layer"),
-        ({"encoder": {"synth_layer": 1.5}}, "synth_layer"),
-        ({"encoder": {"weights": "../encoder.safetensors"}}, "without a folder"),
-        ({"encoder": {"weights": "/etc/passwd"}}, "without a folder"),
-        ({"encoder": {"type": "huggingface"}}, "unknown keys in encoder: weights"),
-        ({"encoder": []}, "encoder must be an object"),
-        ({"matching": {"k": 0}}, "k must be"),
-        ({"matching": {"k": True}}, "k must be"),
-        ({"matching": {"lam": 2.5}}, "lam must be"),
-        ({"matching": {"lam": float("nan")}}, "lam must be"),
-        ({"matching": {"weighting": "median"}}, "weighting must be one of mean, distance"),
-        ({"matching": {"space": 1}}, "space"),
-        ({"vocoder": {"type": []}}, "vocoder type"),
-        ({"vocoder": {"config": None}}, "vocoder config"),
-        ({"vocoder": {"weights": "other.safetensors"}}, "other.safetensors is missing"),
-    ],
-)
-def test_damaged_preset_is_one_sentence(
-    tmp_path: Path, changes: dict[str, Any], words: str
-) -> None:
-    folder = minimal(tmp_path / "p")
-    values = json.loads((folder / "preset.json").read_text())
-    for key, change in changes.items():
-        if isinstance(change, dict):
-            values[key].update(change)
-        elif change == "remove":
-            del values[key]
-        else:
-            values[key] = change
-    (folder / "preset.json").write_text(json.dumps(values))
-    with pytest.raises(KnnvcError) as caught:
-        find_preset(folder)
-    message = sentence(caught.value)
-    assert words in message
-    assert str(folder) in message
-
-
-def test_preset_that_is_not_json(tmp_path: Path) -> None:
-    folder = minimal(tmp_path / "p")
-    (folder / "preset.json").write_text("{'name'")
-    with pytest.raises(KnnvcError, match="not valid JSON") as caught:
-        load_preset(folder)
-    sentence(caught.value)
-
-
-def test_encoder_from_hugging_face_needs_no_weights(tmp_path: Path) -> None:
-    folder = minimal(tmp_path / "p")
-    values = json.loads((folder / "preset.json").read_text())
-    values["encoder"] = {
-        "type": "huggingface",
-        "config": {"name": "microsoft/wavlm-base"},
-        "match_layer": 9,
-        "synth_layer": 6,
-    }
-    (folder / "preset.json").write_text(json.dumps(values))
-    assert load_preset(folder).encoder_weights is None
-    values["encoder"]["config"] = {}
-    (folder / "preset.json").write_text(json.dumps(values))
-    with pytest.raises(KnnvcError, match="name of a model"):
-        load_preset(folder)
 
 
 # Pull -------------------------------------------------------------------------------------------
@@ -397,8 +225,8 @@ def tiny_release(monkeypatch: pytest.MonkeyPatch) -> None:
     config = json.loads(CONFIG.read_text())
     known = PUBLISHED["wavlm-large"]
     monkeypatch.setitem(PUBLISHED, known.name, replace(known, vocoder_config=config))
-    assert known.text_frontend is not None
-    frontend = zip(known.text_frontend, GLOW, strict=True)
+    assert known.text_front_end is not None
+    frontend = zip(known.text_front_end, GLOW, strict=True)
     for name, path in ((known.encoder, WAVLM), (known.vocoder, HIFIGAN), *frontend):
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
@@ -427,7 +255,7 @@ def test_pull_uses_files_put_there_by_hand() -> None:
 @pytest.mark.usefixtures("tiny_release")
 def test_pull_downloads_and_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     sources = {"WavLM-Large.pt": WAVLM, "prematch_g_02500000.pt": HIFIGAN}
-    sources |= dict(zip(PUBLISHED["wavlm-large"].text_frontend or (), GLOW, strict=True))
+    sources |= dict(zip(PUBLISHED["wavlm-large"].text_front_end or (), GLOW, strict=True))
     reports = []
 
     def fake(remote: RemoteFile, folder: Path, *, progress: Progress | None) -> Path:
@@ -436,15 +264,15 @@ def test_pull_downloads_and_reports(monkeypatch: pytest.MonkeyPatch) -> None:
         progress(1, 2)
         return sources[remote.name]
 
-    monkeypatch.setattr(preset, "download", fake)
+    monkeypatch.setattr(importing, "download", fake)
     pulled = pull("wavlm-large", progress=lambda *report: reports.append(report))
     assert reports == [(name, 1, 2) for name in sources]
-    assert pulled.text_frontend is not None
-    assert pulled.text_frontend["type"] == "glow-tts"
-    assert pulled.text_frontend["language"] == "en-us"
+    assert pulled.text_front_end is not None
+    assert pulled.text_front_end.type == "glow-tts"
+    assert pulled.text_front_end.settings["language"] == "en-us"
     assert pulled.licences["text front end"] == "MIT (idiap/kNN-TTS)"
-    state, _ = read_tensors(pulled.folder / "text_frontend.safetensors")
-    network = GlowTts(GlowConfig.from_dict(pulled.text_frontend["config"]))
+    state, _ = read_tensors(pulled.folder / "text_front_end.safetensors")
+    network = GlowTts(GlowConfig.from_dict(pulled.text_front_end.config))
     network.load_state_dict(state)
     original = GlowTts.from_checkpoint(GLOW[1], GLOW[0])
     spoken = [model.eval().predict("həlˈoʊ", noise=0.0) for model in (network, original)]
@@ -458,26 +286,26 @@ def test_a_text_front_end_that_is_out_of_reach_does_not_stop_the_conversion() ->
     for name, path in ((known.encoder, WAVLM), (known.vocoder, HIFIGAN)):
         (downloads_folder() / name).write_bytes(path.read_bytes())
     problems: list[str] = []
-    assert pull("wavlm-large", warn=problems.append).text_frontend is None
+    assert pull("wavlm-large", warn=problems.append).text_front_end is None
     assert len(problems) == 1
     assert "best_model_646135.pth" in problems[0]
-    assert find_preset("wavlm-large").text_frontend is None
+    assert find_preset("wavlm-large").text_front_end is None
     # Put there by hand, it is added to what is there already.
-    for name, path in zip(known.text_frontend or (), GLOW, strict=True):
+    for name, path in zip(known.text_front_end or (), GLOW, strict=True):
         (downloads_folder() / name).write_bytes(path.read_bytes())
-    assert pull("wavlm-large", warn=problems.append).text_frontend is not None
+    assert pull("wavlm-large", warn=problems.append).text_front_end is not None
     assert len(problems) == 1
 
 
 def test_a_front_end_for_another_encoder_is_refused(tmp_path: Path) -> None:
     made = import_tiny(tmp_path / "p")
-    made.encoder["config"]["hidden_size"] = 64
+    made.encoder.config["hidden_size"] = 64
     with pytest.raises(KnnvcError, match="96 columns and the encoder of p gives 64"):
-        add_published_frontend(made, *GLOW)
-    assert load_preset(made.folder).text_frontend is None
+        add_published_front_end(made, *GLOW)
+    assert load_preset(made.folder).text_front_end is None
 
 
-def test_only_known_presets_can_be_pulled(tmp_path: Path) -> None:
+def test_only_known_presets_can_be_pulled(minimal: Minimal, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="choose from wavlm-large"):
         pull("nothing")
     bundled = minimal(tmp_path / "bundled" / "mini")
@@ -488,13 +316,3 @@ def test_published_config_is_the_published_one() -> None:
     assert HifiGanConfig.from_dict(PUBLISHED["wavlm-large"].vocoder_config) == HifiGanConfig()
     for known in PUBLISHED.values():
         assert {known.encoder, known.vocoder} <= set(REGISTRY)
-
-
-def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    import knnvc
-
-    assert preset.bundled_folder() == Path(knnvc.__path__[0]) / "presets"
-    monkeypatch.setenv("KNNVC_CACHE", str(tmp_path))
-    assert presets_folder() == tmp_path / "presets"
-    assert list_presets()[-1].name in PUBLISHED
