@@ -21,7 +21,6 @@ from knnvc.files import atomic_path
 from knnvc.mini.adaptation import write_voices
 
 ASSET = "voices.safetensors"
-SECONDS = 40.0  # of each voice: docs/experiments/2026-11-29-ready-voices.md
 
 
 def main() -> None:
@@ -29,16 +28,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("preset", type=Path, help="its folder")
     parser.add_argument("voices", nargs="+", metavar="NAME=PATH", help="recordings of a voice")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each voice")
     options = parser.parse_args()
     named = dict(one.split("=", 1) for one in options.voices if "=" in one)
     if len(named) < len(options.voices):
         raise UsageError("name each voice as NAME=PATH")
     converter = VoiceConverter.from_preset(options.preset, "cpu")
     sets = {name: converter.matching_set(path) for name, path in named.items()}
-    encoder = converter.encoder
-    frames = round(options.seconds * encoder.sample_rate / encoder.hop)
-    write_voices(options.preset / ASSET, sets, frames)
+    write_voices(options.preset / ASSET, sets)
     table = options.preset / "preset.json"
     values = json.loads(table.read_text(encoding="utf-8"))
     for part in ("converter", "speech_converter"):

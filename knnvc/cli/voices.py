@@ -8,14 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-<<<<<<< HEAD
-from knnvc.cli.common import FORCE, Progress, check_free, is_audio, say_path, table
+from knnvc.cli.common import FORCE, Progress, check_free, is_audio, say, say_path, table
 from knnvc.errors import UsageError
 from knnvc.files import AUDIO_OUTPUT
-=======
-from knnvc.cli.common import say
-
->>>>>>> main
 
 if TYPE_CHECKING:
     from knnvc.voices.ready import Card, Voice
@@ -50,16 +45,15 @@ def _say_list(as_json: bool) -> None:
     with Progress():
         found = list_voices()
     if as_json:
-        click.echo(json.dumps({name: _values(voice) for name, voice in found.items()}, indent=1))
+        say(json.dumps({name: _values(voice) for name, voice in found.items()}, indent=1))
         return
     if not found:
         where = ", ".join(str(folder) for folder in folders())
         say(f"no ready voices in {where}; name a folder that has some in {FOLDER_VARIABLE}")
         return
     width = max(map(len, found))
-<<<<<<< HEAD
     for name, voice in found.items():
-        click.echo(f"{name:<{width}}  {_line(voice.card)}{' (yours)' if voice.own else ''}")
+        say(f"{name:<{width}}  {_line(voice.card)}{' (yours)' if voice.own else ''}")
 
 
 def _line(card: Card) -> str:
@@ -88,7 +82,7 @@ def info(name: str, as_json: bool) -> None:
     with Progress():
         voice = find(name)
     if as_json:
-        click.echo(json.dumps({"name": voice.name, **_values(voice)}, indent=1))
+        say(json.dumps({"name": voice.name, **_values(voice)}, indent=1))
         return
     say_path(voice.path)
     card = voice.card
@@ -178,7 +172,7 @@ def add(
         if archives:
             for archive in archives:
                 for voice in add_archive(archive, force=force):
-                    click.echo(f"added voice:{voice.name}")
+                    say(f"added voice:{voice.name}")
             return
         chosen = paths[0].resolve().stem if name is None and len(paths) == 1 else name
         if chosen is None:
@@ -191,18 +185,11 @@ def add(
             accent=accent,
             force=force,
             progress=progress,
-=======
-    for name, (_, card) in found.items():
-        quality = "" if card.distillmos is None else f", DistillMOS {card.distillmos:.1f}"
-        say(
-            f"{name:<{width}}  {card.sex}, {card.accent}, {card.pitch:.0f} Hz{quality}; "
-            f"{card.seconds:.0f} s for preset {card.preset}; {card.source}, {card.licence}"
->>>>>>> main
         )
         progress.close()
-    click.echo(f"added voice:{voice.name}, {voice.card.seconds:.0f} s")
+    say(f"added voice:{voice.name}, {voice.card.seconds:.0f} s")
     if voice.card.seconds < LEAST_ADAPTED:
-        click.echo(f"Warning: with {LEAST_ADAPTED} s or more, results sound more like it", err=True)
+        say(f"Warning: with {LEAST_ADAPTED} s or more, results sound more like it", error=True)
 
 
 @voices.command()
@@ -213,7 +200,7 @@ def rename(old: str, new: str) -> None:
     from knnvc.voices.library import rename as change
 
     with Progress():
-        click.echo(f"voice:{change(old, new).name}")
+        say(f"voice:{change(old, new).name}")
 
 
 @voices.command()
@@ -223,7 +210,7 @@ def remove(name: str) -> None:
     from knnvc.voices.library import remove as delete
 
     with Progress():
-        click.echo(f"removed voice:{delete(name).name}")
+        say(f"removed voice:{delete(name).name}")
 
 
 @voices.command()

@@ -166,8 +166,8 @@ def two_voices_of(one: MatchingSet, mels: int) -> list[MatchingSet]:
     return [replace(one, synth=torch.cat([other, pitch], dim=1)) for other in moved]
 
 
-def write_voices(path: Path, sets: Mapping[str, MatchingSet], frames: int) -> None:
-    """Write a preset's asset: the first frames of each voice, in 8 bits but for the pitch.
+def write_voices(path: Path, sets: Mapping[str, MatchingSet]) -> None:
+    """Write a preset's asset: the frames of each voice, in 8 bits but for the pitch.
 
     Values are rounded by column, to 1/127 of its largest.
     """
@@ -176,14 +176,12 @@ def write_voices(path: Path, sets: Mapping[str, MatchingSet], frames: int) -> No
         raise UsageError("the voices must come from one encoder")
     tensors: dict[str, Tensor] = {}
     for name, one in sets.items():
-        synth, match = one.synth[:frames], one.match[:frames]
+        synth, match = one.synth, one.match
         tensors[f"{name}.spectra"] = synth[:, :-PITCH_COLUMNS].T
         tensors[f"{name}.phones"] = match[:, PITCH_COLUMNS:].T
         tensors[f"{name}.pitch"] = match[:, :PITCH_COLUMNS].flatten()
     packed = pack(tensors)
-    for name, one in sets.items():
-        starts = one.frame_start
-        packed[f"{name}.frame_start"] = starts[starts < min(frames, len(one.synth))]
+    packed |= {f"{name}.frame_start": one.frame_start for name, one in sets.items()}
     write_tensors(path, packed, {"encoder": encoders.pop()})
 
 

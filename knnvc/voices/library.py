@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
-from knnvc.files import atomic_path, find_audio
+from knnvc.files import atomic_path, find_audio, os_reason
 from knnvc.progress import Progress
 from knnvc.voices.ready import (
     CARDS,
+    MOST_BYTES,
     SUFFIXES,
     Card,
     Voice,
@@ -38,8 +39,7 @@ if TYPE_CHECKING:
 
 MOST_RATE = 48_000  # Hz; of recordings with more, nothing above 24 kHz is kept
 PAUSE = 0.12  # seconds of silence between two recordings: a short one between sentences
-MOST_BYTES = 1 << 30  # of a voice in an archive
-MOST_CARDS = 1 << 20  # bytes of its table
+MOST_AUDIO = 1 << 30  # of a voice in an archive
 UNKNOWN = "not stated"
 
 
@@ -169,7 +169,7 @@ def rename(old: str, new: str) -> Voice:
         os.replace(voice.path, path)
     except OSError as error:
         write_cards(folder, cards)
-        raise KnnvcError(f"cannot rename {voice.path}: {error.strerror}") from error
+        raise KnnvcError(f"cannot rename {voice.path}: {os_reason(error)}") from error
     if new != voice.name:
         write_cards(
             folder, {n: c for n, c in (cards | {new: voice.card}).items() if n != voice.name}
@@ -189,7 +189,7 @@ def remove(name: str) -> Voice:
     try:
         voice.path.unlink()
     except OSError as error:
-        raise KnnvcError(f"cannot remove {voice.path}: {error.strerror}") from error
+        raise KnnvcError(f"cannot remove {voice.path}: {os_reason(error)}") from error
     write_cards(folder, {n: c for n, c in folder_cards(folder).items() if n != voice.name})
     return voice
 
@@ -270,7 +270,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, force: bool) -> list[Voice]:
     held = {one.filename: one for one in archive.infolist()}
     if CARDS not in held:
         raise KnnvcError(f"{path} holds no {CARDS}; give a file that `knnvc voices export` wrote")
-    if held[CARDS].file_size > MOST_CARDS:
+    if held[CARDS].file_size > MOST_BYTES:
         raise KnnvcError(f"{path} is damaged: its {CARDS} is too large")
     try:
         text = archive.read(CARDS).decode("utf-8")
@@ -306,7 +306,7 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> 
 
     import soundfile
 
-    if entry.file_size > MOST_BYTES:
+    if entry.file_size > MOST_AUDIO:
         raise KnnvcError(f"{entry.filename} in the archive is larger than a voice may be")
     with atomic_path(target) as temporary:
         with archive.open(entry) as source, temporary.open("wb") as sink:

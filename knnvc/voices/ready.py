@@ -13,31 +13,23 @@ import dataclasses
 import difflib
 import json
 import os
-<<<<<<< HEAD
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-=======
-import warnings
-from collections.abc import Iterable, Iterator
->>>>>>> main
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
-<<<<<<< HEAD
-from knnvc.files import atomic_path, data_dir
-=======
-from knnvc.files import os_reason
->>>>>>> main
+from knnvc.files import atomic_path, data_dir, os_reason
 
 PREFIX = "voice:"
 CARDS = "cards.json"
 FOLDER_VARIABLE = "KNNVC_VOICES"
 SUFFIXES = (".opus", ".flac")
 MOST_LETTERS = 64  # of a name
+MOST_BYTES = 1_000_000  # of a table of cards
 
 # No separator, no colon (it precedes a weight), no dot at either end, no space at the end.
 _NAME = re.compile(r"\w(?:[\w .+-]*[\w+-])?")
@@ -75,10 +67,10 @@ class Card:
             if one.name in ("source", "licence", "sex", "accent"):
                 fits = isinstance(value, str)
             else:
-                fits = isinstance(value, int | float) and not isinstance(value, bool)
+                fits = type(value) in (int, float) and 0 <= value < 1e12
                 fits = fits or (value is None and one.name != "seconds")
             if not fits:
-                raise TypeError(f"{one.name} is {value!r}")
+                raise TypeError(f"{one.name} cannot be {str(value)[:20]!r}")
 
 
 @dataclass(frozen=True)
@@ -228,7 +220,6 @@ def reference_paths(wanted: list[Any]) -> list[Path]:
 # Cards --------------------------------------------------------------------------------------------
 
 
-<<<<<<< HEAD
 def is_name(text: str) -> bool:
     """Whether a voice may have this name, which becomes a file's."""
     return len(text) <= MOST_LETTERS and _NAME.fullmatch(text) is not None
@@ -248,7 +239,7 @@ def read_cards(text: str, where: Path) -> dict[str, Card]:
         for name, values in json.loads(text).items():
             if not is_name(name):
                 warnings.warn(
-                    f"skipped the voice {name!r} of {where}: that is no name of a voice",
+                    f"{where} names a voice {name[:40]!r}, which is no file name; it is left out",
                     KnnvcWarning,
                     stacklevel=2,
                 )
@@ -280,10 +271,13 @@ def folder_cards(folder: Path) -> dict[str, Card]:
     try:
         if not table.is_file():
             return {}
-        text = table.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise KnnvcError(f"cannot read {table} ({error}); check it") from error
-    return read_cards(text, table)
+        if table.stat().st_size > MOST_BYTES:
+            raise KnnvcError(f"{table} is too long; add the voices again")
+        return read_cards(table.read_text(encoding="utf-8"), table)
+    except UnicodeDecodeError as error:
+        raise KnnvcError(f"{table} is damaged: it is no text; add the voices again") from error
+    except OSError as error:
+        raise KnnvcError(f"cannot read {table}: {os_reason(error)}") from error
 
 
 def audio_of(folder: Path, name: str) -> Path | None:
@@ -297,59 +291,3 @@ def _read_folder(folder: Path, own: bool) -> Iterator[Voice]:
         path = audio_of(folder, name)
         if path is not None:
             yield Voice(name, path, card, own)
-=======
-_MOST_BYTES = 5_000_000  # of a table of cards
-_OPTIONAL = ("distillmos", "wer")
-
-
-def _read_folder(folder: Path) -> Iterator[tuple[str, Path, Card]]:
-    table = folder / CARDS
-    try:
-        if not table.is_file():
-            return
-        if table.stat().st_size > _MOST_BYTES:
-            raise KnnvcError(f"{table} is too long; get or build the voices again")
-        values = json.loads(table.read_text(encoding="utf-8"))
-        cards = {name: _card(card) for name, card in values.items()}
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise KnnvcError(f"{table} is damaged ({error}); get or build the voices again") from error
-    except OSError as error:
-        raise KnnvcError(f"cannot read {table}: {os_reason(error)}") from error
-    for name, card in cards.items():
-        if not _is_name(name):
-            warnings.warn(
-                f"{table} names a voice {name[:40]!r}, which is no file name; it is left out",
-                KnnvcWarning,
-                stacklevel=2,
-            )
-            continue
-        path = folder / f"{name}.safetensors"
-        with contextlib.suppress(OSError):  # a name that is too long
-            if path.is_file():
-                yield name, path, card
-
-
-def _is_name(name: str) -> bool:
-    """Whether a voice's name stays in its folder, and can be printed and typed."""
-    plain = bool(name) and name == Path(name).name and "\\" not in name and ":" not in name
-    return plain and not name.startswith(".") and name.isprintable()
-
-
-def _card(values: Any) -> Card:
-    """A card whose values have the types that its fields have.
-
-    Raises:
-        TypeError: One has another type, or is no finite number, or is missing or unknown.
-    """
-    card = Card(**values)
-    for one in dataclasses.fields(Card):
-        value = getattr(card, one.name)
-        if one.type == "str":
-            good = isinstance(value, str)
-        else:
-            number = type(value) in (int, float) and abs(value) < 1e12
-            good = number or (value is None and one.name in _OPTIONAL)
-        if not good:
-            raise TypeError(f"{one.name} cannot be {str(value)[:20]!r}")
-    return card
->>>>>>> main
