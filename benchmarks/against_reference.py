@@ -59,7 +59,7 @@ def speech(seconds: float, seed: int) -> Tensor:
 def build_preset(folder: Path) -> None:
     """A preset folder with random weights of the published shapes."""
     from knnvc.encoders.wavlm import WavLM, WavLMConfig
-    from knnvc.presets.preset import PUBLISHED
+    from knnvc.presets.search import PUBLISHED
     from knnvc.tensors import write_tensors
     from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 
@@ -101,7 +101,7 @@ class Reference:
         from safetensors.torch import load_file
         from transformers import WavLMConfig, WavLMModel
 
-        from knnvc.presets.preset import PUBLISHED
+        from knnvc.presets.search import PUBLISHED
         from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 
         self.wavlm = WavLMModel(WavLMConfig(**LARGE, mask_time_prob=0.0, layerdrop=0.0)).eval()

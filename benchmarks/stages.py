@@ -18,11 +18,11 @@ from audio import SOURCE, TARGET, repeated
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.converters.knn import Index
+from knnvc.converters.search import Index
 from knnvc.converters.matching_set import MatchingSet, load
-from knnvc.encoders.ssl import Encoder
+from knnvc.encoders.chunked import ChunkedEncoder
 from knnvc.pipeline import VoiceConverter
-from knnvc.vocoders.vocoder import Vocoder
+from knnvc.vocoders.chunked import ChunkedVocoder
 
 Result = TypeVar("Result")
 ALIKE = 0.9999  # cosine above which two frames count as the same

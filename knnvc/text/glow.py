@@ -12,6 +12,7 @@ B batch, N tokens, T frames, C channels; inside, tensors are [B, C, N] or [B, C,
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -98,7 +99,7 @@ class GlowConfig:
                 good = type(value) in (int, float) and 0 <= value <= 100
             else:
                 continue
-            _check(good, f"{name} cannot be {value!r}")
+            _check(good, f"{name} cannot be {reprlib.repr(value)}")
         _check(len(self.vocabulary) > 0, "the vocabulary is empty")
         tokens = [self.blank, *(self.ends or ())]
         good = all(t is None or (type(t) is int and 0 <= t < len(self.vocabulary)) for t in tokens)
