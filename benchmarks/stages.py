@@ -15,13 +15,11 @@ from typing import TypeVar
 import faiss
 import torch
 from audio import SOURCE, TARGET, repeated
-from knnvc.vocoders.vocoder import Vocoder
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.converters.knn import Index
 from knnvc.converters.matching_set import MatchingSet, load
-from knnvc.encoders.ssl import Encoder
+from knnvc.converters.search import Index
 from knnvc.pipeline import VoiceConverter
 
 Result = TypeVar("Result")
