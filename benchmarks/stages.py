@@ -83,8 +83,8 @@ def main() -> None:
 
     # Encoding, whole and in chunks
     device, network = converter.encoder.device, converter.encoder.network
-    whole = Encoder(network, device, chunk_seconds=2 * args.seconds)
-    chunked = Encoder(network, device, chunk_seconds=args.chunk_seconds)
+    whole = ChunkedEncoder(network, device, chunk_seconds=2 * args.seconds)
+    chunked = ChunkedEncoder(network, device, chunk_seconds=args.chunk_seconds)
     features, encode_whole = timed(lambda: whole.encode(source), args.repeats)
     pieces, encode_chunked = timed(lambda: chunked.encode(source), args.repeats)
     row("encode, whole", encode_whole, args.seconds)
@@ -131,7 +131,7 @@ def main() -> None:
     matched = converter.match(features, voice)
     frames = round(args.chunk_seconds * 50)
     network_ = converter.vocoder.network
-    vocode_all, vocode_pieces = Vocoder(network_, len(matched)), Vocoder(network_, frames)
+    vocode_all, vocode_pieces = ChunkedVocoder(network_, len(matched)), ChunkedVocoder(network_, frames)
     wave, vocode_whole = timed(lambda: vocode_all(matched), args.repeats)
     wave_pieces, vocode_chunked = timed(lambda: vocode_pieces(matched), args.repeats)
     row("vocode, whole", vocode_whole, args.seconds)
