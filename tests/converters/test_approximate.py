@@ -21,6 +21,7 @@ from knnvc.converters.search import search
 from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
 from knnvc.kept import KeptFiles, kept_indices
 from knnvc.mini.converter import MiniConverter
+from knnvc.options import ConvertOptions
 from knnvc.pipeline import VoiceConverter
 
 Speech = tuple[Tensor, Tensor]
@@ -316,4 +317,4 @@ def test_the_command_line_builds_and_uses_an_index(
     assert isinstance(load(target), MatchingSet)
     refused = CliRunner().invoke(cli, ["convert", "a", "--ref", "b", "--index", "annoy"])
     assert refused.exit_code == 2
-    assert pipeline.ConvertOptions().index == "auto"
+    assert ConvertOptions().index == "auto"
