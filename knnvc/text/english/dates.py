@@ -80,8 +80,11 @@ def rules(numbers: Numbers) -> list[Rule]:
             lambda m: f"{_WEEKDAYS[m['a']]} to {_WEEKDAYS[m['b']]}",
         ),
         Rule(
-            rf"\b{_MONTH_NAME.replace('month', 'a')}\.?\s?[-–—]\s?{_MONTH_NAME}\b",
-            lambda m: f"{_month(m['a'])} to {_month(m['month'])}",
+            rf"\b{_MONTH_NAME.replace('month', 'a')}\.?\s?[-–—]\s?{_MONTH_NAME}\b\.?",
+            lambda m: (
+                f"{_month(m['a'])} to {_month(m['month'])}"
+                + (_stop_of_name(m) if m[0].endswith(".") else "")
+            ),
         ),
         Rule(
             r"\b(?P<month>Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.(?!\w)",
