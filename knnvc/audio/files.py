@@ -21,7 +21,7 @@ from torch import Tensor
 from knnvc.audio.ogg import fix_serial
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import AUDIO_SUFFIXES as AUDIO_SUFFIXES
-from knnvc.files import atomic_path, check_exists
+from knnvc.files import atomic_path, check_exists, native
 from knnvc.files import find_audio as find_audio
 
 SAMPLE_RATE = 16_000  # Hz, what every supported encoder was trained on
@@ -71,7 +71,7 @@ def load_audio(path: Path | str, sample_rate: int = SAMPLE_RATE) -> Tensor:
     path = Path(path)
     _check_readable(path)
     try:
-        with sf.SoundFile(str(path)) as handle:
+        with sf.SoundFile(native(path)) as handle:
             _check_rate(handle.samplerate, str(path))
             expected = math.ceil(handle.frames * sample_rate / handle.samplerate)
             # What a header says is only where to begin; untouched memory costs nothing.
@@ -275,6 +275,13 @@ def check_output(path: Path | str) -> Path:
     return path
 
 
+def _provoke(path: Path) -> None:
+    """Write to a file that libsndfile could not write to: the system says why in an OSError."""
+    with path.open("ab", buffering=0) as handle:
+        handle.write(bytes(1 << 16))
+        os.fsync(handle.fileno())
+
+
 def write_audio(
     path: Path | str, waveform: Tensor, sample_rate: int, *, force: bool = True
 ) -> float:
@@ -308,7 +315,7 @@ def write_audio(
         temporary.touch()  # OSError has the reason if this fails; libsndfile says only "System"
         try:
             with sf.SoundFile(
-                str(temporary), "w", sample_rate, channels=1, format=name, subtype=subtype
+                native(temporary), "w", sample_rate, channels=1, format=name, subtype=subtype
             ) as handle:
                 # libsndfile's Vorbis encoder keeps a whole write on the stack and overflows it.
                 for block in _split(waveform, _BLOCK_SAMPLES // 8):
@@ -318,6 +325,7 @@ def write_audio(
                 fix_serial(temporary)
         except (sf.LibsndfileError, AssertionError) as error:
             # soundfile asserts that all samples were written, which a full disk prevents.
+            _provoke(temporary)
             reason = getattr(error, "error_string", "") or "not all samples could be written"
             raise KnnvcError(
                 f"cannot write {path} at {sample_rate} Hz ({str(reason).strip().rstrip('.')}); "
