@@ -69,8 +69,8 @@ def test_a_report_is_no_program_and_can_be_read_back(tmp_path: Path) -> None:
         "ＡＢ",
         "＝1",
     ]
-    rows = [Row(source, f"out/{source}", DONE) for source in sources]
-    rows.append(Row("x", "y", FAILED, error="=bad \x1b[31m"))
+    rows = [Row(Path(source), Path("out", source), DONE) for source in sources]
+    rows.append(Row(Path("x"), Path("y"), FAILED, error="=bad \x1b[31m"))
     Report(rows).write(tmp_path / "report.csv")
     with (tmp_path / "report.csv").open(
         encoding="utf-8", errors="surrogateescape", newline=""

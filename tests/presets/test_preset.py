@@ -286,7 +286,8 @@ def test_known_preset_says_how_to_get_it() -> None:
         find_preset("wavlm-large")
     message = sentence(caught.value)
     assert "knnvc preset pull wavlm-large" in message
-    assert f"putting WavLM-Large.pt and prematch_g_02500000.pt into {downloads_folder()}" in message
+    files = "WavLM-Large.pt and prematch_g_02500000.pt"
+    assert f"putting {files} into {downloads_folder()}" in caught.value.full
 
 
 def test_folder_without_preset_is_said_to_be_none(tmp_path: Path) -> None:
@@ -360,7 +361,7 @@ def test_damaged_preset_is_one_sentence(
         find_preset(folder)
     message = sentence(caught.value)
     assert words in message
-    assert str(folder) in message
+    assert str(folder) in caught.value.full
 
 
 def test_preset_that_is_not_json(tmp_path: Path) -> None:
@@ -411,8 +412,8 @@ def tiny_release(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pull_uses_files_put_there_by_hand() -> None:
     with pytest.raises(KnnvcError) as caught:
         pull("wavlm-large")
-    message = sentence(caught.value)
-    assert str(downloads_folder() / "WavLM-Large.pt") in message
+    sentence(caught.value)
+    assert str(downloads_folder() / "WavLM-Large.pt") in caught.value.full
     downloads_folder().mkdir(parents=True, exist_ok=True)
     (downloads_folder() / "WavLM-Large.pt").write_bytes(WAVLM.read_bytes())
     (downloads_folder() / "prematch_g_02500000.pt").write_bytes(HIFIGAN.read_bytes())
