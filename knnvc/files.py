@@ -183,13 +183,19 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def native(path: Path | str) -> str | bytes:
+    """The name of a file for libraries in C: its bytes, which need not be UTF-8, but on Windows."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
+
+
 # What a spreadsheet takes for the beginning of a formula, as do its full-width forms; and the sign
 # that protects from it.
 _FORMULA = tuple("=+-@\t\r\n'＝＋－＠")
 
 
-def csv_cell(text: str) -> str:
-    """What to write into a CSV file so that a spreadsheet shows `text` and runs no part of it."""
+def csv_cell(value: object) -> str:
+    """What to write into a CSV file so that a spreadsheet shows a value and runs no part of it."""
+    text = str(value)
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

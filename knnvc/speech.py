@@ -29,7 +29,6 @@ from knnvc.text.lexicon import Lexicon
 from knnvc.text.lines import Line, fit, says_something
 from knnvc.text.subtitles import place
 
-
 LEAST_SPEED, MOST_SPEED = 0.25, 4.0  # of all factors together
 
 
