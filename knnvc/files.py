@@ -221,7 +221,7 @@ def list_folder(path: Path | str) -> Listing:
                 "check its permissions."
             ) from error
         reason = f"cannot be read ({_read_reason(error)})"
-        skipped.append(Skipped(Path(error.filename), reason, broken=True))
+        skipped.append(Skipped(Path(error.filename), reason))
 
     seen: set[str] = set()
     named: list[Path] = []  # folders that are called like a recording
@@ -264,7 +264,7 @@ def _judge(path: Path) -> Skipped | bool:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            return Skipped(path, "is no ordinary file", broken=named)
+            return Skipped(path, "is no ordinary file")
         if suffix in _UNREADABLE:
             return Skipped(path, f"is {_UNREADABLE[suffix]}")
         if not status.st_size:

@@ -20,7 +20,8 @@ _HEARD_RATE = 8_000  # Hz, about: what is compared is the telephone band, free o
 # unrelated channels and C for C equal ones. Below the first value the channels cancel; above the
 # second they do not any more. 0.4 is a correlation of -0.6, which no two ordinary microphones have.
 _CANCELS, _AGREES = 0.4, 1.0
-_LEAST_HIGH = 1e-3  # energy of the second difference of speech at 8 kHz, of all; hum has 1e-5
+_LEAST_HIGH = 1e-4  # energy of the second difference of speech at 8 kHz, of all; hum has 1e-5
+_NOTHING = 1e-9  # of the channels' energy in their mean: they cancel to the last bit
 
 Samples = npt.NDArray[np.float32]
 
@@ -93,8 +94,10 @@ class Mixer:
         products = high.T @ high
         apart = float(np.trace(products))
         # An offset and hum are no speech, and their energy falls faster than that of speech.
-        higher = np.diff(high, axis=0)
-        speech = np.square(higher).sum() >= _LEAST_HIGH * np.square(heard - heard.mean(0)).sum()
+        higher, centred = np.diff(high, axis=0), heard - heard.mean(0)
+        energy = np.square(centred).sum()
+        speech = np.square(higher).sum() >= _LEAST_HIGH * energy
+        speech |= np.square(centred.mean(1)).sum() <= _NOTHING * energy  # whatever it is, it is all
         if not np.isfinite(products).all() or apart <= 1e-12 * groups or not speech:
             return self._signs
         agreement = float(products.sum()) / apart
