@@ -208,7 +208,7 @@ def list_folder(path: Path | str) -> Listing:
 
     Raises:
         UsageError: It holds none.
-        KnnvcError: The folder itself cannot be read.
+        KnnvcError: The folder, or the only recordings in it, cannot be read.
     """
     path = Path(path)
     audio: list[Path] = []
@@ -248,7 +248,9 @@ def list_folder(path: Path | str) -> Listing:
     listing = Listing(tuple(sorted(audio)), tuple(sorted(skipped, key=lambda one: one.path)))
     if not audio:
         sentence = listing.warning()
-        raise UsageError(
+        # Recordings that are broken are no fault of the call.
+        kind = KnnvcError if any(one.broken for one in skipped) else UsageError
+        raise kind(
             f"{shown(path)} holds no audio files{f' ({sentence})' if sentence else ''}; "
             "put recordings such as .wav, .flac, .m4a or .mp3 there."
         )
