@@ -245,7 +245,7 @@ def list_folder(path: Path | str) -> Listing:
 
     Raises:
         UsageError: It holds none.
-        KnnvcError: The folder itself cannot be read.
+        KnnvcError: The folder, or the only recordings in it, cannot be read.
     """
     path = Path(path)
     audio: list[Path] = []
@@ -258,7 +258,7 @@ def list_folder(path: Path | str) -> Listing:
                 "check its permissions."
             ) from error
         reason = f"cannot be read ({_read_reason(error)})"
-        skipped.append(Skipped(Path(error.filename), reason, broken=True))
+        skipped.append(Skipped(Path(error.filename), reason))
 
     seen: set[str] = set()
     named: list[Path] = []  # folders that are called like a recording
@@ -285,7 +285,9 @@ def list_folder(path: Path | str) -> Listing:
     listing = Listing(tuple(sorted(audio)), tuple(sorted(skipped, key=lambda one: one.path)))
     if not audio:
         sentence = listing.warning()
-        raise UsageError(
+        # Recordings that are broken are no fault of the call.
+        kind = KnnvcError if any(one.broken for one in skipped) else UsageError
+        raise kind(
             f"{shown(path)} holds no audio files{f' ({sentence})' if sentence else ''}; "
             "put recordings such as .wav, .flac, .m4a or .mp3 there."
         )
@@ -301,7 +303,7 @@ def _judge(path: Path) -> Skipped | bool:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            return Skipped(path, "is no ordinary file", broken=named)
+            return Skipped(path, "is no ordinary file")
         if suffix in _UNREADABLE:
             return Skipped(path, f"is {_UNREADABLE[suffix]}")
         if not status.st_size:

@@ -18,7 +18,7 @@ from typing import Any
 from knnvc.batch.journal import History
 from knnvc.batch.manifest import Item, find_items
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.files import AUDIO_OUTPUT, find_audio, sha256_file
+from knnvc.files import AUDIO_OUTPUT, find_audio, list_folder, sha256_file
 from knnvc.options import LoadOptions, MatchOptions, setting
 from knnvc.presets.schema import Preset
 from knnvc.presets.search import find_preset
@@ -146,6 +146,7 @@ class Planned:
         task: what is to do, if `problem` is None.
         up_to_date: an earlier run has done it.
         problem: why it cannot be done.
+        skipped: why nobody expects it to be done: it is no recording.
     """
 
     source: Path
@@ -153,6 +154,7 @@ class Planned:
     task: Task | None = None
     up_to_date: bool = False
     problem: str | None = None
+    skipped: str = ""
 
 
 def make_plan(
@@ -238,10 +240,15 @@ def voice_digest(
         KnnvcError: a recording cannot be read.
     """
     content = [
-        [weight, [[file.name, hash_file(file)] for file in find_audio(path)]]
+        [weight, [[file.name, hash_file(file)] for file in _recordings(Path(path))]]
         for path, weight in refs
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _recordings(path: Path) -> Sequence[Path]:
+    """As `find_audio`, without its warning: the worker that reads them gives it."""
+    return list_folder(path).audio if path.is_dir() else find_audio(path)
 
 
 def _parse(refs: Sequence[Any]) -> list[Any]:
@@ -297,8 +304,10 @@ class _References:
 def _check_outputs(items: list[Item], out: Path) -> None:
     """No two outputs are one file, and none is a source or inside our own folders."""
     targets: dict[Path, Path] = {}
-    sources = {item.source.resolve() for item in items}
+    sources = {os.path.realpath(item.source) for item in items}
     for item in items:
+        if item.skipped:
+            continue
         if item.output in targets:
             raise UsageError(
                 f"{targets[item.output]} and {item.source} would both become "
@@ -307,7 +316,7 @@ def _check_outputs(items: list[Item], out: Path) -> None:
         targets[item.output] = item.source
         if {STATE_FOLDER, PART_FOLDER} & set(item.output.parts):
             raise UsageError(f"the output {item.output} has a name that knnvc uses itself")
-        if (out / item.output).resolve() in sources:
+        if os.path.realpath(out / item.output) in sources:
             raise UsageError(f"{out / item.output} is itself a source; choose another output")
 
 
@@ -322,7 +331,9 @@ def _plan_item(
     options: BatchOptions,
 ) -> Planned:
     target = out / item.output
-    planned = Planned(item.source, target)
+    planned = Planned(item.source, target, skipped=item.skipped)
+    if item.skipped:
+        return planned
     try:
         voice = references.typed(item.refs) if item.refs else shared
         size = item.source.stat().st_size

@@ -129,10 +129,11 @@ def _check_report(report: str) -> None:
 
 
 def _say_plan(result: Report) -> None:
-    verbs = {"not started": "convert", "up to date": "keep", "failed": "cannot"}
+    verbs = {"not started": "convert", "up to date": "keep", "failed": "cannot", "skipped": "skip"}
     for row in result.rows:
+        why = row.error or row.warning
         text = f"{verbs[row.status]:<8} {row.source} -> {row.output}"
-        say(shown(text + f" ({row.error})" * bool(row.error), lines=False))
+        say(shown(text + f" ({why})" * bool(why), lines=False))
     say(f"{result.summary}; nothing was changed", error=True)
     if result.count("failed"):
         sys.exit(1)
@@ -174,9 +175,9 @@ class Bars:  # a knnvc.batch.run.Watcher, which `knnvc --help` need not import
     def planned(self, plan: Sequence[Planned]) -> None:
         """Draw the bar of the whole."""
         self._began = time.monotonic()
-        left = [line for line in plan if not line.up_to_date]
+        left = [line for line in plan if not line.up_to_date and not line.skipped]
         self._count = len(left)
-        kept = len(plan) - len(left)
+        kept = sum(line.up_to_date for line in plan)
         if kept:
             self._say(f"{kept} of {len(plan)} files are up to date", error=True)
         size = sum(line.task.size for line in left if line.task)
@@ -205,7 +206,7 @@ class Bars:  # a knnvc.batch.run.Watcher, which `knnvc --help` need not import
             self._done += 1
             self.speech += row.seconds
             self._say(shown(row.output, lines=False))
-        else:
+        elif row.status != "skipped":
             self._failed += 1
             self._say("Error: " + sentence(f"{row.source}: {row.error}"), error=True)
             if row.traceback:

@@ -18,7 +18,7 @@ import click
 from knnvc.cli.derive import collect, options
 from knnvc.cli.start import INTERRUPTED, exit_code
 from knnvc.errors import KnnvcError, UsageError, explain, sentence, shown
-from knnvc.files import AUDIO_OUTPUT
+from knnvc.files import AUDIO_OUTPUT, list_folder
 from knnvc.options import ConvertOptions, LoadOptions
 from knnvc.voices.ready import existing as existing
 from knnvc.voices.ready import parse_references as parse_references
@@ -193,9 +193,10 @@ def plan_outputs(
     for source in sources:
         path = existing(source, "source")
         if path.is_dir():
-            from knnvc.audio import find_audio
-
-            found += [(one, one.relative_to(path)) for one in find_audio(path)]
+            listing = list_folder(path)
+            found += [(one, one.relative_to(path)) for one in listing.audio]
+            if (sentence := listing.warning()) is not None:
+                click.echo(f"Warning: {sentence}.", err=True)
         else:
             found.append((path, Path(path.name)))
     several = len(found) > 1 or Path(sources[0]).is_dir()
@@ -222,7 +223,7 @@ def plan_outputs(
 def check_pairs(pairs: list[tuple[Path, Path]], force: bool) -> None:
     """No two outputs are one file, none is a source, and each can be written."""
     targets: dict[Path, Path] = {}
-    inputs = {source.resolve() for source, _ in pairs}
+    inputs = {os.path.realpath(source) for source, _ in pairs}
     for source, target in pairs:
         if target in targets:
             raise UsageError(
@@ -230,7 +231,7 @@ def check_pairs(pairs: list[tuple[Path, Path]], force: bool) -> None:
                 "convert them into different folders"
             )
         targets[target] = source
-        if target.exists() and target.resolve() in inputs:
+        if target.exists() and os.path.realpath(target) in inputs:
             raise UsageError(f"{target} is itself a source; choose another output")
         check_free(target, force)
 
