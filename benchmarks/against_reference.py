@@ -58,9 +58,8 @@ def speech(seconds: float, seed: int) -> Tensor:
 
 def build_preset(folder: Path) -> None:
     """A preset folder with random weights of the published shapes."""
-    from knnvc.presets.preset import PUBLISHED
-
     from knnvc.encoders.wavlm import WavLM, WavLMConfig
+    from knnvc.presets.search import PUBLISHED
     from knnvc.tensors import write_tensors
     from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 
@@ -99,10 +98,10 @@ class Reference:
     """The published steps, restated plainly."""
 
     def __init__(self, folder: Path) -> None:
-        from knnvc.presets.preset import PUBLISHED
         from safetensors.torch import load_file
         from transformers import WavLMConfig, WavLMModel
 
+        from knnvc.presets.search import PUBLISHED
         from knnvc.vocoders.hifigan import HifiGan, HifiGanConfig
 
         self.wavlm = WavLMModel(WavLMConfig(**LARGE, mask_time_prob=0.0, layerdrop=0.0)).eval()

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from knnvc.audio import find_audio, load_audio
 from knnvc.converters import approximate as indices
-from knnvc.converters.knn import Index
+from knnvc.converters.search import Index
 from knnvc.pipeline import VoiceConverter
 
 HERE = Path(__file__).parent

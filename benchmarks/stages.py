@@ -15,13 +15,11 @@ from typing import TypeVar
 import faiss
 import torch
 from audio import SOURCE, TARGET, repeated
-from knnvc.vocoders.vocoder import Vocoder
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.converters.knn import Index
 from knnvc.converters.matching_set import MatchingSet, load
-from knnvc.encoders.ssl import Encoder
+from knnvc.converters.search import Index
 from knnvc.pipeline import VoiceConverter
 
 Result = TypeVar("Result")
@@ -85,8 +83,8 @@ def main() -> None:
 
     # Encoding, whole and in chunks
     device, network = converter.encoder.device, converter.encoder.network
-    whole = Encoder(network, device, chunk_seconds=2 * args.seconds)
-    chunked = Encoder(network, device, chunk_seconds=args.chunk_seconds)
+    whole = ChunkedEncoder(network, device, chunk_seconds=2 * args.seconds)
+    chunked = ChunkedEncoder(network, device, chunk_seconds=args.chunk_seconds)
     features, encode_whole = timed(lambda: whole.encode(source), args.repeats)
     pieces, encode_chunked = timed(lambda: chunked.encode(source), args.repeats)
     row("encode, whole", encode_whole, args.seconds)
@@ -133,7 +131,7 @@ def main() -> None:
     matched = converter.match(features, voice)
     frames = round(args.chunk_seconds * 50)
     network_ = converter.vocoder.network
-    vocode_all, vocode_pieces = Vocoder(network_, len(matched)), Vocoder(network_, frames)
+    vocode_all, vocode_pieces = ChunkedVocoder(network_, len(matched)), ChunkedVocoder(network_, frames)
     wave, vocode_whole = timed(lambda: vocode_all(matched), args.repeats)
     wave_pieces, vocode_chunked = timed(lambda: vocode_pieces(matched), args.repeats)
     row("vocode, whole", vocode_whole, args.seconds)

@@ -193,13 +193,19 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def native(path: Path | str) -> str | bytes:
+    """The name of a file for libraries in C: its bytes, which need not be UTF-8, but on Windows."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
+
+
 # What a spreadsheet takes for the beginning of a formula, as do its full-width forms; and the sign
 # that protects from it.
 _FORMULA = tuple("=+-@\t\r\n'＝＋－＠")
 
 
-def csv_cell(text: str) -> str:
-    """What to write into a CSV file so that a spreadsheet shows `text` and runs no part of it."""
+def csv_cell(value: object) -> str:
+    """What to write into a CSV file so that a spreadsheet shows a value and runs no part of it."""
+    text = str(value)
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
@@ -249,7 +255,7 @@ def list_folder(path: Path | str) -> Listing:
 
     Raises:
         UsageError: It holds none.
-        KnnvcError: The folder itself cannot be read.
+        KnnvcError: The folder, or the only recordings in it, cannot be read.
     """
     path = Path(path)
     audio: list[Path] = []
@@ -262,7 +268,7 @@ def list_folder(path: Path | str) -> Listing:
                 "check its permissions."
             ) from error
         reason = f"cannot be read ({_read_reason(error)})"
-        skipped.append(Skipped(Path(error.filename), reason, broken=True))
+        skipped.append(Skipped(Path(error.filename), reason))
 
     seen: set[str] = set()
     named: list[Path] = []  # folders that are called like a recording
@@ -289,7 +295,9 @@ def list_folder(path: Path | str) -> Listing:
     listing = Listing(tuple(sorted(audio)), tuple(sorted(skipped, key=lambda one: one.path)))
     if not audio:
         sentence = listing.warning()
-        raise UsageError(
+        # Recordings that are broken are no fault of the call.
+        kind = KnnvcError if any(one.broken for one in skipped) else UsageError
+        raise kind(
             f"{shown(path)} holds no audio files{f' ({sentence})' if sentence else ''}; "
             "put recordings such as .wav, .flac, .m4a or .mp3 there."
         )
@@ -305,7 +313,7 @@ def _judge(path: Path) -> Skipped | bool:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            return Skipped(path, "is no ordinary file", broken=named)
+            return Skipped(path, "is no ordinary file")
         if suffix in _UNREADABLE:
             return Skipped(path, f"is {_UNREADABLE[suffix]}")
         if not status.st_size:

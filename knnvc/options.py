@@ -31,6 +31,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("float32", "bfloat16")
 LOUDNESS = DEFAULT_LOUDNESS
 DEFAULT_PRESET = "mini"
+TEXT_KINDS = ("text", "markdown", "srt", "vtt", "ssml")
 
 Made = TypeVar("Made")
 
@@ -48,6 +49,7 @@ class Setting:
         choices: of a "choice".
         optional: whether None is allowed.
         hint: what the message says to give instead; by default made of the range.
+        otherwise: what holds where the value is None, for `--help`.
     """
 
     help: str
@@ -57,6 +59,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     optional: bool = False
     hint: str = ""
+    otherwise: str = ""
 
     def problem(self, value: object) -> str | None:
         """What to give instead of `value`; None if it is allowed."""
@@ -200,6 +203,7 @@ class MatchOptions(Checked):
         least=0,
         most=LAM_MOST,
         hint="give a number from 0 (source) to 2",
+        otherwise="the preset's, 1 for mini",
     )
     k: int | None = setting(
         None,
@@ -208,9 +212,14 @@ class MatchOptions(Checked):
         least=1,
         most=K_MOST,
         hint="give a whole number of neighbours, 1 or more",
+        otherwise="the preset's, 4 for mini",
     )
     weighting: str | None = setting(
-        None, "How neighbours are averaged.", "choice", choices=WEIGHTINGS
+        None,
+        "How neighbours are averaged.",
+        "choice",
+        choices=WEIGHTINGS,
+        otherwise="the preset's, mean for mini",
     )
     index: str = setting(
         "auto",
@@ -273,6 +282,8 @@ class SpeakOptions(MatchOptions):
         language: any that espeak-ng speaks, like "de"; by default the front end's. The front end
             has learnt the sounds of its own language only, so others get an accent.
         lexicon: pronunciations of your own: a `knnvc.text.lexicon.Lexicon`, or the path of a file.
+        kind: of the text: "text", "markdown", "srt", "vtt" or "ssml"; None tells it by how the text
+            begins. Cues of subtitles are spoken at their own times.
 
     Raises:
         UsageError: a value is out of range.
@@ -288,11 +299,23 @@ class SpeakOptions(MatchOptions):
         most=2**63 - 1,
         hint="give a whole number from 0",
     )
-    language: str | None = setting(None, "Language of the text, any that espeak-ng speaks.", "text")
+    language: str | None = setting(
+        None,
+        "Language of the text, any that espeak-ng speaks.",
+        "text",
+        otherwise="the front end's",
+    )
     lexicon: Lexicon | Path | str | None = setting(
         None,
         "Your own pronunciations: lines of WORD, a tab and IPA, or WORD = spelling; or JSON.",
         "any",
+    )
+    kind: str | None = setting(
+        None,
+        "What the text is. Cues of subtitles are spoken at their own times.",
+        "choice",
+        choices=TEXT_KINDS,
+        otherwise="by the file's name, or how it begins",
     )
 
 
@@ -312,14 +335,25 @@ class LoadOptions(Checked):
     preset: str | Path = setting(
         DEFAULT_PRESET, "Preset name or folder; see `knnvc preset list`.", "any"
     )
-    device: str = setting("auto", "Where to compute. auto takes a GPU if there is one.", "text")
+    device: str = setting(
+        "auto",
+        "Where to compute: auto, cpu, cuda or mps. auto takes a GPU if there is one.",
+        "text",
+    )
     precision: str = setting(
         "float32",
         "bfloat16 is faster on processors with instructions for it, and a little less exact.",
         "choice",
         choices=PRECISIONS,
     )
-    threads: int | None = setting(None, "Threads to compute with.", "whole", least=1, most=4096)
+    threads: int | None = setting(
+        None,
+        "Threads to compute with.",
+        "whole",
+        least=1,
+        most=4096,
+        otherwise="one for each core",
+    )
     chunk: float | None = setting(
         None,
         "Encode longer recordings in pieces of this length.",
@@ -327,6 +361,7 @@ class LoadOptions(Checked):
         least=0.02,
         most=86_400,
         hint="give 0.02 seconds or more",
+        otherwise="the preset's, 4 for mini, else 30",
     )
 
 

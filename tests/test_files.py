@@ -124,7 +124,7 @@ def test_a_file_among_the_parents_is_one_sentence(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, "the disk is full"),
         (errno.EACCES, "permission denied"),
-        (errno.EIO, os.strerror(errno.EIO)),
+        (errno.EIO, os.strerror(errno.EIO).lower()),
     ],
 )
 def test_what_the_system_refuses_is_one_sentence(tmp_path: Path, number: int, words: str) -> None:

@@ -20,7 +20,9 @@ _HEARD_RATE = 8_000  # Hz, about: what is compared is the telephone band, free o
 # unrelated channels and C for C equal ones. Below the first value the channels cancel; above the
 # second they do not any more. 0.4 is a correlation of -0.6, which no two ordinary microphones have.
 _CANCELS, _AGREES = 0.4, 1.0
-_LEAST_HIGH = 1e-3  # energy of the second difference of speech at 8 kHz, of all; hum has 1e-5
+_LEAST_COMPARED = 160  # samples at 8 kHz, 20 ms: of fewer, noise may cancel by chance
+_LEAST_HIGH = 1e-4  # energy of the second difference of speech at 8 kHz, of all; hum has 1e-5
+_NOTHING = 1e-9  # of the channels' energy in their mean: they cancel to the last bit
 
 Samples = npt.NDArray[np.float32]
 
@@ -84,7 +86,7 @@ class Mixer:
     def _choose(self, part: Samples) -> npt.NDArray[np.float64]:
         """The sign of each channel, [C], for a window [T, C] that follows the last one."""
         groups = len(part) // self._step
-        if groups < 3:
+        if groups < _LEAST_COMPARED:
             return self._signs
         heard = (
             part[: groups * self._step].reshape(groups, self._step, -1).mean(1, dtype=np.float64)
@@ -93,8 +95,10 @@ class Mixer:
         products = high.T @ high
         apart = float(np.trace(products))
         # An offset and hum are no speech, and their energy falls faster than that of speech.
-        higher = np.diff(high, axis=0)
-        speech = np.square(higher).sum() >= _LEAST_HIGH * np.square(heard - heard.mean(0)).sum()
+        higher, centred = np.diff(high, axis=0), heard - heard.mean(0)
+        energy = np.square(centred).sum()
+        speech = np.square(higher).sum() >= _LEAST_HIGH * energy
+        speech |= np.square(centred.mean(1)).sum() <= _NOTHING * energy  # whatever it is, it is all
         if not np.isfinite(products).all() or apart <= 1e-12 * groups or not speech:
             return self._signs
         agreement = float(products.sum()) / apart

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.files import AUDIO_OUTPUT, find_audio
+from knnvc.files import AUDIO_OUTPUT, list_folder
 from knnvc.voices.ready import PREFIX
 
 COLUMNS = ("source", "ref", "output", "lam", "k")
@@ -35,6 +35,7 @@ class Item:
         refs: its own references as they are typed ("anna/:0.7"); empty means those of the call.
         lam: its own λ, or None.
         k: its own number of neighbours, or None.
+        skipped: why it is passed over, if it is; "" for a recording.
     """
 
     source: Path
@@ -42,12 +43,15 @@ class Item:
     refs: tuple[str, ...] = ()
     lam: float | None = None
     k: int | None = None
+    skipped: str = ""
 
 
 def find_items(source: str, output: Path, suffix: str) -> list[Item]:
     """Everything that `source` stands for, in sorted order (a manifest's rows in theirs).
 
-    Recordings below the output folder are left out, as it may lie inside the source folder.
+    Recordings below the output folder are left out, as it may lie inside the source folder. What a
+    folder holds besides recordings (see `knnvc.files.Listing`) is among them, with the reason why
+    it is skipped; broken recordings are there as any other, and fail.
 
     Args:
         source: a folder, which is searched recursively; a glob (`**` reaches into folders); a
@@ -59,6 +63,7 @@ def find_items(source: str, output: Path, suffix: str) -> list[Item]:
         UsageError: there is no such path, nothing to convert, or the manifest is wrong.
     """
     path = Path(source)
+    skipped: dict[Path, str] = {}
     # Path("") is the current folder, which nobody means by an unset shell variable.
     if not source or (not path.exists() and not glob.has_magic(source)):
         raise UsageError(f"the source {source or repr(source)} does not exist; check the path")
@@ -67,18 +72,25 @@ def find_items(source: str, output: Path, suffix: str) -> list[Item]:
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         return list(_read_manifest(path, suffix))
     if path.is_dir():
-        found, root = find_audio(path), path
+        listing = list_folder(path)
+        skipped = {one.path: one.reason for one in listing.skipped if not one.broken}
+        broken = [one.path for one in listing.skipped if one.broken]
+        found, root = sorted([*listing.audio, *skipped, *broken]), path
     elif path.exists():
         found, root = [path], path.parent
     else:
         found = sorted(Path(one) for one in glob.glob(source, recursive=True))  # noqa: PTH207
-        found, root = [one for one in found if one.is_file()], _fixed_part(source)
+        found = [one for one in found if one.is_file() or not one.exists()]  # a link to nothing
+        root = _fixed_part(source)
     if found != [path]:
         inside = output.resolve()
-        found = [one for one in found if inside not in one.resolve().parents]
-    if not found:
+        found = [one for one in found if inside not in Path(os.path.realpath(one)).parents]
+    if not set(found) - set(skipped):
         raise UsageError(f"{source} matches no recordings; check it, and quote a glob")
-    return [Item(one, one.relative_to(root).with_suffix(suffix)) for one in found]
+    return [
+        Item(one, one.relative_to(root).with_suffix(suffix), skipped=skipped.get(one, ""))
+        for one in found
+    ]
 
 
 def _fixed_part(pattern: str) -> Path:

@@ -31,6 +31,7 @@ from knnvc.files import atomic_path, csv_cell
 from knnvc.voices.cache import SetCache
 
 DONE, UP_TO_DATE, FAILED, NOT_STARTED = "done", "up to date", "failed", "not started"
+SKIPPED = "skipped"
 COLUMNS = ("source", "output", "status", "seconds", "compute_seconds", "error", "warning")
 
 
@@ -41,7 +42,8 @@ class Row:
     Attributes:
         source: the recording, as the caller wrote it.
         output: the file that was or would have been made.
-        status: "done", "up to date" (an earlier run did it), "failed" or "not started".
+        status: "done", "up to date" (an earlier run did it), "failed", "not started", or "skipped"
+            (it lies among the recordings and is none).
         seconds: duration of the output, if this run made it.
         compute_seconds: that it took its worker, references included for the first of each.
         error: why it failed.
@@ -79,14 +81,14 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every file is there."""
-        return all(row.status in (DONE, UP_TO_DATE) for row in self.rows)
+        """Whether every recording was converted."""
+        return all(row.status in (DONE, UP_TO_DATE, SKIPPED) for row in self.rows)
 
     @property
     def summary(self) -> str:
         """ "3 done, 1 failed", for people."""
         counts = Counter(row.status for row in self.rows)
-        order = (DONE, UP_TO_DATE, FAILED, NOT_STARTED)
+        order = (DONE, UP_TO_DATE, FAILED, NOT_STARTED, SKIPPED)
         return ", ".join(f"{counts[status]} {status}" for status in order if counts[status])
 
     def write(self, path: Path) -> None:
@@ -201,7 +203,7 @@ def _run(
     tasks = in_order([line.task for line in plan if line.task and not line.up_to_date])
     watcher.planned(plan)
     for row in rows:
-        if row.status == FAILED:
+        if row.status in (FAILED, SKIPPED):
             watcher.finished(row, None)
     if not tasks or (not options.keep_going and report.count(FAILED)):
         return report
@@ -256,8 +258,11 @@ def _worker_settings(options: BatchOptions, state: Path) -> WorkerSettings:
         preset=str(Path(preset).absolute() if Path(preset).is_dir() else preset),
         device=options.device,
         threads=options.threads,
+        precision=options.precision,
+        chunk=options.chunk,
         loudness=options.loudness,
         trim=options.trim,
+        index=options.index,
         cache_folder=shared.absolute(),
         cache_limit=cache.limit,
         version=__version__,
@@ -265,6 +270,9 @@ def _worker_settings(options: BatchOptions, state: Path) -> WorkerSettings:
 
 
 def _row(line: Planned) -> Row:
+    if line.skipped:
+        warning = f"{shown(line.source)} {line.skipped}; skipped"
+        return Row(line.source, line.output, SKIPPED, warning=warning)
     if line.problem is not None:
         return Row(line.source, line.output, FAILED, error=line.problem)
     return Row(line.source, line.output, UP_TO_DATE if line.up_to_date else NOT_STARTED)

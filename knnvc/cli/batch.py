@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from knnvc.cli.common import DEVICE, PRESET, TRIM, check_numbers, complain, say, say_path
+from knnvc.batch.plan import BatchOptions
+from knnvc.cli.common import PRESET, complain, say, say_path
+from knnvc.cli.derive import collect, options
 from knnvc.errors import UsageError, sentence, shown
 from knnvc.files import AUDIO_OUTPUT
+from knnvc.options import MatchOptions, settings
 
 if TYPE_CHECKING:
     from knnvc.batch.engine import Stage
@@ -41,40 +44,16 @@ _FILE_BAR = "  {desc} |{bar:20}| {percentage:3.0f} %"
     "manifest names no others.",
 )
 @PRESET
-@click.option("--lam", type=float, help="0 to 2, see `knnvc convert`.  [default: the preset's]")
-@click.option("--k", type=int, help="Neighbours averaged per frame.  [default: the preset's]")
-@click.option(
-    "--weighting",
-    type=click.Choice(["mean", "distance"]),
-    help="How neighbours are averaged.  [default: the preset's]",
-)
-@click.option(
-    "--loudness/--no-loudness", default=True, show_default=True, help="Normalise to -16 LUFS."
-)
-@TRIM
+@options(BatchOptions, *settings(MatchOptions), "device", "threads", "precision", "chunk")
 @click.option(
     "--format",
     "format_",
     type=click.Choice([suffix.removeprefix(".") for suffix in AUDIO_OUTPUT]),
     default="wav",
     show_default=True,
-    help="Of outputs that a manifest does not name.",
+    help="Format of outputs that a manifest does not name.",
 )
-@DEVICE
-@click.option(
-    "--workers",
-    type=int,
-    help="Processes, or actors on Ray.  [default: 1; on Ray one per GPU, if there are any]",
-)
-@click.option(
-    "--threads", type=int, default=1, show_default=True, help="Of each worker, on the CPU."
-)
-@click.option(
-    "--resume/--no-resume",
-    default=True,
-    show_default=True,
-    help="Leave alone what an earlier run has made of the same recordings by the same settings.",
-)
+@options(BatchOptions, "workers", "resume")
 @click.option(
     "--force", is_flag=True, help="Overwrite files made by other settings, or by something else."
 )
@@ -87,18 +66,7 @@ _FILE_BAR = "  {desc} |{bar:20}| {percentage:3.0f} %"
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--report", metavar="FILE.csv", help="Write what became of every file.")
 @CACHE
-@click.option(
-    "--engine",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    help="Where the workers are: here, or on a Ray cluster.",
-)
-@click.option(
-    "--ray-address",
-    metavar="ADDRESS",
-    help="Of a running cluster, such as auto or 10.0.0.1:6379.  [default: start one here]",
-)
+@options(BatchOptions, "engine", "ray_address")
 def batch(
     source: str,
     output: str,
@@ -106,7 +74,7 @@ def batch(
     dry_run: bool,
     report: str | None,
     format_: str,
-    **options: Any,
+    **given: Any,
 ) -> None:
     """Convert many files: IN is a folder, a glob, or a manifest; OUT mirrors it.
 
@@ -118,12 +86,11 @@ def batch(
     knnvc batch "takes/**/*.flac" converted/ --ref anna/ --report report.csv
     knnvc batch list.csv converted/ --engine ray --ray-address auto --workers 16
     """
-    check_numbers(options["lam"], options["k"], None)
+    chosen = collect(BatchOptions, {**given, "suffix": f".{format_}"})
     if report is not None:
         _check_report(report)
-    from knnvc.batch import BatchOptions, convert_batch
+    from knnvc.batch import convert_batch
 
-    chosen = BatchOptions(suffix=f".{format_}", **options)
     with Bars() as bars:
         result = convert_batch(source, output, refs, chosen, watcher=bars, dry_run=dry_run)
     if report is not None and not dry_run:
@@ -162,10 +129,11 @@ def _check_report(report: str) -> None:
 
 
 def _say_plan(result: Report) -> None:
-    verbs = {"not started": "convert", "up to date": "keep", "failed": "cannot"}
+    verbs = {"not started": "convert", "up to date": "keep", "failed": "cannot", "skipped": "skip"}
     for row in result.rows:
+        why = row.error or row.warning
         text = f"{verbs[row.status]:<8} {row.source} -> {row.output}"
-        say(shown(text + f" ({row.error})" * bool(row.error), lines=False))
+        say(shown(text + f" ({why})" * bool(why), lines=False))
     say(f"{result.summary}; nothing was changed", error=True)
     if result.count("failed"):
         sys.exit(1)
@@ -207,9 +175,9 @@ class Bars:  # a knnvc.batch.run.Watcher, which `knnvc --help` need not import
     def planned(self, plan: Sequence[Planned]) -> None:
         """Draw the bar of the whole."""
         self._began = time.monotonic()
-        left = [line for line in plan if not line.up_to_date]
+        left = [line for line in plan if not line.up_to_date and not line.skipped]
         self._count = len(left)
-        kept = len(plan) - len(left)
+        kept = sum(line.up_to_date for line in plan)
         if kept:
             self._say(f"{kept} of {len(plan)} files are up to date", error=True)
         size = sum(line.task.size for line in left if line.task)
@@ -238,7 +206,7 @@ class Bars:  # a knnvc.batch.run.Watcher, which `knnvc --help` need not import
             self._done += 1
             self.speech += row.seconds
             self._say(shown(row.output, lines=False))
-        else:
+        elif row.status != "skipped":
             self._failed += 1
             self._say("Error: " + sentence(f"{row.source}: {row.error}"), error=True)
             if row.traceback:

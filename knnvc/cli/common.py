@@ -11,65 +11,32 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from knnvc.cli.derive import collect, options
 from knnvc.cli.start import INTERRUPTED, exit_code
 from knnvc.errors import KnnvcError, UsageError, explain, sentence, shown
-from knnvc.files import AUDIO_OUTPUT
+from knnvc.files import AUDIO_OUTPUT, list_folder
+from knnvc.options import ConvertOptions, LoadOptions
 from knnvc.voices.ready import existing as existing
 from knnvc.voices.ready import parse_references as parse_references
 from knnvc.voices.ready import reference as reference
 from knnvc.voices.ready import reference_paths
 
-PRESET_HELP = "Preset name or folder; see `knnvc preset list`."
-DEVICE_CHOICES = ("auto", "cpu", "cuda", "mps")
+if TYPE_CHECKING:
+    from knnvc.pipeline import VoiceConverter
+
 QUIET_SECONDS = 1.0  # no progress bar before this
 # click 8.1 does not have it and shows the help by itself.
 NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 FORCE = click.option("--force", is_flag=True, help="Overwrite existing output.")
-PRESET = click.option("--preset", default="mini", show_default=True, help=PRESET_HELP)
-DEVICE = click.option(
-    "--device",
-    type=click.Choice(DEVICE_CHOICES),
-    default="auto",
-    show_default=True,
-    help="Where to compute; auto takes a GPU if there is one.",
-)
-INDEX = click.option(
-    "--index",
-    type=click.Choice(("flat", "hnsw", "ivf", "auto")),
-    default="auto",
-    show_default=True,
-    help="How neighbours are searched: flat compares with all frames, hnsw and ivf with the likely "
-    "ones and are for very large matching sets; auto chooses by size.",
-)
-CHUNK = click.option(
-    "--chunk",
-    type=float,
-    metavar="SECONDS",
-    help="Longer recordings are encoded in pieces of this length.  [default: the preset's, 4 for "
-    "mini, else 30]",
-)
-THREADS = click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    help="Threads to compute with.  [default: one for each core]",
-)
-PRECISION = click.option(
-    "--precision",
-    type=click.Choice(("float32", "bfloat16")),
-    default="float32",
-    show_default=True,
-    help="bfloat16 is faster on processors with instructions for it, and a little less exact.",
-)
-TRIM = click.option(
-    "--trim/--no-trim",
-    default=True,
-    show_default=True,
-    help="Cut silence off the references' ends.",
-)
+PRESET = options(LoadOptions, "preset")
+DEVICE = options(LoadOptions, "device")
+COMPUTING = options(LoadOptions, "device", "threads", "precision", "chunk")
+TRIM = options(ConvertOptions, "trim")
+INDEX = options(ConvertOptions, "index")
 
 
 def set_threads(threads: int | None) -> None:
@@ -198,19 +165,18 @@ class Progress:
 
 
 def check_numbers(lam: float | None, k: int | None, seconds: float | None) -> None:
-    """What `ConvertOptions` checks too, before torch is imported."""
-    if lam is not None and not 0 <= lam <= 2:
-        raise UsageError(f"--lam is {lam}: give a number from 0 (source) to 2")
-    if k is not None and k < 1:
-        raise UsageError(f"--k is {k}: give a whole number of neighbours, 1 or more")
-    if seconds is not None and not 0.02 <= seconds <= 86_400:
-        raise UsageError(f"--seconds is {seconds}: give a duration from 0.02 to 86400 seconds")
+    """Raise UsageError if one of these is out of range; imports no torch."""
+    collect(ConvertOptions, {"lam": lam, "k": k, "seconds": seconds})
 
 
-def check_chunk(seconds: float | None) -> None:
-    """What `Encoder` checks too, before torch is imported."""
-    if seconds is not None and not 0.02 <= seconds < float("inf"):
-        raise UsageError(f"--chunk is {seconds}: give 0.02 seconds or more")
+def load(chosen: LoadOptions) -> VoiceConverter:
+    """The converter of a preset, as chosen."""
+    from knnvc.pipeline import VoiceConverter
+
+    set_threads(chosen.threads)
+    return VoiceConverter.from_preset(
+        chosen.preset, chosen.device, chunk_seconds=chosen.chunk, precision=chosen.precision
+    )
 
 
 def label(wanted: list[Any]) -> str:
@@ -227,9 +193,10 @@ def plan_outputs(
     for source in sources:
         path = existing(source, "source")
         if path.is_dir():
-            from knnvc.audio import find_audio
-
-            found += [(one, one.relative_to(path)) for one in find_audio(path)]
+            listing = list_folder(path)
+            found += [(one, one.relative_to(path)) for one in listing.audio]
+            if (sentence := listing.warning()) is not None:
+                click.echo(f"Warning: {sentence}.", err=True)
         else:
             found.append((path, Path(path.name)))
     several = len(found) > 1 or Path(sources[0]).is_dir()
@@ -256,7 +223,7 @@ def plan_outputs(
 def check_pairs(pairs: list[tuple[Path, Path]], force: bool) -> None:
     """No two outputs are one file, none is a source, and each can be written."""
     targets: dict[Path, Path] = {}
-    inputs = {source.resolve() for source, _ in pairs}
+    inputs = {os.path.realpath(source) for source, _ in pairs}
     for source, target in pairs:
         if target in targets:
             raise UsageError(
@@ -264,7 +231,7 @@ def check_pairs(pairs: list[tuple[Path, Path]], force: bool) -> None:
                 "convert them into different folders"
             )
         targets[target] = source
-        if target.exists() and target.resolve() in inputs:
+        if target.exists() and os.path.realpath(target) in inputs:
             raise UsageError(f"{target} is itself a source; choose another output")
         check_free(target, force)
 

@@ -26,8 +26,8 @@ class Stopped(KeyboardInterrupt):
 
 def main() -> None:
     """Entry point of the `knnvc` command."""
-    handle_signals()
     try:
+        handle_signals()
         from knnvc.cli.main import main as run
 
         run()

@@ -15,6 +15,7 @@ import soundfile as sf
 
 from knnvc.audio import find_audio
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.files import native
 
 REFERENCE_SECONDS = 300.0
 ALL_SECONDS = 86_400.0  # the most that can be asked for: all that there is
@@ -305,7 +306,7 @@ def split_target(target: Target, seconds: float, seed: int) -> Voice:
     files, lengths = [], []
     for path in find_audio(target.path):
         try:
-            info = sf.info(str(path))
+            info = sf.info(native(path))
         except (sf.LibsndfileError, TypeError):
             continue
         if info.frames:

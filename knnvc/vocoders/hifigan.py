@@ -78,7 +78,7 @@ class HifiGanConfig:
         numbers: list[object] = [*sizes, *(number for row in rows for number in row)]  # from JSON
         if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
             return "every size must be a whole number of at least 1"
-        if any(n > LARGEST for row in rows for n in row) or max(sizes) > LARGEST_SIZE:
+        if max((n for row in rows for n in row), default=0) > LARGEST or max(sizes) > LARGEST_SIZE:
             return f"no size may be larger than {LARGEST}"
         if len(numbers) > MOST_NUMBERS or prod(self.upsample_rates) > LARGEST:
             return "it has too many layers, or makes too many samples of a frame"

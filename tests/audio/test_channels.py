@@ -67,6 +67,17 @@ def test_channels_of_opposite_sign_in_files(
     assert mixed.square().mean() > 0.5 * speech.square().mean()
 
 
+@pytest.mark.parametrize("hertz", [60.0, 100.0, 220.0, 440.0, 3000.0])
+@pytest.mark.parametrize("level", [-200, -60])
+def test_a_tone_of_opposite_sign(hertz: float, level: float) -> None:
+    wave = 0.5 * torch.sin(2 * torch.pi * hertz * torch.arange(2 * SAMPLE_RATE) / SAMPLE_RATE)
+    if hertz < 150 and level > -100:
+        pytest.skip("hum may cancel")
+    size = len(wave)
+    mixed = to_waveform(torch.stack([wave + noise(size, level, 1), noise(size, level, 2) - wave]))
+    assert heard_of(wave, mixed) > 40
+
+
 def test_only_a_part_cancels(speech: Tensor) -> None:
     half = len(speech) // 2
     right = torch.cat([speech[:half], -speech[half:]])

@@ -612,3 +612,17 @@ def test_a_batch_in_a_thread(start: Any, takes: Path, anna: Path) -> None:
     thread.start()
     thread.join()
     assert reports[0].summary == "3 up to date"
+
+
+def test_what_is_no_recording_is_skipped_and_reported(tmp_path: Path) -> None:
+    folder = tmp_path / "takes"
+    folder.mkdir()
+    for name in ("a.wav", "a.mid", "notes.txt"):
+        (folder / name).write_bytes(b"sound")
+    (folder / "gone.wav").symlink_to(folder / "nowhere.wav")
+    items = {
+        item.source.name: item.skipped for item in find_items(str(folder), tmp_path / "out", ".wav")
+    }
+    assert set(items) == {"a.wav", "a.mid", "gone.wav"}
+    assert "MIDI" in items["a.mid"]
+    assert items["a.wav"] == items["gone.wav"] == ""  # a broken recording fails, and says so

@@ -578,8 +578,8 @@ def test_a_set_from_another_encoder(
     assert run("set", "build", source, "-o", "5.safetensors", "--preset", "five").code == 0
     convert = ("convert", source, "--ref", "5.safetensors", "--preset", preset, "-o", "out.wav")
     message = refused(1, *convert)
-    assert "made by the encoder of preset 'five'" in message
-    assert "not by that of 'tiny'" in message
+    assert "fits the encoder of preset 'five'" in message
+    assert "and not 'tiny'" in message
     assert run("set", "build", source, "-o", "6.safetensors", "--preset", preset).code == 0
     merge = ("set", "merge", "5.safetensors", "6.safetensors", "-o", "56.safetensors")
     assert "preset 'tiny'" in refused(1, *merge)

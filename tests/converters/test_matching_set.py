@@ -130,7 +130,7 @@ def test_another_encoder_is_refused_by_name() -> None:
         ({"frame_start": torch.tensor([0.0, 4.0])}, "no list of frames"),
     ],
 )
-def test_tensors_have_to_fit(change: dict[str, torch.Tensor], problem: str) -> None:
+def test_tensors_have_to_fit(change: dict[str, Any], problem: str) -> None:
     with pytest.raises(KnnvcError, match=problem):
         dataclasses.replace(make(), **change)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from knnvc import VoiceConverter
 from knnvc.audio import SAMPLE_RATE
 from knnvc.cli.main import cli
-from knnvc.encoders.encoder import MelWavLM
+from knnvc.mini.encoder import MelWavLM
 from knnvc.vocoders.source_filter import SourceFilterVocoder
 
 onnxruntime = pytest.importorskip("onnxruntime")
