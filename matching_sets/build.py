@@ -40,7 +40,7 @@ SEED = 11
 RATE = kokoro.KOKORO_SAMPLE_RATE  # Hz: all that Kokoro speaks is kept
 PAUSE = 0.1  # seconds between sentences, besides what `trim_edges` leaves
 LOUDNESS = -23.0  # LUFS (EBU R 128)
-PIECE = 8  # seconds whose naturalness is predicted at once
+PIECE, PIECES = 8, 3  # seconds whose naturalness is predicted, and how often in a voice
 KILOBITS = 40  # a second, of which 46 are made: docs/experiments/2026-11-29-ready-voices.md
 
 
@@ -171,7 +171,8 @@ def listen(wave: np.ndarray, said: str) -> dict[str, float]:
     """Median pitch in Hz, DistillMOS and word errors in per cent of a voice [S] at 16 kHz."""
     instruments = judges()
     f0 = f0_track(wave, len(wave) // 320)
-    pieces = np.array_split(wave, max(1, round(len(wave) / 16_000 / PIECE)))
+    starts = np.linspace(0, len(wave) - 16_000 * PIECE, PIECES).astype(int)
+    pieces = [wave[start : start + 16_000 * PIECE] for start in starts]
     natural = [instruments.listen(piece, words=False).distillmos for piece in pieces]
     counts = errors(plain(spelt(said)), instruments.words(wave))
     return {
@@ -215,12 +216,15 @@ def main() -> None:
     options = parser.parse_args()
     spoken = synthesize(options.parts, options.audio, options.seconds, options.voices)
     cards = folder_cards(options.bundled) | folder_cards(options.out)
-    for name, recordings in spoken.items():
-        folder = options.bundled if name in BUNDLED else options.out
-        path = folder / f"{name}.opus"
+    paths = {
+        name: (options.bundled if name in BUNDLED else options.out) / f"{name}.opus"
+        for name in spoken
+    }
+    for name, path in paths.items():
         if not path.exists():
-            write_opus(path, joined(recordings), options.kilobits)
-        cards[name] = card(name, path, recordings, options.audio / f"{name}.json")
+            write_opus(path, joined(spoken[name]), options.kilobits)
+    for name, path in paths.items():
+        cards[name] = card(name, path, spoken[name], options.audio / f"{name}.json")
         print(f"{name}: {cards[name]}", flush=True)
     for folder, inside in ((options.bundled, True), (options.out, False)):
         write_cards(folder, {n: one for n, one in cards.items() if (n in BUNDLED) is inside})
