@@ -22,7 +22,6 @@ from pathlib import Path
 
 import faiss
 import torch
-from stages import 
 from torch import Tensor
 
 from knnvc.audio import find_audio, load_audio

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import torch
 from audio import SOURCE, TARGET, repeated
-from stages import 
 from torch import Tensor
 
 from knnvc.audio import SAMPLE_RATE, load_audio, write_audio
