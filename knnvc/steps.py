@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from knnvc.audio import load_audio, require_audio
-from knnvc.audio.samples import mono_batch
+from knnvc.audio.batches import mono_batch
 from knnvc.converters.approximate import choose
 from knnvc.converters.base import Converter
 from knnvc.converters.matching_set import MatchingSet
@@ -220,12 +220,8 @@ class Steps:
         a single voice. Samples in such a pair need their rate, `((samples, rate), weight)`.
 
         Args:
-            refs: see `matching_set`.
-            trim: see `matching_set`.
+            refs: see `matching_set`, which explains what else there is.
             k: the neighbours that each voice must have frames for.
-            sample_rate: see `matching_set`.
-            progress: see `knnvc.progress`.
-            cache: see `matching_set`.
 
         Raises:
             UsageError: a weight is not positive.
@@ -256,11 +252,6 @@ class Steps:
         Args:
             features: [T, D] as `encode` gives them, or a batch [B, T, D].
             voices: a matching set, or several with their shares.
-            k: neighbours averaged.
-            lam: λ.
-            weighting: of the neighbours.
-            index: how they are searched.
-            progress: see `knnvc.progress`.
 
         Returns:
             `Frames`; of a batch a list of them.
@@ -299,20 +290,22 @@ class Steps:
             [T · hop] float32 at `sample_rate`, of several [B, S]. An array gives an array, anything
             else a tensor.
         """
-        given = frames
-        if not isinstance(frames, Frames) and not _are_frames(frames):
-            values = torch.as_tensor(frames)
-            batch = values if values.ndim == 3 else values[None]
-            wide = batch.shape[-1] > self.vocoder.dim
-            columns = self.encoder.columns.synth
-            frames = [Frames(one[:, columns] if wide else one) for one in batch]
-            single = values.ndim != 3
-        else:
-            single = isinstance(frames, Frames)
-        listed: Sequence[Frames] = [frames] if isinstance(frames, Frames) else frames
+        listed, single = self._as_frames(frames)
         made = [self.vocoder(one, stage(progress, "vocoding", len(one))) for one in listed]
         joined = made[0] if single else torch.nn.utils.rnn.pad_sequence(made, batch_first=True)
-        return joined.numpy() if isinstance(given, np.ndarray) else joined
+        return joined.numpy() if isinstance(frames, np.ndarray) else joined
+
+    def _as_frames(self, given: Any) -> tuple[Sequence[Frames], bool]:
+        """What `vocode` takes as frames, and whether it is a single recording."""
+        if isinstance(given, Frames):
+            return [given], True
+        if isinstance(given, list | tuple) and all(isinstance(one, Frames) for one in given):
+            return given, False
+        values = torch.as_tensor(given)
+        batch = values if values.ndim == 3 else values[None]
+        wide = batch.shape[-1] > self.vocoder.dim
+        columns = self.encoder.columns.synth
+        return [Frames(one[:, columns] if wide else one) for one in batch], values.ndim != 3
 
     def _prepared(
         self,
@@ -354,10 +347,6 @@ def _weighted(voices: Voices) -> list[tuple[MatchingSet, float]]:
 
 def _cache(wanted: SetCache | bool) -> SetCache | None:
     return (SetCache() if wanted else None) if isinstance(wanted, bool) else wanted
-
-
-def _are_frames(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(one, Frames) for one in value)
 
 
 def _stacked(made: list[Tensor], src: Source) -> Any:

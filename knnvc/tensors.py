@@ -7,23 +7,31 @@ quick.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import json
 import pickle
 import re
+import struct
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import atomic_path
+from knnvc.processes import computing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SCALE = ":scale"  # ends the names of the scales of packed tensors
 LEAST_PACKED = 4096  # values; smaller tensors gain nothing
+LARGEST_LIST = 2_000_000  # bytes that describe a checkpoint's tensors; WavLM-Large's take 0.1 MB
+MOST_TENSORS = 50_000
+LARGEST_JSON = 20_000_000  # bytes of settings
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
@@ -38,9 +46,12 @@ def read_pickle(path: Path) -> dict[str, Any]:
     path = Path(path)
     _check_file(path)
     try:
-        with warnings.catch_warnings():
+        _check_archive(path)
+        with warnings.catch_warnings(), _without_collecting():
             warnings.simplefilter("ignore")  # about pickle protocols; what counts is the outcome
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except KnnvcError:
+        raise
     except OSError as error:
         raise KnnvcError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # broken pickles fail in every way: KeyError, IndexError, ...
@@ -57,6 +68,42 @@ def read_pickle(path: Path) -> dict[str, Any]:
     return content
 
 
+def _check_archive(path: Path) -> None:
+    """Raise KnnvcError if a checkpoint would unpack to more than it takes on the disk."""
+    with path.open("rb") as file:
+        if not file.read(4).startswith(b"PK"):
+            return  # of the format before torch 1.6, which is not packed
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
+        raise _damaged(path, "a PyTorch checkpoint") from error
+    size = path.stat().st_size
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if packed or sum(entry.file_size for entry in entries) > size:
+        raise KnnvcError(
+            f"{path} would grow when it is opened and was not: get a checkpoint that torch wrote"
+        )
+    lists = [entry for entry in entries if entry.filename.endswith("data.pkl")]
+    if any(entry.file_size > LARGEST_LIST for entry in lists) or len(entries) > MOST_TENSORS:
+        raise KnnvcError(
+            f"{path} holds too much besides tensors and was not opened: "
+            "get a checkpoint that holds the weights of one network"
+        )
+
+
+@contextlib.contextmanager
+def _without_collecting() -> Iterator[None]:
+    """For building many objects that stay: looking for garbage again and again takes half of it."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file: its tensors, on the CPU, and its metadata.
 
@@ -68,6 +115,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     from safetensors import SafetensorError, safe_open
 
+    computing()
     path = Path(path)
     _check_file(path)
     try:
@@ -117,6 +165,23 @@ def write_tensors(
             ) from error
 
 
+def checksum(tensors: Mapping[str, Tensor], about: str = "") -> str:
+    """The sha256 of tensors on the CPU, names, types and shapes included, and of a text: 64 digits.
+
+    It takes about as long as reading the bytes from a disk.
+    """
+    import torch
+
+    digest = hashlib.sha256(json.dumps(about).encode())
+    for name, tensor in sorted(tensors.items()):
+        plain = tensor.detach().contiguous()
+        digest.update(json.dumps([name, str(plain.dtype), list(plain.shape)]).encode())
+        if plain.numel():
+            # As bytes: numpy has not all of torch's types.
+            digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights for storage: matrices in 8 bits with a scale for each row, the rest in 16.
 
@@ -143,6 +208,10 @@ def _unpack(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         whole = name.removesuffix(SCALE)
         if whole not in tensors:
             raise ValueError(f"{name} belongs to nothing")
+        # One for each row, so that no product is larger than its factors.
+        rows = tensors[whole].shape[:1] + (1,) * (tensors[whole].ndim - 1)
+        if scale.shape != rows:
+            raise ValueError(f"{name} does not fit")
         tensors[whole] = tensors[whole].float() * scale
     return tensors
 
@@ -157,6 +226,8 @@ def read_json(path: Path) -> dict[str, Any]:
     path = Path(path)
     _check_file(path)
     try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise KnnvcError(f"{path} is too long for settings: mend or replace it")
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise KnnvcError(f"{path} is not valid JSON ({error}): mend or replace it") from error
@@ -171,14 +242,41 @@ def as_float32(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     """The tensors of a state dict that was read from `path`, in single precision.
 
     Raises:
-        KnnvcError: It holds something else than tensors.
+        KnnvcError: It holds something else than tensors of finite numbers.
     """
     import torch
 
+    found: dict[str, Tensor] = {}
+    room = 2 * path.stat().st_size  # weights may be tied, but the same ones not a thousand times
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise KnnvcError(f"{path} holds something else than tensors ({name!r}): get it again")
-    return {name: tensor.detach().float() for name, tensor in state.items()}
+        problem = _unusual(tensor)
+        if problem is None:
+            room -= tensor.numel() * tensor.element_size()
+            problem = "larger than its content" if room < 0 else None
+        if problem is None:
+            found[name] = tensor.detach().float()
+            problem = None if bool(torch.isfinite(found[name]).all()) else "not finite"
+        if problem is not None:
+            raise KnnvcError(f"{path} holds a tensor that is {problem} ({name}): get it again")
+    return found
+
+
+def _unusual(tensor: Tensor) -> str | None:
+    """What is wrong with a tensor that is no plain array of real numbers."""
+    import torch
+
+    if tensor.layout != torch.strided:
+        return "sparse"
+    if tensor.is_meta or tensor.device.type != "cpu":
+        return "without content"
+    if tensor.is_quantized or tensor.is_complex():
+        return "of an unusual type"
+    # One number that pretends to be a billion would take the memory of a billion.
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return "larger than its content"
+    return None
 
 
 def check_shapes(path: Path, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:

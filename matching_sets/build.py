@@ -1,6 +1,6 @@
 """Build the ready voices: Kokoro speaks some sentences, a preset encodes them.
 
-    pip install -e ".[train,eval]"
+    pip install -r vocoder/requirements.txt
     python matching_sets/build.py
 
 The speech and what was measured on it are kept in --audio, so that for a newly trained encoder only
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +23,13 @@ import soundfile as sf
 from knnvc import VoiceConverter
 from knnvc.audio import HOP, SAMPLE_RATE, load_audio
 from knnvc.audio.pitch import f0_track
-from knnvc.evaluation.instruments import Instruments, errors, plain
+from knnvc.evaluation.instruments import Instruments, errors, plain, spelt
 from knnvc.files import atomic_path
-from knnvc.training import kokoro
 from knnvc.voices.ready import Card, write_cards
+
+# Recipes are no part of knnvc.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vocoder"))
+from recipe import kokoro
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LICENCE = "Apache-2.0 (speech of Kokoro-82M)"
@@ -41,7 +45,7 @@ class Member:
     accent: str
 
 
-# None of them is in `kokoro.HELD_OUT`, which is kept for measuring.
+# None of them is in `knnvc.training.aligned.HELD_OUT`, which is kept for measuring.
 CAST = {
     "heart": Member("af_heart", "woman", "American"),
     "bella": Member("af_bella", "woman", "American"),
@@ -97,7 +101,7 @@ def synthesize(parts: Path, audio: Path, seconds: float) -> dict[str, list[Path]
 def build(preset: str, spoken: dict[str, list[Path]], out: Path, bundled: Path) -> None:
     """Encode every voice's recordings with `preset`; write sets, cards and the table of voices."""
     converter = VoiceConverter.from_preset(preset)
-    instruments = Instruments()
+    instruments = Instruments(numerals=True)
     cards: dict[str, Card] = {}
     for name, recordings in spoken.items():
         member = CAST[name]
@@ -138,7 +142,7 @@ def listen(instruments: Instruments, recordings: list[Path]) -> tuple[float, flo
         kept = path.with_suffix(".json")
         if not kept.exists():
             heard = instruments.listen(load_audio(path).numpy())
-            counts = errors(plain(path.with_suffix(".txt").read_text()), heard.words)
+            counts = errors(plain(spelt(path.with_suffix(".txt").read_text())), heard.words)
             measured = {
                 "distillmos": heard.distillmos,
                 "words": counts.words,

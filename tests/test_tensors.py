@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,16 @@ import pytest
 import torch
 
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.tensors import pack, read_json, read_pickle, read_tensors, write_tensors
+from knnvc.tensors import (
+    LARGEST_LIST,
+    as_float32,
+    checksum,
+    pack,
+    read_json,
+    read_pickle,
+    read_tensors,
+    write_tensors,
+)
 
 PARITY = Path(__file__).parent / "assets" / "parity"
 
@@ -20,6 +32,7 @@ def sentence(error: BaseException) -> str:
     text = str(error)
     assert text
     assert "\n" not in text
+    assert len(text) <= 200
     return text
 
 
@@ -69,6 +82,90 @@ def test_truncated_pickle_and_wrong_content(tmp_path: Path) -> None:
         read_pickle(tmp_path / "nowhere.pt")
     with pytest.raises(UsageError, match="is a folder"):
         read_pickle(tmp_path)
+
+
+def changed_archive(path: Path, change: Any) -> None:
+    """A checkpoint whose files went through `change(name, content) -> content, compression`."""
+    held = io.BytesIO()
+    torch.save({"model": {"x": torch.zeros(10)}}, held)
+    with zipfile.ZipFile(held) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            content, how = change(name, source.read(name))
+            target.writestr(name, content, how)
+
+
+def test_an_archive_that_would_grow_is_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pt"
+    zeros = bytes(50_000_000)
+
+    def pack_zeros(name: str, content: bytes) -> tuple[bytes, int]:
+        return (zeros, zipfile.ZIP_DEFLATED) if name.endswith("data/0") else (content, 0)
+
+    changed_archive(path, pack_zeros)
+    with pytest.raises(KnnvcError, match="would grow") as caught:
+        read_pickle(path)
+    sentence(caught.value)
+
+
+def test_a_list_that_never_ends_is_not_read(tmp_path: Path) -> None:
+    path, deep = tmp_path / "deep.pt", b"\x80\x02" + b"]" * LARGEST_LIST + b"."
+    changed_archive(path, lambda name, old: (deep if name.endswith("data.pkl") else old, 0))
+    with pytest.raises(KnnvcError, match="too much besides tensors") as caught:
+        read_pickle(path)
+    sentence(caught.value)
+
+
+def sparse(size: int) -> torch.Tensor:
+    at = torch.zeros(2, 1, dtype=torch.int64)
+    return torch.sparse_coo_tensor(at, torch.ones(1), (size, size), check_invariants=True)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "problem"),
+    [
+        (sparse(3), "sparse"),
+        (sparse(2**31), "sparse"),
+        (torch.ones(1).expand(2**40), "larger than its content"),
+        (torch.ones(3, device="meta"), "without content"),
+        (torch.ones(3, dtype=torch.cfloat), "unusual"),
+        (torch.tensor([1.0, math.nan]), "not finite"),
+        ("text", "something else than tensors"),
+    ],
+)
+def test_odd_tensors_are_refused_by_name(tmp_path: Path, tensor: Any, problem: str) -> None:
+    path = tmp_path / "odd.pt"
+    torch.save({"fine": torch.ones(2), "odd": tensor}, path)
+    with pytest.raises(KnnvcError, match=problem) as caught:
+        as_float32(read_pickle(path), path)
+    assert "odd" in sentence(caught.value)
+
+
+def test_one_tensor_under_a_thousand_names_is_refused(tmp_path: Path) -> None:
+    path, one = tmp_path / "many.pt", torch.ones(100_000).half()
+    torch.save({"model": {f"w{number}": one for number in range(1000)}}, path)
+    with pytest.raises(KnnvcError, match="larger than its content"):
+        as_float32(read_pickle(path)["model"], path)
+
+
+def test_a_scale_of_another_shape_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    write_tensors(path, {"w": torch.ones(40_000, 1), "w:scale": torch.ones(1, 40_000)})
+    with pytest.raises(KnnvcError, match="damaged"):
+        read_tensors(path)
+
+
+def test_the_checksum_is_of_everything() -> None:
+    one = {"a": torch.arange(6.0), "b": torch.ones(2, dtype=torch.bfloat16)}
+    others = [
+        {**one, "a": torch.arange(6.0).reshape(2, 3)},
+        {**one, "a": torch.arange(6.0).int()},
+        {**one, "b": torch.ones(2).half()},
+        {"c": one["a"], "b": one["b"]},
+        {"a": one["a"]},
+    ]
+    found = {checksum(tensors) for tensors in (one, *others)} | {checksum(one, "about")}
+    assert len(found) == 7
+    assert checksum(dict(reversed(list(one.items())))) == checksum(one)
 
 
 # safetensors and JSON ---------------------------------------------------------------------------
@@ -169,7 +266,8 @@ def test_damaged_json_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(KnnvcError) as caught:
         read_json(path)
-    assert str(path) in sentence(caught.value)
+    assert sentence(caught.value)
+    assert str(path) in caught.value.full
 
 
 def test_safetensors_failure_to_write_is_one_sentence(

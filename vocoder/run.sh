@@ -5,7 +5,7 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 config=${1:-vocoder/configs/mini.json}
-step() { printf '\n=== %s\n' "$*"; "${PYTHON:-python3}" -m knnvc.cli.main train "$@"; }
+step() { printf '\n=== %s\n' "$*"; "${PYTHON:-python3}" vocoder/mini.py "$@"; }
 
 step corpus --corpus corpus --config "$config"
 step twins --corpus corpus --config "$config"

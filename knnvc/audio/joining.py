@@ -94,3 +94,20 @@ def trim_edges(waveform: Tensor, sample_rate: int) -> Tensor:
 def silence(seconds: float, sample_rate: int) -> Tensor:
     """Zeros [S]."""
     return torch.zeros(round(seconds * sample_rate))
+
+
+def to_length(waveform: Tensor, samples: int) -> Tensor:
+    """`waveform` [S] with exactly so many samples.
+
+    Encoders drop what does not fill a frame, so results are up to two frames short. What is missing
+    is the end mirrored and faded out: without a step, and without touching what is there.
+    """
+    missing = samples - len(waveform)
+    if missing <= 0:
+        return waveform[:samples]
+    tail = waveform[-missing:].flip(0)
+    tail = tail * torch.linspace(1, 0, len(tail))
+    made = torch.zeros(samples)
+    made[: len(waveform)] = waveform
+    made[len(waveform) : len(waveform) + len(tail)] = tail
+    return made

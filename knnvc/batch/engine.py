@@ -19,8 +19,11 @@ class WorkerSettings:
         preset: name, or absolute path of the folder.
         device: "auto", "cpu", "cuda" or "mps".
         threads: of torch.
-        loudness: bring results to −16 LUFS.
+        precision: see `knnvc.options.LoadOptions`, as for `chunk`.
+        chunk: seconds of the pieces that long audio is encoded in.
+        loudness: of results, see `knnvc.options.MatchOptions`, as for `trim` and `index`.
         trim: cut silence off the references' ends.
+        index: how neighbours are searched.
         cache_folder: for encoded references.
         cache_limit: of that folder, in bytes.
         version: of knnvc, which has to be the same everywhere.
@@ -29,8 +32,11 @@ class WorkerSettings:
     preset: str
     device: str
     threads: int
-    loudness: bool
+    precision: str
+    chunk: float | None
+    loudness: float | str | bool
     trim: bool
+    index: str
     cache_folder: Path
     cache_limit: int
     version: str

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import signal
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
@@ -17,6 +15,7 @@ from multiprocessing.context import SpawnProcess
 from knnvc.batch.engine import Event, Result, Stage, WorkerSettings
 from knnvc.batch.plan import Task
 from knnvc.errors import KnnvcError, explain
+from knnvc.processes import end_with_parent, spared
 
 ATTEMPTS = 3  # at a file whose worker dies, before it is given up
 _TICK = 0.25  # seconds between looks at whether to stop
@@ -86,7 +85,8 @@ class LocalEngine:
         process = context.Process(
             target=_work, args=(theirs, settings, number), name=f"knnvc-{number}", daemon=True
         )
-        process.start()
+        with spared():
+            process.start()
         theirs.close()  # so that its end of the pipe dies with the worker
         return _Hand(number, process, ours)
 
@@ -156,7 +156,7 @@ def _work(pipe: Connection, settings: WorkerSettings, number: int) -> None:
     """The life of a worker process."""
     # Ctrl-C goes to the whole group; the employer decides what becomes of the file in hand.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
     from knnvc.batch.worker import Worker, quiet_libraries
 
     quiet_libraries(settings.threads)
@@ -181,10 +181,3 @@ def _work(pipe: Connection, settings: WorkerSettings, number: int) -> None:
         pipe.send(None)
         while (task := pipe.recv()) is not None:
             pipe.send(worker.convert(task, tell))
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

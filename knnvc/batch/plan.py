@@ -19,7 +19,7 @@ from knnvc.batch.journal import History
 from knnvc.batch.manifest import Item, find_items
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import AUDIO_OUTPUT, find_audio, sha256_file
-from knnvc.options import ConvertOptions
+from knnvc.options import LoadOptions, MatchOptions, setting
 from knnvc.presets.schema import Preset
 from knnvc.presets.search import find_preset
 from knnvc.voices.ready import parse_references
@@ -30,21 +30,17 @@ PART_FOLDER = ".knnvc-part"  # beside outputs, while they are written
 
 
 @dataclass(frozen=True)
-class BatchOptions:
+class BatchOptions(LoadOptions, MatchOptions):
     """How to convert many files; None means what the preset recommends.
 
     Attributes:
-        lam: see `knnvc.ConvertOptions`, as for the next four.
-        k: neighbours averaged for each frame.
-        weighting: "mean" or "distance".
-        loudness: bring every result to −16 LUFS.
-        trim: cut silence off both ends of every reference.
-        preset: name or folder.
-        device: "auto", "cpu", "cuda" or "mps"; several GPUs are dealt out to the workers.
-        suffix: of outputs that a manifest does not name: ".wav", ".flac", ".ogg" or ".mp3".
-        workers: processes (engine "local") or actors ("ray"); None is 1, or one per GPU on Ray.
+        lam: see `MatchOptions`, as for `k`, `weighting`, `index`, `trim` and `loudness`.
+        preset: see `LoadOptions`, as for `device`, `precision` and `chunk`. Several GPUs are dealt
+            out to the workers.
         threads: of torch in each worker. The last bits of a result depend on it, but not on the
             number of workers.
+        suffix: of outputs that a manifest does not name: ".wav", ".flac", ".ogg" or ".mp3".
+        workers: processes (engine "local") or actors ("ray"); None is 1, or one per GPU on Ray.
         resume: leave alone what an earlier run has made of the same source by the same settings.
         force: overwrite files that exist and were made by other settings or not by a batch.
         keep_going: go on after a file has failed.
@@ -56,35 +52,39 @@ class BatchOptions:
         UsageError: a value is out of range.
     """
 
-    lam: float | None = None
-    k: int | None = None
-    weighting: str | None = None
-    loudness: bool = True
-    trim: bool = True
-    preset: str | Path = "mini"
-    device: str = "auto"
-    suffix: str = ".wav"
-    workers: int | None = None
-    threads: int = 1
-    resume: bool = True
+    threads: int = setting(1, "Threads of each worker, on the CPU.", "whole", least=1, most=4096)
+    suffix: str = setting(
+        ".wav", "Format of outputs that a manifest does not name.", "choice", choices=AUDIO_OUTPUT
+    )
+    workers: int | None = setting(
+        None,
+        "Processes, or actors on Ray.",
+        "whole",
+        least=1,
+        most=4096,
+        otherwise="1; on Ray one per GPU, if there are any",
+    )
+    resume: bool = setting(
+        True,
+        "Leave alone what an earlier run has made of the same recordings by the same settings.",
+        "flag",
+    )
     force: bool = False
     keep_going: bool = True
     cache: bool = True
-    engine: str = "local"
-    ray_address: str | None = None
+    engine: str = setting(
+        "local", "Where the workers are: here, or on a Ray cluster.", "choice", choices=ENGINES
+    )
+    ray_address: str | None = setting(
+        None,
+        "Of a running cluster, such as auto or 10.0.0.1:6379.",
+        "text",
+        otherwise="start one here",
+    )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
-        ConvertOptions(lam=self.lam, k=self.k, weighting=self.weighting, loudness=self.loudness)
-        for name, value, valid in (
-            ("suffix", self.suffix, AUDIO_OUTPUT),
-            ("engine", self.engine, ENGINES),
-        ):
-            if value not in valid:
-                raise UsageError(f"{name} is {value!r}: choose {', '.join(filter(None, valid))}")
-        for name, number in (("workers", self.workers), ("threads", self.threads)):
-            if number is not None and not 1 <= number <= 4096:
-                raise UsageError(f"the number of {name} is {number}: give 1 or more")
+        """Check every field."""
+        super().__post_init__()
         if self.ray_address is not None and self.engine != "ray":
             raise UsageError("a Ray address is of use only to the engine ray: choose it, too")
 
@@ -128,7 +128,7 @@ class Task:
     output: str
     voice: Voice
     lam: float
-    k: int
+    k: int | None
     weighting: str
     key: str
     settings: dict[str, Any]
@@ -346,8 +346,11 @@ def _plan_item(
         "preset": f"{preset.name} {fingerprint[:16]}",
         "references": voice.digest[:16],
         **chosen,
-        "loudness": options.loudness,
+        "loudness": options.target_loudness,
         "trim": options.trim,
+        "index": options.index,
+        "precision": options.precision,
+        "chunk": options.chunk,
     }
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     task = Task(

@@ -26,8 +26,8 @@ from knnvc.batch.plan import (
     in_order,
     make_plan,
 )
-from knnvc.errors import KnnvcError, UsageError
-from knnvc.files import atomic_path
+from knnvc.errors import KnnvcError, UsageError, shown
+from knnvc.files import atomic_path, csv_cell
 from knnvc.voices.cache import SetCache
 
 DONE, UP_TO_DATE, FAILED, NOT_STARTED = "done", "up to date", "failed", "not started"
@@ -66,10 +66,12 @@ class Report:
     Attributes:
         rows: one for each file.
         interrupted: whether somebody stopped it.
+        signal: the number of the signal by which they did.
     """
 
     rows: list[Row] = field(default_factory=list)
     interrupted: bool = False
+    signal: int = int(signal.SIGINT)
 
     def count(self, status: str) -> int:
         """How many files have this status."""
@@ -90,6 +92,8 @@ class Report:
     def write(self, path: Path) -> None:
         """Save as CSV with the columns `COLUMNS`, whole or not at all; replaces an older one.
 
+        No cell is a formula to a spreadsheet; `knnvc.files.csv_text` gives back what it stands for.
+
         Raises:
             KnnvcError: it cannot be written.
         """
@@ -104,9 +108,9 @@ class Report:
                 numbers = (f"{row.seconds:.3f}", f"{row.compute_seconds:.3f}")
                 if row.status not in (DONE, FAILED):
                     numbers = ("", "")
-                writer.writerow(
-                    [row.source, row.output, row.status, *numbers, row.error, row.warning]
-                )
+                told = (shown(row.error), shown(row.warning))
+                cells = [row.source, row.output, row.status, *numbers, *told]
+                writer.writerow([csv_cell(str(cell)) for cell in cells])
 
 
 class Watcher(Protocol):
@@ -226,8 +230,9 @@ def _run(
                         failed = True
                         if not engine.stop():
                             break
-        except (_Dropped, KeyboardInterrupt):
+        except (_Dropped, KeyboardInterrupt) as error:
             report.interrupted = True
+            report.signal = getattr(error, "number", report.signal)
         finally:
             _clean_up(out, plan, history)
             shutil.rmtree(state / "sets", ignore_errors=True)
@@ -251,8 +256,11 @@ def _worker_settings(options: BatchOptions, state: Path) -> WorkerSettings:
         preset=str(Path(preset).absolute() if Path(preset).is_dir() else preset),
         device=options.device,
         threads=options.threads,
+        precision=options.precision,
+        chunk=options.chunk,
         loudness=options.loudness,
         trim=options.trim,
+        index=options.index,
         cache_folder=shared.absolute(),
         cache_limit=cache.limit,
         version=__version__,
@@ -339,7 +347,7 @@ def _signals(engine: Engine, report: Report, watcher: Watcher) -> Iterator[None]
         return
 
     def interrupt(number: int, _frame: object) -> None:
-        again, report.interrupted = report.interrupted, True
+        again, report.interrupted, report.signal = report.interrupted, True, number
         if again or number != signal.SIGINT or not engine.stop():
             raise _Dropped
         watcher.stopping()

@@ -58,7 +58,9 @@ class Worker:
             device = f"cuda:{number % gpus}"
         self._settings = settings
         self._cache = SetCache(settings.cache_folder, settings.cache_limit)
-        self._converter = VoiceConverter.from_preset(settings.preset, device)
+        self._converter = VoiceConverter.from_preset(
+            settings.preset, device, chunk_seconds=settings.chunk, precision=settings.precision
+        )
         self._voices: OrderedDict[str, list[tuple[MatchingSet, float]] | KnnvcError] = OrderedDict()
 
     def convert(self, task: Task, progress: Progress | None = None) -> Result:
@@ -102,6 +104,7 @@ class Worker:
             weighting=task.weighting,
             loudness=settings.loudness,
             trim=settings.trim,
+            index=settings.index,
         )
         # In a folder of its own, so that what a killed worker leaves can be told from everything
         # else; beside the output, so that it can be renamed.
@@ -122,7 +125,7 @@ class Worker:
         return info.frames / info.samplerate, stamp, made
 
     def _voice(
-        self, voice: Voice, k: int, progress: Progress | None
+        self, voice: Voice, k: int | None, progress: Progress | None
     ) -> list[tuple[MatchingSet, float]]:
         """The voice's matching sets; encoded by one worker, and read by the others."""
         held = self._voices.get(voice.digest)
@@ -137,7 +140,7 @@ class Worker:
         if isinstance(held, KnnvcError):
             raise held
         frames = min(len(one.match) for one, _ in held)
-        if k > frames:
+        if k is not None and k > frames:
             raise KnnvcError(
                 f"the references hold {frames} frames of speech but k is {k}: "
                 "give longer references or a smaller k"

@@ -1,5 +1,5 @@
 """Run the command line: `python -m knnvc`."""
 
-from knnvc.cli.main import main
+from knnvc.cli.start import main
 
 main()

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from knnvc.cli.common import DEVICE, PRESET, TRIM, check_numbers, complain, say_path
-from knnvc.errors import UsageError
+from knnvc.batch.plan import BatchOptions
+from knnvc.cli.common import PRESET, complain, say, say_path
+from knnvc.cli.derive import collect, options
+from knnvc.errors import UsageError, sentence, shown
 from knnvc.files import AUDIO_OUTPUT
+from knnvc.options import MatchOptions, settings
 
 if TYPE_CHECKING:
     from knnvc.batch.engine import Stage
@@ -41,40 +44,16 @@ _FILE_BAR = "  {desc} |{bar:20}| {percentage:3.0f} %"
     "manifest names no others.",
 )
 @PRESET
-@click.option("--lam", type=float, help="0 to 2, see `knnvc convert`.  [default: the preset's]")
-@click.option("--k", type=int, help="Neighbours averaged per frame.  [default: the preset's]")
-@click.option(
-    "--weighting",
-    type=click.Choice(["mean", "distance"]),
-    help="How neighbours are averaged.  [default: the preset's]",
-)
-@click.option(
-    "--loudness/--no-loudness", default=True, show_default=True, help="Normalise to -16 LUFS."
-)
-@TRIM
+@options(BatchOptions, *settings(MatchOptions), "device", "threads", "precision", "chunk")
 @click.option(
     "--format",
     "format_",
     type=click.Choice([suffix.removeprefix(".") for suffix in AUDIO_OUTPUT]),
     default="wav",
     show_default=True,
-    help="Of outputs that a manifest does not name.",
+    help="Format of outputs that a manifest does not name.",
 )
-@DEVICE
-@click.option(
-    "--workers",
-    type=int,
-    help="Processes, or actors on Ray.  [default: 1; on Ray one per GPU, if there are any]",
-)
-@click.option(
-    "--threads", type=int, default=1, show_default=True, help="Of each worker, on the CPU."
-)
-@click.option(
-    "--resume/--no-resume",
-    default=True,
-    show_default=True,
-    help="Leave alone what an earlier run has made of the same recordings by the same settings.",
-)
+@options(BatchOptions, "workers", "resume")
 @click.option(
     "--force", is_flag=True, help="Overwrite files made by other settings, or by something else."
 )
@@ -87,18 +66,7 @@ _FILE_BAR = "  {desc} |{bar:20}| {percentage:3.0f} %"
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--report", metavar="FILE.csv", help="Write what became of every file.")
 @CACHE
-@click.option(
-    "--engine",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    help="Where the workers are: here, or on a Ray cluster.",
-)
-@click.option(
-    "--ray-address",
-    metavar="ADDRESS",
-    help="Of a running cluster, such as auto or 10.0.0.1:6379.  [default: start one here]",
-)
+@options(BatchOptions, "engine", "ray_address")
 def batch(
     source: str,
     output: str,
@@ -106,7 +74,7 @@ def batch(
     dry_run: bool,
     report: str | None,
     format_: str,
-    **options: Any,
+    **given: Any,
 ) -> None:
     """Convert many files: IN is a folder, a glob, or a manifest; OUT mirrors it.
 
@@ -118,12 +86,11 @@ def batch(
     knnvc batch "takes/**/*.flac" converted/ --ref anna/ --report report.csv
     knnvc batch list.csv converted/ --engine ray --ray-address auto --workers 16
     """
-    check_numbers(options["lam"], options["k"], None)
+    chosen = collect(BatchOptions, {**given, "suffix": f".{format_}"})
     if report is not None:
         _check_report(report)
-    from knnvc.batch import BatchOptions, convert_batch
+    from knnvc.batch import convert_batch
 
-    chosen = BatchOptions(suffix=f".{format_}", **options)
     with Bars() as bars:
         result = convert_batch(source, output, refs, chosen, watcher=bars, dry_run=dry_run)
     if report is not None and not dry_run:
@@ -134,12 +101,12 @@ def batch(
     words = f"{result.summary} in {bars.seconds:.1f} s"
     if bars.speech:
         words += f" ({bars.speech:.1f} s of speech, {bars.speech / bars.seconds:.1f} x real time)"
-    click.echo(words, err=True)
+    say(words, error=True)
     if result.interrupted:
         code = complain(
             "interrupted; nothing half-written was left behind, and the same command goes on from "
             "here",
-            130,
+            128 + result.signal,
         )
         sys.exit(code)
     if not result.ok:
@@ -164,9 +131,9 @@ def _check_report(report: str) -> None:
 def _say_plan(result: Report) -> None:
     verbs = {"not started": "convert", "up to date": "keep", "failed": "cannot"}
     for row in result.rows:
-        text = f"{verbs[row.status]:<8} {click.format_filename(row.source)} -> "
-        click.echo(text + click.format_filename(row.output) + (f" ({row.error})" * bool(row.error)))
-    click.echo(f"{result.summary}; nothing was changed", err=True)
+        text = f"{verbs[row.status]:<8} {row.source} -> {row.output}"
+        say(shown(text + f" ({row.error})" * bool(row.error), lines=False))
+    say(f"{result.summary}; nothing was changed", error=True)
     if result.count("failed"):
         sys.exit(1)
 
@@ -237,10 +204,10 @@ class Bars:  # a knnvc.batch.run.Watcher, which `knnvc --help` need not import
         if row.status == "done":
             self._done += 1
             self.speech += row.seconds
-            self._say(click.format_filename(row.output))
+            self._say(shown(row.output, lines=False))
         else:
             self._failed += 1
-            self._say(f"Error: {click.format_filename(row.source)}: {row.error}", error=True)
+            self._say("Error: " + sentence(f"{row.source}: {row.error}"), error=True)
             if row.traceback:
                 self._say(row.traceback, error=True)
         if row.warning and row.warning not in self._warned:
@@ -262,11 +229,11 @@ class Bars:  # a knnvc.batch.run.Watcher, which `knnvc --help` need not import
 
     def _say(self, text: str, error: bool = False) -> None:
         if self._all is None:
-            click.echo(text, err=error)
+            say(text, error=error)
             return
         from tqdm import tqdm
 
-        tqdm.write(text, file=sys.stderr if error else sys.stdout)
+        tqdm.write(shown(text), file=sys.stderr if error else sys.stdout)
 
 
 def _bar(total: int, position: int, **options: Any) -> Any:
@@ -283,22 +250,24 @@ def _bar(total: int, position: int, **options: Any) -> Any:
 
 
 def _short(name: str) -> str:
+    name = shown(name, lines=False)
     return name if len(name) <= 40 else "..." + name[-37:]
 
 
 @click.group()
 def cache() -> None:
-    """Encoded references, kept so that the next command need not encode them again."""
+    """Encoded references and indices, kept so that the next command need not make them again."""
 
 
 @cache.command("info")
 def cache_info() -> None:
     """Tell where they lie and how much room they take."""
     from knnvc.cli.common import table
+    from knnvc.kept import kept_indices
     from knnvc.voices.cache import LIMIT_VARIABLE, SetCache
 
-    kept = SetCache()
-    sets = kept.sets()
+    kept, indices = SetCache(), kept_indices()
+    sets, files = kept.sets(), indices.files()
     say_path(kept.folder)
     rows = [
         ("sets", str(len(sets))),
@@ -309,12 +278,21 @@ def cache_info() -> None:
         moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(sets[-1].used))
         rows.append(("last used", moment))
     table(rows)
+    say_path(indices.folder)
+    rows = [
+        ("indices", str(len(files))),
+        ("size", f"{sum(entry.size for entry in files) / 1e6:.1f} MB"),
+        ("limit", f"{indices.limit / 1e6:.0f} MB"),
+    ]
+    table(rows)
 
 
 @cache.command("clear")
 def cache_clear() -> None:
     """Remove them; they are made again when they are needed."""
+    from knnvc.kept import kept_indices
     from knnvc.voices.cache import SetCache
 
-    count = SetCache().clear()
-    click.echo(f"removed {count} matching {'set' if count == 1 else 'sets'}")
+    sets, indices = SetCache().clear(), kept_indices().clear()
+    words = f"{sets} matching {'set' if sets == 1 else 'sets'}"
+    say(f"removed {words} and {indices} {'index' if indices == 1 else 'indices'}")

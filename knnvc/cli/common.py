@@ -11,71 +11,32 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from knnvc.errors import KnnvcError, UsageError, explain
+from knnvc.cli.derive import collect, options
+from knnvc.cli.start import INTERRUPTED, exit_code
+from knnvc.errors import KnnvcError, UsageError, explain, sentence, shown
 from knnvc.files import AUDIO_OUTPUT
+from knnvc.options import ConvertOptions, LoadOptions
 from knnvc.voices.ready import existing as existing
 from knnvc.voices.ready import parse_references as parse_references
 from knnvc.voices.ready import reference as reference
 from knnvc.voices.ready import reference_paths
 
-PRESET_HELP = "Preset name or folder; see `knnvc preset list`."
-DEVICE_CHOICES = ("auto", "cpu", "cuda", "mps")
+if TYPE_CHECKING:
+    from knnvc.pipeline import VoiceConverter
+
 QUIET_SECONDS = 1.0  # no progress bar before this
 # click 8.1 does not have it and shows the help by itself.
 NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 FORCE = click.option("--force", is_flag=True, help="Overwrite existing output.")
-PRESET = click.option("--preset", default="mini", show_default=True, help=PRESET_HELP)
-DEVICE = click.option(
-    "--device",
-    type=click.Choice(DEVICE_CHOICES),
-    default="auto",
-    show_default=True,
-    help="Where to compute; auto takes a GPU if there is one.",
-)
-INDEX = click.option(
-    "--index",
-    type=click.Choice(("flat", "hnsw", "ivf", "auto")),
-    default="auto",
-    show_default=True,
-    help="How neighbours are searched: flat compares with all frames, hnsw and ivf with the likely "
-    "ones and are for very large matching sets; auto chooses by size.",
-)
-CHUNK = click.option(
-    "--chunk",
-    type=float,
-    metavar="SECONDS",
-    help="Longer recordings are encoded in pieces of this length.  [default: the preset's, 4 for "
-    "mini, else 30]",
-)
-THREADS = click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    help="Threads to compute with.  [default: one for each core]",
-)
-PRECISION = click.option(
-    "--precision",
-    type=click.Choice(("float32", "bfloat16")),
-    default="float32",
-    show_default=True,
-    help="bfloat16 is faster on processors with instructions for it, and a little less exact.",
-)
-BACKEND = click.option(
-    "--backend",
-    type=click.Choice(("torch", "onnx")),
-    default="torch",
-    show_default=True,
-    help="What computes: PyTorch, or ONNX Runtime on the CPU (`pip install knnvc[onnx]`).",
-)
-TRIM = click.option(
-    "--trim/--no-trim",
-    default=True,
-    show_default=True,
-    help="Cut silence off the references' ends.",
-)
+PRESET = options(LoadOptions, "preset")
+DEVICE = options(LoadOptions, "device")
+COMPUTING = options(LoadOptions, "device", "threads", "precision", "chunk")
+TRIM = options(ConvertOptions, "trim")
+INDEX = options(ConvertOptions, "index")
 
 
 def set_threads(threads: int | None) -> None:
@@ -107,8 +68,8 @@ class OneSentence(click.Group):
             if reason is None:
                 raise
             code = complain(*reason)
-        except KeyboardInterrupt:
-            code = complain("interrupted; nothing half-written was left behind", 130)
+        except KeyboardInterrupt as error:
+            code = complain(INTERRUPTED, exit_code(error))
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -117,7 +78,7 @@ def reason_of(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, KnnvcError):
         return str(error), error.exit_code
     if isinstance(error, click.Abort):
-        return "interrupted; nothing half-written was left behind", 130
+        return INTERRUPTED, exit_code(error)
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
     sentence = explain(error)
@@ -126,14 +87,18 @@ def reason_of(error: Exception) -> tuple[str, int] | None:
 
 def complain(message: str, code: int) -> int:
     """Say one sentence on stderr and hand the exit code back."""
-    click.echo("Error: " + " ".join(message.split()), err=True)
+    say("Error: " + sentence(message), error=True)
     return code
 
 
+def say(text: str, *, error: bool = False) -> None:
+    """Print lines on stdout or stderr, without anything that a terminal would obey."""
+    click.echo(shown(text), err=error)
+
+
 def say_path(path: Path | str) -> None:
-    """Print a path, whatever bytes its name holds."""
-    # Bytes in a name that are no UTF-8 cannot be printed as they are.
-    click.echo(click.format_filename(path))
+    """Print a path as one line, whatever bytes its name holds."""
+    click.echo(shown(str(path).replace("\n", "\x00").replace("\t", "\x00")))
 
 
 class Progress:
@@ -163,7 +128,7 @@ class Progress:
         ) -> None:
             if category.__module__.startswith("knnvc."):
                 self.close()
-                click.echo("Warning: " + " ".join(str(message).split()), err=True)
+                say("Warning: " + " ".join(str(message).split()), error=True)
             else:
                 others(message, category, filename, lineno, *rest)
 
@@ -184,7 +149,8 @@ class Progress:
         if (stage, total) != self._stage or done < self._done:
             self.close()
             self._stage, self._done = (stage, total), 0
-            self._bar = click.progressbar(length=total, label=f"{stage:<10}", file=sys.stderr)
+            name = shown(stage, lines=False)
+            self._bar = click.progressbar(length=total, label=f"{name:<10}", file=sys.stderr)
             self._bar.__enter__()
         self._bar.update(done - self._done)
         self._done = done
@@ -199,19 +165,18 @@ class Progress:
 
 
 def check_numbers(lam: float | None, k: int | None, seconds: float | None) -> None:
-    """What `ConvertOptions` checks too, before torch is imported."""
-    if lam is not None and not 0 <= lam <= 2:
-        raise UsageError(f"--lam is {lam}: give a number from 0 (source) to 2")
-    if k is not None and k < 1:
-        raise UsageError(f"--k is {k}: give a whole number of neighbours, 1 or more")
-    if seconds is not None and not 0.02 <= seconds <= 86_400:
-        raise UsageError(f"--seconds is {seconds}: give a duration from 0.02 to 86400 seconds")
+    """Raise UsageError if one of these is out of range; imports no torch."""
+    collect(ConvertOptions, {"lam": lam, "k": k, "seconds": seconds})
 
 
-def check_chunk(seconds: float | None) -> None:
-    """What `Encoder` checks too, before torch is imported."""
-    if seconds is not None and not 0.02 <= seconds < float("inf"):
-        raise UsageError(f"--chunk is {seconds}: give 0.02 seconds or more")
+def load(chosen: LoadOptions) -> VoiceConverter:
+    """The converter of a preset, as chosen."""
+    from knnvc.pipeline import VoiceConverter
+
+    set_threads(chosen.threads)
+    return VoiceConverter.from_preset(
+        chosen.preset, chosen.device, chunk_seconds=chosen.chunk, precision=chosen.precision
+    )
 
 
 def label(wanted: list[Any]) -> str:
@@ -321,4 +286,4 @@ def table(rows: list[tuple[str, str]]) -> None:
     """Print rows of name and value, aligned."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        click.echo(f"  {name:<{width}}  {value}")
+        say(f"  {shown(name, lines=False):<{width}}  {shown(value, lines=False)}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,21 +20,121 @@ from knnvc.cli.common import (
 from knnvc.errors import UsageError
 
 if TYPE_CHECKING:
-    from knnvc.evaluation.plan import Job
-    from knnvc.pipeline import VoiceConverter
+    from knnvc.evaluation.demos import Published
+    from knnvc.evaluation.plan import Condition, Job
 
 MANIFESTS = (".csv", ".jsonl")
-RESULTS, PAGE = "results.json", "index.html"
+# Beside Whisper and Resemblyzer; knnvc.evaluation.recognisers and verifiers have the same names.
+RECOGNISERS = ("moonshine", "pocketsphinx")
+VERIFIERS = ("campplus",)
+FORMATS = ("text", "csv", "markdown", "latex")
+SECONDS, BENCH_SECONDS, DEMO_SECONDS = 300.0, 60.0, 86_400.0
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What is to be converted, as it was asked for."""
+
+    sources: tuple[str, ...]
+    bench: str | None
+    demos: str | None
+    targets: str | None
+    utterances: int
+    speakers: str | None
+    language: str
+    sweeps: tuple[str, ...]
+    lam: float | None
+    k: int | None
+    seconds: float | None
+
+    @property
+    def manifest(self) -> bool:
+        """Whether a manifest says what to convert."""
+        return any(Path(one).suffix.lower() in MANIFESTS for one in self.sources)
+
+    def check(self) -> None:
+        """The cheap checks, before anything heavy is imported."""
+        check_numbers(self.lam, self.k, self.seconds)
+        for source in self.sources:
+            existing(source, "source")
+        given = [self.bench is not None, self.demos is not None, bool(self.sources)]
+        if sum(given) != 1:
+            raise UsageError(
+                "name a manifest, recordings with --targets, --bench DIR or --demos DIR"
+            )
+        if self.bench is not None:
+            existing(self.bench, "bench")
+        if self.demos is not None:
+            existing(self.demos, "folder of demos")
+        if (self.manifest and len(self.sources) > 1) or (
+            self.targets is not None and (self.manifest or not self.sources)
+        ):
+            raise UsageError("a manifest stands alone: give no other source and no --targets")
+        if self.sources and not self.manifest and self.targets is None:
+            raise UsageError("name the folder of the target speakers' folders with --targets")
+
+    def conditions(self) -> list[Condition]:
+        """Every combination of the swept values."""
+        from knnvc.evaluation.plan import Condition, conditions, parse_sweeps
+
+        swept = parse_sweeps(self.sweeps)
+        for name, values in swept.items():
+            for value in values:
+                check_numbers(
+                    value if name == "lam" else None,
+                    int(value) if name == "k" else None,
+                    value if name == "seconds" else None,
+                )
+        usual = BENCH_SECONDS if self.bench else DEMO_SECONDS if self.demos else SECONDS
+        base = Condition(self.lam, self.k, usual if self.seconds is None else self.seconds)
+        if self.demos is not None and swept:
+            raise UsageError("--demos has one condition: give no --sweep")
+        return conditions(base, swept)
+
+    def jobs(self) -> tuple[list[Job], list[Published]]:
+        """What to convert, and what is published of it."""
+        from knnvc.evaluation.bench import bench_jobs, read_bench
+        from knnvc.evaluation.demos import read_demos
+        from knnvc.evaluation.plan import folder_jobs, manifest_jobs
+
+        settings = self.conditions()
+        if self.bench is not None:
+            speakers = [name for name in (self.speakers or "").split(",") if name]
+            found = read_bench(Path(self.bench))
+            return bench_jobs(found, self.utterances, settings, speakers), []
+        if self.demos is not None:
+            return read_demos(Path(self.demos), settings)
+        paths = [Path(one) for one in self.sources]
+        if self.manifest:
+            return manifest_jobs(paths[0], settings), []
+        voices = existing(self.targets or "", "folder of targets")
+        return folder_jobs(paths, voices, settings, self.language), []
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="MANIFEST|SRC...")
+@click.argument("sources", nargs=-1, metavar="[MANIFEST|SRC...]")
+@click.option(
+    "--bench",
+    metavar="DIR",
+    help="Convert every speaker to every other: a folder with manifest.csv (speaker, file, text), "
+    "LibriSpeech, or VCTK.",
+)
+@click.option("--demos", metavar="DIR", help="Convert the pairs of published demo pages.")
 @click.option(
     "--targets",
     metavar="DIR",
-    help="Folder with a folder of recordings for each target speaker; with SRC, not a manifest.",
+    help="Folder with a folder of recordings for each target speaker; with SRC.",
 )
 @click.option("-o", "--output", required=True, metavar="DIR", help="Folder of the results.")
+@click.option(
+    "--sources",
+    "utterances",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Utterances of each speaker to convert, with --bench.",
+)
+@click.option("--speakers", metavar="A,B", help="Take only these, with --bench.")
 @click.option(
     "--sweep",
     "sweeps",
@@ -48,15 +147,34 @@ RESULTS, PAGE = "results.json", "index.html"
 @click.option(
     "--seconds",
     type=float,
-    default=300.0,
+    help="Reference speech used.  [default: 300; --bench 60; --demos all]",
+)
+@click.option(
+    "--recogniser",
+    "recognisers",
+    multiple=True,
+    type=click.Choice(RECOGNISERS),
+    help="Let another recogniser hear the words, beside Whisper. Repeat for both.",
+)
+@click.option(
+    "--verifier",
+    "verifiers",
+    multiple=True,
+    type=click.Choice(VERIFIERS),
+    help="Let another verifier judge the voices, beside Resemblyzer.",
+)
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(FORMATS),
+    default="text",
     show_default=True,
-    help="Reference speech used, in seconds.",
+    help="Of the table that is printed; others than text are written to table.*, too.",
 )
 @click.option(
     "--yardsticks/--no-yardsticks",
-    default=True,
-    show_default=True,
-    help="Also copy-synthesis by WORLD and by Griffin-Lim; that by the preset is always there.",
+    default=None,
+    help="Copy-synthesis by WORLD and Griffin-Lim, too.  [default: not with --bench and --demos]",
 )
 @click.option(
     "--language",
@@ -70,145 +188,65 @@ RESULTS, PAGE = "results.json", "index.html"
 @DEVICE
 @FORCE
 def evaluate(
-    sources: tuple[str, ...],
-    targets: str | None,
     output: str,
-    sweeps: tuple[str, ...],
-    lam: float | None,
-    k: int | None,
-    seconds: float,
-    yardsticks: bool,
-    language: str,
+    recognisers: tuple[str, ...],
+    verifiers: tuple[str, ...],
+    style: str,
+    yardsticks: bool | None,
     seed: int,
     preset: str,
     device: str,
     force: bool,
+    **asked: Any,
 ) -> None:
     """Convert and measure: words, speaker, naturalness, pitch, speed.
 
+    --bench converts the first utterances of every speaker to every other speaker of the language.
+    --demos converts the pairs of published demo pages and shows what was published beside.
+
     MANIFEST is a .csv or .jsonl file with the columns source and target, and optionally text,
-    language, reference_seconds, source_group and target_group; paths are relative to it. Otherwise
-    every SRC (files or folders; a .txt file beside a recording says what it says) goes to every
-    folder inside --targets. The instruments are an extra: pip install 'knnvc[eval]'. Words are
-    counted where the language is English (en).
+    language, reference_seconds, source_group and target_group; paths are relative to it. SRC are
+    files or folders; a .txt file beside a recording says what it says. Every SRC goes to every
+    folder inside --targets.
 
-    A verifier hears languages, too: one person's English is not like that person's Spanish. Where
-    the EER shall judge conversions, let the sources speak the targets' language.
-
-    A run that was stopped goes on when it is called again.
+    The instruments are an extra: pip install 'knnvc[eval]'. A run that was stopped goes on when it
+    is called again.
 
     \b
+    knnvc evaluate --bench LibriSpeech/test-clean -o results/ --sweep seconds=5,10,60
+    knnvc evaluate --bench LibriSpeech/test-clean -o large/ --preset wavlm-large
     knnvc evaluate talks/ --targets speakers/ -o results/
-    knnvc evaluate data/development.csv -o results/ --sweep seconds=5,30,300 --sweep lam=0.7,1
     """
-    check_numbers(lam, k, seconds)
-    paths = [existing(source, "source") for source in sources]
+    call = _Call(**asked)
+    call.check()
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder for the results")
-    manifest = paths[0].suffix.lower() in MANIFESTS
-    if manifest and (len(paths) > 1 or targets is not None):
-        raise UsageError("a manifest stands alone: give no other source and no --targets")
-    if not manifest and targets is None:
-        raise UsageError("name the folder of the target speakers' folders with --targets")
     with Progress() as progress:
+        jobs, published = call.jobs()
         from knnvc.evaluation.instruments import Instruments
-        from knnvc.evaluation.plan import (
-            Condition,
-            conditions,
-            folder_jobs,
-            manifest_jobs,
-            parse_sweeps,
-        )
 
-        swept = parse_sweeps(sweeps)
-        for value in swept.get("lam", []):
-            check_numbers(value, None, None)
-        for value in swept.get("k", []):
-            check_numbers(None, int(value), None)
-        for value in swept.get("seconds", []):
-            check_numbers(None, None, value)
-        settings = conditions(Condition(lam, k, seconds), swept)
-        if manifest:
-            jobs = manifest_jobs(paths[0], settings)
-        else:
-            voices = existing(targets or "", "folder of targets")
-            jobs = folder_jobs(paths, voices, settings, language)
-        listener = Instruments()  # says what is missing before anything is loaded
-        from knnvc.evaluation.measure import RECORDS
-        from knnvc.pipeline import VoiceConverter
+        listener = Instruments(recognisers, verifiers)  # says what is missing before it loads
+        from knnvc import VoiceConverter
+        from knnvc.evaluation import run
 
         converter = VoiceConverter.from_preset(preset, device)
         if force:
-            for name in (RECORDS, "settings.json"):
-                (folder / name).unlink(missing_ok=True)
-            shutil.rmtree(folder / "audio", ignore_errors=True)
-        lines = measure(jobs, converter, listener, folder, seed, yardsticks, progress)
-    click.echo("\n".join(lines))
-    say_path(folder / RESULTS)
-    say_path(folder / PAGE)
-
-
-def measure(
-    jobs: list[Job],
-    converter: VoiceConverter,
-    listener: Any,
-    folder: Path,
-    seed: int,
-    yardsticks: bool,
-    progress: Progress,
-) -> list[str]:
-    """Run all jobs and write the results into `folder`; the table's lines."""
-    import torch
-
-    from knnvc import __version__
-    from knnvc.evaluation import page
-    from knnvc.evaluation.measure import VOCODERS, YARDSTICKS, Evaluation, check_settings
-    from knnvc.evaluation.summary import COLUMNS, summarise, text_table
-    from knnvc.files import atomic_path, sha256_file
-
-    weights = sorted(converter.preset.folder.glob("*.safetensors"))
-    settings: dict[str, Any] = {
-        "knnvc": __version__,
-        "preset": converter.preset.name,
-        "weights": {path.name: sha256_file(path) for path in weights},
-        "seed": seed,
-        "reference_seconds": max(job.condition.seconds for job in jobs),
-        "instruments": listener.names(),
-    }
-    check_settings(folder, settings)
-    systems = [name for name in YARDSTICKS if yardsticks or name not in VOCODERS]
-    evaluation = Evaluation(converter, listener, folder, seed, systems)
-    records = evaluation.run(jobs, progress)
-    rows = summarise(records, evaluation.targets, seed)
-    results = {
-        **settings,
-        "preset_bytes": sum(path.stat().st_size for path in converter.preset.folder.iterdir()),
-        "computed_on": f"{converter.encoder.device}, {torch.get_num_threads()} threads",
-        "confidence": "95 %, percentile bootstrap over source utterances",
-        "measures": {measure.key: measure.about for measure in COLUMNS},
-        "targets": [
-            {"name": one.name, "trials": len(one.trials), "trials_are_references": one.overlap}
-            for one in evaluation.targets
-        ],
-        "rows": [row.to_dict() for row in rows],
-    }
-    with atomic_path(folder / RESULTS) as temporary:
-        text = json.dumps(results, indent=1, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-    facts = {
-        "preset": f"{settings['preset']}, {results['preset_bytes'] / 1e6:.1f} MB",
-        **{f"weights, {name}": f"sha256 {digest}" for name, digest in settings["weights"].items()},
-        **listener.names(),
-        "seed": str(seed),
-        "computed on": results["computed_on"],
-        "knnvc": __version__,
-    }
-    with atomic_path(folder / PAGE) as temporary:
-        made = page.build(rows, records, evaluation.targets, facts)
-        temporary.write_text(made, encoding="utf-8")
-    return [
-        *text_table(rows),
-        "± half of a 95 % interval, bootstrap over source utterances; seed "
-        f"{seed}; {settings['preset']}, {results['preset_bytes'] / 1e6:.1f} MB",
-    ]
+            run.clear(folder)
+        classical = bool(call.sources) if yardsticks is None else yardsticks
+        results = run.evaluate(
+            jobs,
+            converter,
+            listener,
+            folder,
+            progress,
+            seed=seed,
+            classical=classical,
+            published=published,
+        )
+        table = run.write(results, folder, style)
+    click.echo(table, nl=False)
+    if style == "text":
+        click.echo(f"± half of a 95 % interval, bootstrap over source utterances; seed {seed}")
+    say_path(folder / run.RESULTS)
+    say_path(folder / run.PAGE)

@@ -5,43 +5,41 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from knnvc import __version__
 from knnvc.cli.batch import CACHE, batch, cache
 from knnvc.cli.common import (
-    CHUNK,
-    DEVICE,
+    COMPUTING,
     FORCE,
     INDEX,
-    PRECISION,
     PRESET,
-    THREADS,
     TRIM,
     OneSentence,
     Progress,
-    check_chunk,
     check_free,
-    check_numbers,
     check_references_kept,
     each,
     label,
+    load,
     parse_references,
     plan_outputs,
     reference,
+    say,
     say_path,
-    set_threads,
     table,
 )
+from knnvc.cli.derive import collect, options
 from knnvc.cli.evaluate import evaluate
 from knnvc.cli.plot import plot
 from knnvc.cli.probe import probe
 from knnvc.cli.speak import speak
 from knnvc.cli.train import train
 from knnvc.cli.voices import voices
-from knnvc.errors import UsageError
+from knnvc.errors import UsageError, shown
+from knnvc.options import ConvertOptions, LoadOptions
 
 if TYPE_CHECKING:
     from knnvc.converters.matching_set import MatchingSet
@@ -84,48 +82,17 @@ def cli() -> None:
     "kept in it.  [default: SRC_as_REF.wav here]",
 )
 @PRESET
-@click.option(
-    "--lam",
-    type=float,
-    help="0 to 2: 1 is pure kNN-VC, less mixes the source's own frames back in, 0 only rebuilds "
-    "the source, more goes past the target.  [default: the preset's, 1 for mini]",
-)
-@click.option("--k", type=int, help="Neighbours averaged per frame.  [default: the preset's, 4]")
-@click.option(
-    "--weighting",
-    type=click.Choice(["mean", "distance"]),
-    help="How neighbours are averaged.  [default: the preset's, mean]",
-)
-@click.option("--seconds", type=float, help="Stretch the result to this duration.")
-@click.option(
-    "--loudness/--no-loudness", default=True, show_default=True, help="Normalise to -16 LUFS."
-)
-@TRIM
-@INDEX
-@CHUNK
+@options(ConvertOptions)
+@COMPUTING
 @CACHE
-@DEVICE
-@THREADS
-@PRECISION
 @FORCE
 def convert(
     sources: tuple[str, ...],
     refs: tuple[str, ...],
     output: str | None,
-    preset: str,
-    lam: float | None,
-    k: int | None,
-    weighting: str | None,
-    seconds: float | None,
-    loudness: bool,
-    trim: bool,
-    index: str,
-    chunk: float | None,
     cache: bool,
-    device: str,
-    threads: int | None,
-    precision: str,
     force: bool,
+    **given: Any,
 ) -> None:
     """Say what SRC says in the voice of --ref.
 
@@ -134,35 +101,22 @@ def convert(
     knnvc convert talk.wav --ref anna/:0.7 --ref ben/:0.3 -o blend.wav
     knnvc convert takes/*.wav --ref anna.safetensors -o converted/
     """
-    check_numbers(lam, k, seconds)
-    check_chunk(chunk)
+    chosen, loaded = collect(ConvertOptions, given), collect(LoadOptions, given)
     wanted = parse_references(refs)
     plan = plan_outputs(sources, output, force, "_as_" + label(wanted))
     check_references_kept(plan, wanted)
     with Progress() as progress:
-        from knnvc.options import ConvertOptions
-        from knnvc.pipeline import VoiceConverter
+        if len(plan) == 1:  # a source without sound is found out before references are encoded
+            from knnvc.audio import load_audio, require_audio
 
-        options = ConvertOptions(
-            lam=lam,
-            k=k,
-            weighting=weighting,
-            seconds=seconds,
-            loudness=loudness,
-            trim=trim,
-            index=index,
-        )
-        set_threads(threads)
-        converter = VoiceConverter.from_preset(
-            preset, device, chunk_seconds=chunk, precision=precision
-        )
-        voices = converter.voices(
-            wanted, trim=trim, k=k or converter.k, progress=progress, cache=cache
-        )
+            require_audio(load_audio(plan[0][0]), str(plan[0][0]))
+        converter = load(loaded)
+        k = chosen.k or converter.k
+        voices = converter.voices(wanted, trim=chosen.trim, k=k, progress=progress, cache=cache)
         each(
             plan,
             lambda source, target: converter.convert_file(
-                source, voices, target, options, force=force, progress=progress
+                source, voices, target, chosen, force=force, progress=progress
             ),
             progress,
         )
@@ -184,33 +138,32 @@ def convert(
     help="Output file (.wav, .flac, .ogg, .mp3), or a folder.  [default: IN_VOCODER.wav here]",
 )
 @PRESET
-@click.option(
-    "--loudness/--no-loudness", default=True, show_default=True, help="Normalise to -16 LUFS."
-)
-@DEVICE
+@options(ConvertOptions, "loudness")
+@COMPUTING
 @FORCE
 def resynth(
     sources: tuple[str, ...],
     vocoder: str,
     output: str | None,
-    preset: str,
-    loudness: bool,
-    device: str,
+    loudness: str,
     force: bool,
+    **given: Any,
 ) -> None:
     """Take IN apart and put it together again, to hear what a vocoder loses."""
+    loaded = collect(LoadOptions, given)
+    level = collect(ConvertOptions, {"loudness": loudness}).loudness
     plan = plan_outputs(sources, output, force, "_" + vocoder)
     with Progress() as progress:
-        from knnvc.pipeline import VoiceConverter, resynthesize
+        from knnvc.pipeline import resynthesize
 
-        converter = VoiceConverter.from_preset(preset, device) if vocoder == "preset" else None
+        converter = load(loaded) if vocoder == "preset" else None
         each(
             plan,
             lambda source, target: resynthesize(
                 source,
                 target,
                 converter or vocoder,
-                loudness=loudness,
+                loudness=level,
                 force=force,
                 progress=progress,
             ),
@@ -234,43 +187,37 @@ def set_group() -> None:
 @click.option("--licence", default="", help="On what terms the recordings may be used.")
 @TRIM
 @INDEX
-@CHUNK
-@DEVICE
+@COMPUTING
 @FORCE
 def set_build(
     refs: tuple[str, ...],
     output: str,
-    preset: str,
     speaker: str,
     licence: str,
-    trim: bool,
-    index: str,
-    chunk: float | None,
-    device: str,
     force: bool,
+    **given: Any,
 ) -> None:
     """Encode recordings of one speaker into a matching set.
 
-    With --index hnsw or ivf, or if auto takes one of them, the index is saved beside the set; else
-    the first conversion that needs one does that.
+    With --index hnsw or ivf, or if auto takes one of them, the index is built and kept in the
+    cache; else the first conversion that needs one does that.
     """
-    check_chunk(chunk)
+    chosen, loaded = collect(ConvertOptions, given), collect(LoadOptions, given)
     wanted = [reference(ref) for ref in refs]
     _check_set_output(output, force)
     with Progress() as progress:
         from knnvc.converters.approximate import choose
-        from knnvc.converters.matching_set import load
-        from knnvc.pipeline import VoiceConverter
+        from knnvc.converters.matching_set import load as load_set
 
-        converter = VoiceConverter.from_preset(preset, device, chunk_seconds=chunk)
+        converter = load(loaded)
         built = converter.matching_set(
-            wanted, trim=trim, speaker=speaker, licence=licence, progress=progress
+            wanted, trim=chosen.trim, speaker=speaker, licence=licence, progress=progress
         )
         built.save(output, force=force)
-        if choose(index, len(built.match)) != "flat":
+        if choose(chosen.index, len(built.match)) != "flat":
             # Of the set as it was saved, in float16: that is what will be searched.
-            built = load(output)
-            converter.prepare(built, index, progress)
+            built = load_set(output)
+            converter.prepare(built, chosen.index, progress)
     _describe(built, output)
 
 
@@ -343,7 +290,10 @@ def preset_list() -> None:
     from knnvc.presets.search import list_presets
 
     for entry in list_presets():
-        click.echo(f"{entry.name:<14} {entry.status:<11} {entry.description}")
+        say(
+            f"{shown(entry.name, lines=False):<14} {entry.status:<11} "
+            f"{shown(entry.description, lines=False)}"
+        )
 
 
 @preset.command("info")
@@ -358,7 +308,7 @@ def preset_info(name: str) -> None:
     except UsageError:
         if name not in PUBLISHED:
             raise
-        click.echo(f"{name} (not downloaded: `knnvc preset pull {name}`)")
+        say(f"{name} (not downloaded: `knnvc preset pull {name}`)")
         table([("about", PUBLISHED[name].description), ("licence", PUBLISHED[name].licence)])
         known = PUBLISHED[name]
         files = (known.encoder, known.vocoder, *(known.text_front_end or ()))
@@ -431,6 +381,19 @@ def preset_import(
     say_path(made.folder)
 
 
+@preset.command("add-text-frontend")
+@click.argument("folder", metavar="PRESET_FOLDER")
+@click.argument("weights", metavar="WEIGHTS")
+def preset_add_text_frontend(folder: str, weights: str) -> None:
+    """Give a preset's folder the text front end that `knnvc train text-frontend` wrote."""
+    if not Path(weights).is_file():
+        raise UsageError(f"{weights} does not exist; make it with `knnvc train text-frontend`")
+    from knnvc.presets.schema import load_preset
+    from knnvc.training.frontends import add_trained_frontend
+
+    say_path(add_trained_frontend(load_preset(Path(folder)), Path(weights)).folder)
+
+
 @preset.command("export-onnx")
 @click.argument("name", metavar="PRESET")
 @click.argument("folder", metavar="OUT")
@@ -456,7 +419,7 @@ def preset_pull(name: str, force: bool) -> None:
     with Progress() as progress:
         made = pull(name, force=force, progress=progress, warn=problems.append)
     for problem in problems:
-        click.echo(f"Warning: {problem}", err=True)
+        say(f"Warning: {problem}", error=True)
     say_path(made.folder)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from knnvc.cli.common import DEVICE, FORCE, PRESET, Progress, check_free, existing, say_path
+from knnvc.cli.common import DEVICE, FORCE, PRESET, Progress, check_free, existing, say, say_path
 from knnvc.errors import KnnvcError, UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     default="corpus",
     show_default=True,
     metavar="DIR",
-    help="Aligned speech, as `knnvc train corpus` makes it.",
+    help="Aligned speech, as the recipe in the repository's folder vocoder/ makes it.",
 )
 @PRESET
 @click.option(
@@ -98,6 +98,8 @@ def probe(
         else:
             converter, name = None, encoder
             listened = ChunkedEncoder(load_every_layer(encoder), choose_device(device))
+        if not isinstance(listened, ChunkedEncoder):
+            raise UsageError(f"{name} has no layers to probe: choose another --preset")
         found = probe_layers(spoken, listened, converter, seed, progress)
         title = f"What {name} knows: {len(found.speakers)} speakers, {found.utterances} utterances"
         facts = {
@@ -110,7 +112,7 @@ def probe(
             text = json.dumps({"settings": facts, **found.to_dict()}, indent=1, ensure_ascii=False)
             temporary.write_text(text + "\n", encoding="utf-8")
         save_png(probe_figure(found, title), picture, force=force)
-    click.echo("\n".join(text_table(found)))
+    say("\n".join(text_table(found)))
     say_path(path)
     say_path(picture)
 
@@ -125,9 +127,8 @@ def read_corpus(folder: Path, which: str, most: int, utterances: int, seed: int)
 
     from knnvc.audio import load_audio
     from knnvc.evaluation.probe import UNKNOWN, Spoken
-    from knnvc.mini.phones import IGNORED
-    from knnvc.training.data import frame_states
-    from knnvc.training.kokoro import HELD_OUT, read_alignments
+    from knnvc.text.phones import IGNORED
+    from knnvc.training.aligned import HELD_OUT, frame_states, read_alignments
 
     by_speaker: dict[str, list[dict[str, object]]] = {}
     for record in read_alignments(folder):
@@ -138,7 +139,7 @@ def read_corpus(folder: Path, which: str, most: int, utterances: int, seed: int)
         kind = "held-out speakers" if which == "held-out" else "speakers"
         raise KnnvcError(
             f"{folder} has {len(by_speaker)} {kind} with two utterances or more, and probing needs "
-            "two: make a longer corpus with `knnvc train corpus`, or probe with --speakers all"
+            "two: make a longer corpus, or probe with --speakers all"
         )
     rng = np.random.default_rng(seed)
     names = rng.permutation(sorted(by_speaker))[:most]

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from knnvc.cli.batch import CACHE
 from knnvc.cli.common import (
-    DEVICE,
+    COMPUTING,
     FORCE,
     PRESET,
-    TRIM,
     Progress,
     check_free,
-    check_numbers,
     check_references_kept,
     is_audio,
     label,
+    load,
     parse_references,
     say_path,
     table,
 )
+from knnvc.cli.derive import collect, options
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import AUDIO_OUTPUT
+from knnvc.options import LoadOptions, SpeakOptions
 
 if TYPE_CHECKING:
     from knnvc.text.lexicon import Lexicon
@@ -59,22 +63,10 @@ def _languages(context: click.Context, _parameter: click.Parameter, wanted: bool
     help="Output file (.wav, .flac, .ogg, .mp3).  [default: speech_as_REF.wav here]",
 )
 @PRESET
-@click.option(
-    "--lam",
-    type=float,
-    help="0 to 2: 1 is nothing but the target's frames, 0 the front end's own voice, more than 1 "
-    "goes past the target.  [default: the preset's, 1 for mini]",
-)
-@click.option("--k", type=int, help="Neighbours averaged per frame.  [default: the preset's, 4]")
-@click.option("--speed", default=1.0, show_default=True, help="0.25 to 4: 2 is twice as fast.")
-@click.option(
-    "--noise", default=0.667, show_default=True, help="0 to 2: how freely the speech varies."
-)
-@click.option("--seed", default=0, show_default=True, help="Another number, another reading.")
-@click.option(
-    "--language",
-    metavar="CODE",
-    help="Language of the text, any that espeak-ng speaks.  [default: the front end's]",
+@options(
+    SpeakOptions,
+    lam="0 to 2: 1 is nothing but the target's frames, 0 the front end's own voice, more than 1 "
+    "goes past the target.",
 )
 @click.option(
     "--languages",
@@ -84,34 +76,18 @@ def _languages(context: click.Context, _parameter: click.Parameter, wanted: bool
     callback=_languages,
     help="List the languages and exit.",
 )
-@click.option(
-    "--lexicon",
-    metavar="FILE",
-    help="Your own pronunciations: lines of WORD, a tab and IPA, or WORD = spelling; or JSON.",
-)
-@click.option(
-    "--loudness/--no-loudness", default=True, show_default=True, help="Normalise to -16 LUFS."
-)
-@TRIM
-@DEVICE
+@COMPUTING
+@CACHE
 @FORCE
 def speak(
     text: str | None,
     file: str | None,
     refs: tuple[str, ...],
     output: str | None,
-    preset: str,
-    lam: float | None,
-    k: int | None,
-    speed: float,
-    noise: float,
-    seed: int,
-    language: str | None,
     lexicon: str | None,
-    loudness: bool,
-    trim: bool,
-    device: str,
+    cache: bool,
     force: bool,
+    **given: Any,
 ) -> None:
     """Say TEXT in the voice of --ref; - reads the text from stdin.
 
@@ -119,12 +95,8 @@ def speak(
     knnvc speak "Good morning." --ref voices/anna/ -o morning.wav
     knnvc speak -f article.txt --ref voice:emma --speed 1.1
     """
-    check_numbers(lam, k, None)
-    _check_range("--speed", speed, 0.25, 4)
-    _check_range("--noise", noise, 0, 2)
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"--seed is {seed}: give a whole number from 0")
-    if not refs and lam != 0:
+    chosen, loaded = collect(SpeakOptions, given), collect(LoadOptions, given)
+    if not refs and chosen.lam != 0:
         raise UsageError("--ref is missing; name recordings of a speaker, or give --lam 0")
     wanted: list[Any] | None = parse_references(refs) if refs else None
     target = _output(output, "own_voice" if wanted is None else f"as_{label(wanted)}", force)
@@ -135,37 +107,23 @@ def speak(
     from knnvc.presets.search import find_preset
     from knnvc.text.lines import read
 
-    found = find_preset(preset)
+    found = find_preset(loaded.preset)
     if found.text_front_end is None:
         raise UsageError(
             f"preset {found.name!r} has no text front end, so it cannot speak; choose another "
             "--preset (see `knnvc preset list`)"
         )
-    # The first line tells whether there is one, before weights are loaded.
-    next(read(text, language or found.text_front_end.settings["language"], own))
+    # The first line tells whether there is one, before weights are loaded; it warns later.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        next(read(text, chosen.language or found.text_front_end.settings["language"], own))
     with Progress() as progress:
-        from knnvc.options import SpeakOptions
-        from knnvc.pipeline import VoiceConverter
-
-        options = SpeakOptions(
-            lam=lam,
-            k=k,
-            speed=speed,
-            noise=noise,
-            seed=seed,
-            language=language,
-            lexicon=own,
-            loudness=loudness,
-            trim=trim,
+        converter = load(loaded)
+        chosen = replace(chosen, lexicon=own)
+        converter.speak_file(
+            text, wanted, target, chosen, force=force, progress=progress, cache=cache
         )
-        converter = VoiceConverter.from_preset(preset, device)
-        converter.speak_file(text, wanted, target, options, force=force, progress=progress)
     say_path(target)
-
-
-def _check_range(option: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise UsageError(f"{option} is {value}: give a number from {least:g} to {most:g}")
 
 
 def _output(output: str | None, suffix: str, force: bool) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from knnvc.cli.common import say
+
 
 @click.command()
 def voices() -> None:
@@ -17,12 +19,12 @@ def voices() -> None:
     found = list_voices()
     if not found:
         where = ", ".join(str(folder) for folder in folders())
-        click.echo(f"no ready voices in {where}; name a folder that has some in {FOLDER_VARIABLE}")
+        say(f"no ready voices in {where}; name a folder that has some in {FOLDER_VARIABLE}")
         return
     width = max(map(len, found))
     for name, (_, card) in found.items():
         quality = "" if card.distillmos is None else f", DistillMOS {card.distillmos:.1f}"
-        click.echo(
+        say(
             f"{name:<{width}}  {card.sex}, {card.accent}, {card.pitch:.0f} Hz{quality}; "
             f"{card.seconds:.0f} s for preset {card.preset}; {card.source}, {card.licence}"
         )

@@ -11,12 +11,10 @@ matching set. Past `AUTO_FRAMES` frames an index that looks at a part of them pa
 Both are faiss's, over unit vectors in float16 (its scalar quantiser), with fixed seeds. Building
 HNSW runs on one thread, since its graph depends on the order in which threads add to it.
 
-An index belongs to the matching set it was derived from, and lies beside it: `anna.safetensors` has
-`anna.ivf.faiss`. The file is faiss's own format and then 72 bytes: b"KNNVCIX1", the sha256 of what
-it was derived from (`content_hash`), and an HMAC-SHA256 of both under a key that never leaves this
-user's cache folder. faiss parses such files in C++ without defence against malice, so a file is
-handed to it only if the HMAC proves that this user's knnvc wrote it. Anything else, be it stale,
-damaged or from elsewhere, is built anew.
+The index of a saved matching set is kept in this user's cache folder (`IndexCache`), under the
+sha256 of what it was derived from (`content_hash`). The file is faiss's own format and then the
+sha256 of that: one with damage is built anew. faiss parses files in C++ without defence against
+malice, so none that came with a matching set is ever read: only what this user wrote is.
 
 M source frames, N frames in the matching set, D columns, k neighbours.
 """
@@ -25,9 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import hmac
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,7 +33,8 @@ from torch import Tensor
 
 from knnvc.converters.search import check_match, check_query, unit_blocks
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.files import atomic_path, cache_dir, os_reason
+from knnvc.files import atomic_path
+from knnvc.kept import KeptFiles, kept_indices
 
 APPROXIMATE = ("hnsw", "ivf")
 KINDS = ("flat", *APPROXIMATE, "auto")
@@ -54,9 +51,7 @@ IVF_ITERATIONS = 10
 SEED = 1234
 
 _BLOCK = 16_384  # rows that are scaled and added, or searched, at a time
-_MAGIC = b"KNNVCIX1"
 _HASH_BYTES = 32
-_TRAILER = len(_MAGIC) + 2 * _HASH_BYTES
 _READ_BYTES = 1 << 20
 
 Progress = Callable[[int, int], None]
@@ -208,11 +203,6 @@ def _one_thread() -> Iterator[None]:
 # Files --------------------------------------------------------------------------------------------
 
 
-def index_path(matching_set: Path, kind: str) -> Path:
-    """Where the index of a saved matching set lies: NAME.safetensors -> NAME.KIND.faiss."""
-    return matching_set.with_name(f"{matching_set.stem}.{kind}.faiss")
-
-
 def content_hash(kind: str, tensors: list[Tensor], settings: str) -> bytes:
     """The sha256 of all that an index is derived from: 32 bytes.
 
@@ -233,69 +223,74 @@ def content_hash(kind: str, tensors: list[Tensor], settings: str) -> bytes:
     return digest.digest()
 
 
-def save(index: ApproximateIndex, path: Path, content: bytes) -> None:
-    """Write an index, whole or not at all, replacing what is there.
+class IndexCache:
+    """The indices in this user's cache folder, each under its `content_hash`."""
 
-    Raises:
-        KnnvcError: the file, or this user's key, cannot be written.
-    """
-    import faiss
+    def __init__(self, files: KeptFiles | None = None) -> None:
+        self.kept = files or kept_indices()
 
-    mac = hmac.new(_key(), content, hashlib.sha256)
-    with atomic_path(path) as temporary, temporary.open("wb") as handle:
-        failure: list[OSError] = []
+    def path(self, content: bytes) -> Path:
+        """Where the index of this `content_hash` lies, if there is one."""
+        return self.kept.folder / f"{content.hex()}{self.kept.suffix}"
 
-        def write(block: bytes) -> int:
-            try:
-                mac.update(block)
-                return handle.write(block)
-            except OSError as error:  # faiss would lose its reason
-                failure.append(error)
-                return 0
-
+    def load(self, kind: str, content: bytes) -> ApproximateIndex | None:
+        """Read the index of a `content_hash`; None if there is none that is whole."""
+        path = self.path(content)
         try:
-            faiss.write_index(index.faiss, faiss.PyCallbackIOWriter(write, _READ_BYTES))
-        except RuntimeError as error:
-            raise (failure[0] if failure else error) from error
-        handle.write(_MAGIC + content + mac.digest())
+            with path.open("rb") as handle:
+                if not _is_whole(handle):
+                    return None
+                found = _parse(handle, kind)
+            os.utime(path)
+        except OSError:
+            return None
+        return found
+
+    def save(self, index: ApproximateIndex, content: bytes) -> None:
+        """Write the index of a `content_hash`, whole or not at all.
+
+        Raises:
+            KnnvcError: it cannot be written.
+        """
+        import faiss
+
+        path, digest = self.path(content), hashlib.sha256()
+        with atomic_path(path) as temporary, temporary.open("wb") as handle:
+            failure: list[OSError] = []
+
+            def write(block: bytes) -> int:
+                try:
+                    digest.update(block)
+                    return handle.write(block)
+                except OSError as error:  # faiss would lose its reason
+                    failure.append(error)
+                    return 0
+
+            try:
+                faiss.write_index(index.faiss, faiss.PyCallbackIOWriter(write, _READ_BYTES))
+            except RuntimeError as error:
+                raise (failure[0] if failure else error) from error
+            handle.write(digest.digest())
+        self.kept.evict(path)
 
 
-def load(path: Path, kind: str, content: bytes) -> ApproximateIndex | None:
-    """Read an index that `save` wrote for the same `content`; None if there is none to be trusted.
-
-    Raises:
-        KnnvcError: this user's key cannot be read or made.
-    """
-    try:
-        with path.open("rb") as handle:
-            if not _is_ours(handle, content):
-                return None
-            return _parse(handle, kind)
-    except OSError:
-        return None
-
-
-def _is_ours(handle: BinaryIO, content: bytes) -> bool:
-    """Whether this user's knnvc wrote the open file, from `content`; leaves it at its start."""
-    body = handle.seek(0, os.SEEK_END) - _TRAILER
+def _is_whole(handle: BinaryIO) -> bool:
+    """Whether the open file has the bytes that were written; leaves it at its start."""
+    body = handle.seek(0, os.SEEK_END) - _HASH_BYTES
     if body <= 0:
         return False
-    handle.seek(body)
-    trailer = handle.read(_TRAILER)
-    stated, seal = trailer[:-_HASH_BYTES], trailer[-_HASH_BYTES:]
-    if stated != _MAGIC + content:
-        return False
-    mac = hmac.new(_key(), content, hashlib.sha256)
+    digest = hashlib.sha256()
     handle.seek(0)
     while body and (block := handle.read(min(body, _READ_BYTES))):
-        mac.update(block)
+        digest.update(block)
         body -= len(block)
+    whole = digest.digest() == handle.read(_HASH_BYTES)
     handle.seek(0)
-    return hmac.compare_digest(mac.digest(), seal)
+    return whole
 
 
 def _parse(handle: BinaryIO, kind: str) -> ApproximateIndex | None:
-    """Read the open file by the very handle that was verified, so that it cannot be exchanged."""
+    """Read the open file by the very handle that was checked, so that it cannot be exchanged."""
     import faiss
 
     try:
@@ -306,75 +301,37 @@ def _parse(handle: BinaryIO, kind: str) -> ApproximateIndex | None:
     return ApproximateIndex(kind, index) if isinstance(index, expected) else None
 
 
-def _key() -> bytes:
-    """This user's key for index files, made at first use.
-
-    Raises:
-        KnnvcError: the cache folder cannot be read or written.
-    """
-    path = cache_dir() / "index.key"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            fresh = path.with_name(f".{secrets.token_hex(6)}.key")
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                with os.fdopen(descriptor, "wb") as handle:
-                    handle.write(secrets.token_bytes(_HASH_BYTES))
-                # link, unlike replace, keeps the key of a process that was faster.
-                with contextlib.suppress(FileExistsError):
-                    os.link(fresh, path)
-            finally:
-                fresh.unlink()
-        key = path.read_bytes()
-    except OSError as error:
-        raise KnnvcError(
-            f"cannot keep the key for index files in {path.parent} ({os_reason(error)}): "
-            "name another folder in KNNVC_CACHE"
-        ) from error
-    if len(key) != _HASH_BYTES:
-        raise KnnvcError(f"{path} is damaged: delete it, and indices are built anew")
-    return key
-
-
 def open_index(
     kind: str,
     vectors: Callable[[], Tensor],
     *,
     frames: int,
-    saved: Path | None,
+    keep: bool,
     content: Callable[[], bytes],
     progress: Progress | None = None,
     refused: Callable[[KnnvcError], None] | None = None,
 ) -> ApproximateIndex:
-    """The index of a matching set: read if one is there, else built and, if possible, kept.
+    """The index of a matching set: read if one is in the cache, else built and, if possible, kept.
 
     Args:
         kind: one of `APPROXIMATE`.
         vectors: makes the vectors [N, D] to search in; not called if an index is read.
         frames: N.
-        saved: the matching set's file, beside which the index lies; None keeps it in memory only.
+        keep: use the cache; without it the index is in memory only.
         content: makes the `content_hash`.
         progress: of building.
         refused: told why the index could not be kept.
     """
-    if saved is None:
+    if not keep:
         return build(vectors(), kind, progress)
-    path, key = index_path(saved, kind), content()
-    problem: KnnvcError | None = None
-    found: ApproximateIndex | None = None
-    try:
-        found = load(path, kind, key)
-    except KnnvcError as error:
-        problem = error
+    cache, key = IndexCache(), content()
+    found = cache.load(kind, key)
     if found is not None and found.frames == frames:
         return found
     built = build(vectors(), kind, progress)
-    if problem is None:
-        try:
-            save(built, path, key)
-        except KnnvcError as error:
-            problem = error
-    if problem is not None and refused:
-        refused(problem)
+    try:
+        cache.save(built, key)
+    except KnnvcError as error:
+        if refused:
+            refused(error)
     return built

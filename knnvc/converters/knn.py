@@ -188,7 +188,7 @@ def build_searcher(
         kind,
         vectors,
         frames=len(one.match),
-        saved=one.origin,
+        keep=one.origin is not None,
         content=lambda: content_hash(kind, made_of, settings),
         progress=stage(progress, "indexing", len(one.match)),
         refused=_warn_unsaved,

@@ -3,9 +3,11 @@
 On disk a set is one safetensors file (never a pickle, so a set from a stranger is safe to open):
 
 - tensors `synth` [N, Ds] and, unless it equals `synth`, `match` [N, Dm], float16; `frame_start`
-  [F] int64; `adaptation.NAME` [C, W] float16 for each speaker adaptation;
+  [F] int64; and `adaptation.NAME` [C, W] float16 for each speaker adaptation, NAME saying whose;
 - the metadata entry `matching_set`, a JSON object with the fields of `SetInfo`, the flag
-  `match_is_synth`, and `adaptations`, the fingerprints of the networks adapted, by name.
+  `match_is_synth` and `adaptations`, which has the fingerprint of each NAME's network;
+- the metadata entry `sha256`, of all that (`knnvc.tensors.checksum`): a set whose bytes have
+  changed is refused, and not used for another voice.
 
 A tensor that holds values beyond float16's 65504 is stored as float32 instead: features that large
 are rare (some encoders have such outlier dimensions), and clipping them would change distances.
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -28,15 +31,17 @@ import torch
 from torch import Tensor
 
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.tensors import read_tensors, write_tensors
+from knnvc.processes import computing
+from knnvc.tensors import checksum, read_tensors, write_tensors
 
 FORMAT_VERSION = 2
 SUFFIX = ".safetensors"
 
 _METADATA_KEY = "matching_set"
+_CHECKSUM_KEY = "sha256"
 _MATCH_IS_SYNTH = "match_is_synth"
 _ADAPTATIONS = "adaptations"
-_PREFIX = "adaptation."
+_ADAPTATION = "adaptation."  # begins the names of their tensors
 
 
 def _now() -> str:
@@ -91,7 +96,7 @@ class SetInfo:
 
 @dataclass(frozen=True, eq=False)  # == on tensors has no single truth value
 class Adaptation:
-    """Speaker adaptation: what makes a network fit one target (see `Converter.adapt`).
+    """What makes a network fit one speaker, found in closed form.
 
     Attributes:
         weights: [C, W] float32.
@@ -108,8 +113,14 @@ class Adaptation:
             KnnvcError: they are no matrix of numbers.
         """
         valid = self.weights.ndim == 2 and self.weights.dtype == torch.float32
-        _require(valid and _is_finite(self.weights), "an adaptation is no float32 matrix")
+        _require(valid and 0 not in self.weights.shape, "an adaptation is no float32 matrix")
+        _require(_is_finite(self.weights), "an adaptation holds NaN or infinite values")
         _require(isinstance(self.network, str), "an adaptation's network is no text")
+
+    def weights_for(self, network: str, shape: tuple[int, int]) -> Tensor | None:
+        """The weights, if they are for the network with this fingerprint and have this shape."""
+        fits = self.network == network and self.weights.shape == shape
+        return self.weights if fits else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +132,9 @@ class MatchingSet:
         synth: [N, Ds] float32, the features to build the output from; may be the same tensor.
         frame_start: [F] int64, the first frame of each source file; the first is 0.
         info: where it came from.
-        origin: the file it was loaded from, beside which an index of it is kept; None if none.
-        adaptations: by name, such as "refiner" and "vocoder".
+        origin: the file it was loaded from, so that an index of it is worth keeping; None if none.
+        adaptations: what makes the networks of the preset that made it fit this speaker, by what
+            each is for, such as "refiner" or "vocoder".
     """
 
     match: Tensor
@@ -138,6 +150,7 @@ class MatchingSet:
         Raises:
             KnnvcError: a shape, dtype or value is impossible, or there are no frames.
         """
+        computing()
         for name, features in {"match": self.match, "synth": self.synth}.items():
             valid = features.ndim == 2 and features.dtype == torch.float32
             _require(valid, f"{name} is no float32 matrix")
@@ -151,6 +164,8 @@ class MatchingSet:
             bool(start[0] == 0 and (start.diff() >= 0).all() and start[-1] <= len(self.match)),
             "frame_start does not rise from 0 to the number of frames",
         )
+        named = all(re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) for name in self.adaptations)
+        _require(named, "an adaptation has no proper name")
 
     @property
     def seconds(self) -> float:
@@ -166,11 +181,11 @@ class MatchingSet:
         """
         if self.info.encoder != fingerprint:
             speaker = f" of {self.info.speaker}" if self.info.speaker else ""
-            ours = f"that of {preset!r}" if preset else "this one"
+            own = f"{self.info.preset!r} ({self.info.encoder[:8]})"
+            other = f"{preset!r} ({fingerprint[:8]})" if preset else f"({fingerprint[:8]})"
             raise KnnvcError(
-                f"the matching set{speaker} was made by the encoder of preset "
-                f"{self.info.preset!r} ({self.info.encoder[:12]}), not by {ours} "
-                f"({fingerprint[:12]}): use --preset {self.info.preset}, or build the set again"
+                f"the set{speaker} fits the encoder of preset {own} and not {other}: "
+                f"convert with --preset {self.info.preset}, or build the set again"
             )
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
@@ -189,37 +204,47 @@ class MatchingSet:
         tensors = {"synth": _compact(self.synth), "frame_start": self.frame_start}
         if not match_is_synth:
             tensors["match"] = _compact(self.match)
-        entry = dataclasses.asdict(self.info) | {_MATCH_IS_SYNTH: match_is_synth}
+        entry: dict[str, Any] = dataclasses.asdict(self.info) | {_MATCH_IS_SYNTH: match_is_synth}
+        entry["format_version"] = FORMAT_VERSION
         entry[_ADAPTATIONS] = {name: one.network for name, one in self.adaptations.items()}
         for name, one in self.adaptations.items():
-            tensors[_PREFIX + name] = _compact(one.weights)
+            tensors[_ADAPTATION + name] = _compact(one.weights)
         # A file name that is not UTF-8 reaches us with surrogates, which no JSON reader likes.
         text = json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace").decode()
-        write_tensors(path, tensors, {_METADATA_KEY: text}, force=force)
+        metadata = {_METADATA_KEY: text, _CHECKSUM_KEY: checksum(tensors, text)}
+        write_tensors(path, tensors, metadata, force=force)
 
 
 def load(path: str | Path) -> MatchingSet:
     """Read the matching set that `MatchingSet.save` wrote to `path`; features become float32.
 
     Raises:
-        KnnvcError: the file is missing, damaged, no matching set, or of a newer format.
+        KnnvcError: the file is missing, damaged, no matching set, or of another format.
     """
     path = Path(path)
     tensors, metadata = read_tensors(path)
     if _METADATA_KEY not in metadata:
         raise KnnvcError(f"{path} is no matching set: make one with `knnvc set build`")
+    text = metadata[_METADATA_KEY]
     try:
-        info, match_is_synth, networks = _parse_entry(metadata[_METADATA_KEY])
-        expected = {"synth", "frame_start"} | (set() if match_is_synth else {"match"})
-        expected |= {_PREFIX + name for name in networks}
+        info, match_is_synth, networks = _parse_entry(text)
+        if metadata.get(_CHECKSUM_KEY) != checksum(tensors, text):
+            raise KnnvcError("its bytes have changed since it was saved; get or build it again")
+        expected = {"synth", "frame_start"} if match_is_synth else {"match", "synth", "frame_start"}
+        expected |= {_ADAPTATION + name for name in networks}
         _require(tensors.keys() == expected, "other tensors than it should have")
         synth = _expand(tensors["synth"])
-        match = synth if match_is_synth else _expand(tensors["match"])
-        adaptations = {
-            name: Adaptation(_expand(tensors[_PREFIX + name]), network)
-            for name, network in networks.items()
-        }
-        return MatchingSet(match, synth, tensors["frame_start"], info, path, adaptations)
+        return MatchingSet(
+            match=synth if match_is_synth else _expand(tensors["match"]),
+            synth=synth,
+            frame_start=tensors["frame_start"],
+            info=info,
+            origin=path,
+            adaptations={
+                name: Adaptation(_expand(tensors[_ADAPTATION + name]), network)
+                for name, network in networks.items()
+            },
+        )
     except KnnvcError as error:
         raise KnnvcError(f"{path} cannot be used: {error}") from error
 
@@ -227,13 +252,12 @@ def load(path: str | Path) -> MatchingSet:
 def merge(sets: Sequence[MatchingSet]) -> MatchingSet:
     """Join matching sets of one encoder into one that holds the frames of all, in order.
 
-    Names of speakers and licences are joined. The pitch statistics are those of all frames
-    together, each set counted by its length, as the number of its voiced frames is not kept. What
-    corrects networks is left out: `VoiceConverter.matching_set` finds it anew.
+    Names of speakers and licences are joined. Adaptations are left out:
+    `VoiceConverter.matching_set` finds them anew.
 
     Raises:
         UsageError: there are no sets.
-        KnnvcError: they come from different encoders, or only some have pitch statistics.
+        KnnvcError: they come from different encoders.
     """
     if not sets:
         raise UsageError("there is nothing to merge: name at least one matching set")
@@ -242,7 +266,7 @@ def merge(sets: Sequence[MatchingSet]) -> MatchingSet:
         other.check_encoder(first.info.encoder, first.info.preset)
         if _layout(other) != _layout(first):
             raise KnnvcError(
-                "the matching sets differ in hop, sample rate, dimensions or pitch statistics: "
+                "the matching sets differ in hop, sample rate or dimensions: "
                 "build them all again with one version of one preset"
             )
     offsets = torch.tensor([0, *(len(s.match) for s in sets[:-1])]).cumsum(0)
@@ -279,7 +303,7 @@ def _join(texts: Iterable[str]) -> str:
 
 
 def _parse_entry(text: str) -> tuple[SetInfo, bool, dict[str, str]]:
-    """Read the metadata entry: info, whether match is synth, and the networks adapted, by name."""
+    """Read the metadata: the info, whether match is synth, and the adaptations' networks."""
     try:
         entry = json.loads(text)
         json.dumps(entry, ensure_ascii=False).encode()  # lone surrogates could not be printed
@@ -289,14 +313,17 @@ def _parse_entry(text: str) -> tuple[SetInfo, bool, dict[str, str]]:
     version = entry.get("format_version")
     if type(version) is int and version > FORMAT_VERSION:
         raise KnnvcError(f"it has format {version} of a newer knnvc; upgrade knnvc to read it")
-    if type(version) is int and 0 < version < FORMAT_VERSION:
-        raise KnnvcError(f"it has format {version} of an older knnvc; build it again")
-    _require(version == FORMAT_VERSION, f"format {version!r} is unknown")
+    if version == 1:
+        raise KnnvcError(
+            "it has format 1 of an older knnvc, without a checksum; build it again with "
+            "`knnvc set build`"
+        )
+    _require(version == FORMAT_VERSION, f"format {str(version)[:20]!r} is unknown")
     match_is_synth = entry.pop(_MATCH_IS_SYNTH, None)
     _require(isinstance(match_is_synth, bool), f"{_MATCH_IS_SYNTH} is no true or false")
     networks = entry.pop(_ADAPTATIONS, None)
-    _require(isinstance(networks, dict), f"{_ADAPTATIONS} is no object")
-    _require(all(isinstance(one, str) for one in networks.values()), "a network is no text")
+    named = isinstance(networks, dict) and all(isinstance(one, str) for one in networks.values())
+    _require(named, f"{_ADAPTATIONS} are no fingerprints")
     names = {f.name for f in dataclasses.fields(SetInfo)}
     _require(entry.keys() == names, "metadata has other fields than it should have")
     values: dict[str, Any] = {k: tuple(v) if type(v) is list else v for k, v in entry.items()}

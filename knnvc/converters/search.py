@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from knnvc.errors import KnnvcError
 from knnvc.options import ConvertOptions
+from knnvc.processes import computing
 
 # Rows of the query and of the matching set compared at a time, the product of which takes 16 MB on
 # a CPU; a GPU wants larger ones (256 MB). Of wide rows it is fewer: larger pieces of memory come
@@ -158,6 +159,7 @@ def check_k(k: int) -> None:
 
 def check_match(match: Tensor) -> None:
     """Raise KnnvcError unless `match` is a matrix [N, Dm] of finite values, with N and Dm >= 1."""
+    computing()
     if match.ndim != 2 or 0 in match.shape:
         raise KnnvcError(
             f"the matching set has shape {tuple(match.shape)} where [frames, dimensions] is "
@@ -174,6 +176,7 @@ def check_query(query: Tensor, k: int, frames: int, dim: int) -> None:
         UsageError: `k` is not a whole number from 1 up.
         KnnvcError: `k` exceeds `frames`, or `query` is not [M, dim].
     """
+    computing()
     check_k(k)
     if k > frames:
         raise KnnvcError(

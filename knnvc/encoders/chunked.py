@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from knnvc.encoders.base import Columns
 from knnvc.errors import UsageError
+from knnvc.processes import computing
 from knnvc.progress import Tell
 from knnvc.tensors import fingerprint
 
@@ -99,6 +100,7 @@ class ChunkedEncoder:
         T = (S − window) // hop + 1, as the published encoders have it; shorter audio is padded with
         silence to one frame. `progress(done, total)` is called with frames.
         """
+        computing()
         if waveform.numel() < self.window:
             waveform = functional.pad(waveform, (0, self.window - waveform.numel()))
         frames = self.frames(waveform.numel())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from knnvc.tensors import as_single, fingerprint, read_tensors
 FAMILIES = ("wavlm", "hubert", "wav2vec2", "data2vec-audio")
 
 
-@contextmanager
+@contextlib.contextmanager
 def listen(
     layers: nn.ModuleList, wanted: tuple[int, ...], heard: dict[int, Tensor]
 ) -> Iterator[None]:
@@ -252,17 +254,51 @@ def load_every_layer(name_or_folder: str | Path) -> SslNetwork:
 def _read_huggingface(name_or_folder: str | Path) -> nn.Module:
     import transformers
 
+    name = str(name_or_folder)
     try:
-        config = transformers.AutoConfig.from_pretrained(str(name_or_folder))
-        if config.model_type not in FAMILIES:
-            raise KnnvcError(
-                f"{name_or_folder} is a {config.model_type} model; "
-                f"encoders can be {', '.join(FAMILIES)}"
+        with _no_questions():
+            config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+            _check_huggingface(name, config)
+            model: nn.Module = transformers.AutoModel.from_pretrained(
+                name, config=config, trust_remote_code=False, use_safetensors=True
             )
-        model: nn.Module = transformers.AutoModel.from_pretrained(str(name_or_folder))
-    except (OSError, ValueError) as error:
+    except KnnvcError:
+        raise
+    except Exception as error:  # settings of any kind reach constructors of any kind
+        lines = str(error).splitlines() or [type(error).__name__]
+        if "trust_remote_code" in str(error):
+            raise _carries_code(name) from error
         raise KnnvcError(
-            f"cannot read the encoder {name_or_folder}: give a folder saved with save_pretrained, "
-            f"or a hub name while a network is at hand ({str(error).splitlines()[0]})"
+            f"cannot read the encoder {name} ({lines[0][:80]}): give a folder with "
+            "model.safetensors, or a hub name while there is a network"
         ) from error
     return model
+
+
+def _check_huggingface(name: str, config: Any) -> None:
+    """Raise KnnvcError unless a model is of a family known here and brings no code of its own."""
+    if getattr(config, "auto_map", None):
+        raise _carries_code(name)
+    if config.model_type not in FAMILIES:
+        raise KnnvcError(
+            f"{name} is a {config.model_type} model; encoders can be {', '.join(FAMILIES)}"
+        )
+
+
+def _carries_code(name: str) -> KnnvcError:
+    return KnnvcError(
+        f"{name} brings code of its own (auto_map), which is never run: give a model that "
+        "transformers knows"
+    )
+
+
+@contextlib.contextmanager
+def _no_questions() -> Iterator[None]:
+    """Whatever a library asks, nobody answers: stdin is empty here."""
+    kept = sys.stdin
+    with open(os.devnull, encoding="utf-8") as empty:  # noqa: PTH123
+        sys.stdin = empty
+        try:
+            yield
+        finally:
+            sys.stdin = kept

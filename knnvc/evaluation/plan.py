@@ -17,6 +17,7 @@ from knnvc.audio import find_audio
 from knnvc.errors import KnnvcError, UsageError
 
 REFERENCE_SECONDS = 300.0
+ALL_SECONDS = 86_400.0  # the most that can be asked for: all that there is
 SWEEPS = ("lam", "k", "seconds")
 COLUMNS = (
     *("source", "target", "text", "language", "reference_seconds"),
@@ -30,15 +31,21 @@ LEAST_TRIALS = 4  # apart from the references; with fewer, references serve as t
 
 @dataclass(frozen=True)
 class Source:
-    """A recording to convert; `text` is what it says, if known; `group` is for the tables.
+    """A recording to convert.
 
-    Words are counted of those whose `language` is the instrument's, English.
+    Attributes:
+        path: of the recording.
+        text: what it says, if known.
+        group: for the tables.
+        language: words are counted of English only, which is what the recognisers know.
+        speaker: who speaks; the folder's name if nothing is said.
     """
 
     path: Path
     text: str | None = None
     group: str = ""
     language: str = ENGLISH
+    speaker: str = ""
 
     @property
     def counted(self) -> bool:
@@ -46,22 +53,38 @@ class Source:
         return self.language == ENGLISH
 
     @property
+    def who(self) -> str:
+        """The speaker's name."""
+        return readable(self.speaker or self.path.parent.name)
+
+    @property
     def name(self) -> str:
         """Short and for people; file names may repeat in other folders."""
-        return f"{self.path.parent.name}/{self.path.stem}"
+        return f"{self.who}/{readable(self.path.stem)}"
 
 
 @dataclass(frozen=True)
 class Target:
-    """A folder (or file) of recordings of one speaker."""
+    """Recordings of one speaker.
+
+    Attributes:
+        path: a folder, or one file.
+        group: for the tables.
+        speaker: the name; the folder's if nothing is said.
+        recordings: if any are named, they are the references, in this order, and the trials too;
+            else `split_target` splits what lies in `path`.
+    """
 
     path: Path
     group: str = ""
+    speaker: str = ""
+    recordings: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
-        """The folder's name."""
-        return self.path.stem if self.path.is_file() else self.path.name
+        """The speaker's name."""
+        own = self.path.stem if self.path.is_file() else self.path.name
+        return readable(self.speaker or own)
 
 
 @dataclass(frozen=True)
@@ -103,12 +126,18 @@ class Voice:
     Attributes:
         references: in the order in which they are taken until there is enough speech.
         trials: what converted speech is compared with.
-        overlap: some trials are references too, for want of speech.
+        overlap: some trials are references too.
     """
 
     references: tuple[Path, ...]
     trials: tuple[Path, ...]
     overlap: bool
+
+
+def readable(text: str) -> str:
+    """`text` as it can be written: file names may hold bytes and signs that no file can."""
+    written = text.encode("utf-8", "replace").decode("utf-8")
+    return "".join(sign if sign.isprintable() else "?" for sign in written)
 
 
 def parse_sweeps(texts: Iterable[str]) -> dict[str, list[float]]:
@@ -167,7 +196,7 @@ def folder_jobs(
         for source in sources
         for path in find_audio(source)
     ]
-    return _checked(
+    return checked(
         [
             Job(source, target, condition)
             for condition in settings
@@ -191,7 +220,7 @@ def manifest_jobs(manifest: Path, settings: Sequence[Condition]) -> list[Job]:
     """
     swept = len({condition.seconds for condition in settings}) > 1
     lines = [_line(manifest, number, line) for number, line in enumerate(_read(manifest), 1)]
-    return _checked(
+    return checked(
         [
             Job(
                 source,
@@ -233,10 +262,10 @@ def _line(manifest: Path, number: int, line: dict[str, Any]) -> tuple[Source, Ta
     source = Source(
         paths[0],
         line.get("text") or None,
-        line.get("source_group") or "",
+        readable(line.get("source_group") or ""),
         line.get("language") or ENGLISH,
     )
-    return source, Target(paths[1], line.get("target_group") or ""), wanted
+    return source, Target(paths[1], readable(line.get("target_group") or "")), wanted
 
 
 def _transcript(path: Path) -> str | None:
@@ -244,7 +273,8 @@ def _transcript(path: Path) -> str | None:
     return beside.read_text(encoding="utf-8").strip() or None if beside.is_file() else None
 
 
-def _checked(jobs: list[Job]) -> list[Job]:
+def checked(jobs: list[Job]) -> list[Job]:
+    """`jobs`, if there are any and no two sources or targets share a name."""
     if not jobs:
         raise UsageError("there is nothing to convert; name sources that are not the targets' own")
     for what in ("source", "target"):
@@ -262,13 +292,16 @@ def _checked(jobs: list[Job]) -> list[Job]:
 def split_target(target: Target, seconds: float, seed: int) -> Voice:
     """Choose references of about `seconds` in all, and real utterances to compare with.
 
-    Files are taken in a random order that depends on `seed` alone, so that fewer seconds are a part
-    of more. Trials are taken from the other end of that order, so that they are the same for any
-    `seconds`: files of 2 s or more, unless too little speech is left for that.
+    If the target names its recordings, all of them are references and trials. Otherwise files are
+    taken in a random order that depends on `seed` alone, so that fewer seconds are a part of more.
+    Trials are taken from the other end of that order, so that they are the same for any `seconds`:
+    files of 2 s or more, unless too little speech is left for that.
 
     Raises:
         KnnvcError: there is no readable recording.
     """
+    if target.recordings:
+        return Voice(target.recordings, target.recordings[:MOST_TRIALS], True)
     files, lengths = [], []
     for path in find_audio(target.path):
         try:

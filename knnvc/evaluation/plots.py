@@ -18,7 +18,7 @@ from knnvc.audio.pitch import f0_track
 from knnvc.converters.matching_set import MatchingSet
 from knnvc.converters.search import Index
 from knnvc.errors import KnnvcError
-from knnvc.evaluation.figures import INK, MARKERS, PALETTE, figure, style
+from knnvc.evaluation.figures import INK, MARKERS, PALETTE, figure, literal, style
 from knnvc.evaluation.vectors import of_features, of_set, principal_components
 from knnvc.extras import need
 from knnvc.files import atomic_path
@@ -108,7 +108,7 @@ def frames_figure(projection: Projection, title: str) -> Any:
                 "linewidths": 0,
             }
             space.scatter(*points.T, depthshade=False, **look)
-            plane.scatter(*points.T[:2], label=f"{name} ({len(points)} frames)", **look)
+            plane.scatter(*points.T[:2], label=literal(f"{name} ({len(points)} frames)"), **look)
         for axis, name in zip("xyz", projection.axes, strict=True):
             space.locator_params(axis=axis, nbins=4)
             space.tick_params(axis=axis, labelsize=8, pad=0)
@@ -121,7 +121,7 @@ def frames_figure(projection: Projection, title: str) -> Any:
         legend = made.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
         for handle in legend.legend_handles:
             handle.set(alpha=1.0, sizes=[40])
-        made.suptitle(title, fontsize=12)
+        made.suptitle(literal(title), fontsize=12)
         return made
 
 
@@ -214,7 +214,7 @@ def matching_figure(found: Matching, wave: Floats, source: str, target: str) -> 
             3, 1, sharex=True, gridspec_kw={"height_ratios": [1.2, 4, 0.9]}
         )
         _spectrogram(top, wave)
-        top.set_title(f"{source} (source)", loc="left")
+        top.set_title(literal(f"{source} (source)"), loc="left")
         seconds = found.frames * FRAME
         image = middle.imshow(
             found.distances,
@@ -234,7 +234,7 @@ def matching_figure(found: Matching, wave: Floats, source: str, target: str) -> 
             middle.axhline(start * FRAME, color="white", lw=0.4, alpha=0.6)
         k = found.neighbours.shape[1]
         middle.set_title(
-            f"{target} (reference): the {k} neighbours chosen for each frame", loc="left"
+            literal(f"{target} (reference): the {k} neighbours chosen for each frame"), loc="left"
         )
         middle.set_ylabel("time in the reference (s)")
         middle.grid(visible=False)
@@ -269,7 +269,7 @@ def spectrograms_figure(waves: Sequence[tuple[str, Floats]]) -> Any:
             other.minorticks_off()
             other.grid(visible=False)
             other.spines["right"].set(visible=True, color="#0A9ACB")
-            panel.set_title(name, loc="left", color=INK)
+            panel.set_title(literal(name), loc="left", color=INK)
         panels[-1].set(xlabel="time (s)", xlim=(0, longest))
         made.colorbar(
             image, ax=panels, label="level (dB below the loudest)", fraction=0.03, pad=0.01

@@ -285,9 +285,10 @@ class AcousticSpace:
         selected[:, width + 1] = source[:, width + 1]
 
     def content(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:
-        """Content conditioning for a `Refiner` [M, states + bands + 1]: the source without its voice.
+        """Content conditioning for a `Refiner`, the source without its voice.
 
-        √posteriors, then envelope and level, each normalised by the speaker's `own` statistics.
+        [M, states + bands + 1]: √posteriors, then envelope and level, each normalised by the
+        speaker's `own` statistics.
         """
         phones = _posteriors(match)
         envelope = (self._envelope(synth) - own.mean) / own.spread

@@ -13,13 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from knnvc.converters.matching_set import MatchingSet
+from knnvc.converters.matching_set import MatchingSet, SetInfo
+from knnvc.mini.encoder import MiniEncoder
 from knnvc.mini.refiner import Refiner
 from knnvc.mini.ridge import Ridge
+from knnvc.mini.vocal_tract import other_tract
+from knnvc.tensors import read_tensors
 from knnvc.vocoders.source_filter import SourceFilterVocoder
 
 REFINER_PENALTY = 250.0  # frames of evidence against an adaptation
@@ -31,6 +35,7 @@ MOST_VOCODED = 1500  # frames that a vocoder is adapted by; more add nothing
 LEAST_ADAPTED = 600  # frames held out (of 40 s) to adapt a refiner; with fewer words are lost
 MOST_ADAPTED = 6000  # of them, evenly drawn, and
 MOST_REFERENCE = 15000  # frames that they are converted with
+FORMANTS = (0.85, 1.18)  # factors that make two voices of one, where there are no others
 
 
 class RefinerFit:
@@ -98,6 +103,12 @@ class VocoderFit:
         inner = slice(EDGE, len(missing) - EDGE)
         self._ridge.add(hidden[0, inner], missing[inner].clamp(-MOST_MISSING, MOST_MISSING))
 
+    def of_set(self, one: MatchingSet) -> Tensor:
+        """The adaptation to a voice, from pieces of its set."""
+        for piece in thinned(pieces(one), MOST_VOCODED):
+            self.add(one.synth[piece])
+        return self.solve()
+
     def solve(self, ridge: float = VOCODER_PENALTY) -> Tensor:
         """The `adaptation` [channels + 1, mels] that `SourceFilterVocoder` takes."""
         return self._ridge.solve(ridge)
@@ -144,3 +155,36 @@ def thinned(found: list[slice], frames: int) -> list[slice]:
         return found
     count = max(1, len(found) * frames // given)
     return [found[at * len(found) // count] for at in range(count)]
+
+
+def two_voices_of(one: MatchingSet, mels: int) -> list[MatchingSet]:
+    """Two voices to convert into, where there are no others: the given one with formants moved."""
+    spectra, pitch = one.synth[:, :-2], one.synth[:, -2:]
+    moved = (other_tract(spectra, mels, factor) for factor in FORMANTS)
+    return [replace(one, synth=torch.cat([other, pitch], dim=1)) for other in moved]
+
+
+def read_voices(path: Path, encoder: MiniEncoder) -> list[MatchingSet]:
+    """The voices that references are converted into, of a preset's asset.
+
+    Voices that another encoder made are left out.
+    """
+    tensors, metadata = read_tensors(path)
+    if metadata.get("encoder") != encoder.fingerprint:
+        return []
+    names = sorted({name.partition(".")[0] for name in tensors})
+    found = []
+    for name in names:
+        match, synth = tensors[f"{name}.match"].float(), tensors[f"{name}.synth"].float()
+        starts = tensors[f"{name}.frame_start"]
+        info = SetInfo(
+            preset="mini",
+            encoder=encoder.fingerprint,
+            hop=encoder.hop,
+            sample_rate=encoder.sample_rate,
+            files=("",) * len(starts),
+            seconds=(0.0,) * len(starts),
+            speaker=name,
+        )
+        found.append(MatchingSet(match, synth, starts, info))
+    return found

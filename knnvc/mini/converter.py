@@ -14,7 +14,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,9 +21,8 @@ from torch import Tensor
 
 from knnvc.converters.base import Weighted, check_encoder, mix
 from knnvc.converters.knn import BLOCK, blend_in_place, build_searcher, select, weigh
-from knnvc.converters.matching_set import Adaptation, MatchingSet, SetInfo
+from knnvc.converters.matching_set import Adaptation, MatchingSet
 from knnvc.converters.search import Searcher
-from knnvc.encoders.base import Columns
 from knnvc.errors import KnnvcError
 from knnvc.frames import Frames
 from knnvc.kernels import accelerate
@@ -33,7 +31,6 @@ from knnvc.mini.adaptation import (
     LEAST_ADAPTED,
     MOST_ADAPTED,
     MOST_REFERENCE,
-    MOST_VOCODED,
     REFINER_PENALTY,
     VOCODER_PENALTY,
     RefinerFit,
@@ -42,13 +39,13 @@ from knnvc.mini.adaptation import (
     part_of_set,
     parted,
     pieces,
-    thinned,
+    read_voices,
+    two_voices_of,
 )
 from knnvc.mini.encoder import MiniEncoder
 from knnvc.mini.format import MEL_SCALE
 from knnvc.mini.refiner import Refiner, RefinerConfig
 from knnvc.mini.unit_selection import follow, path_first
-from knnvc.mini.vocal_tract import other_tract
 from knnvc.options import (
     K_MOST,
     LAM_MOST,
@@ -65,8 +62,6 @@ from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, fingerprint, read_tensors
 from knnvc.vocoders.chunked import ChunkedVocoder
 from knnvc.vocoders.source_filter import SourceFilterVocoder
-
-FORMANTS = (0.85, 1.18)  # factors that make two voices of one, where there are no others
 
 
 @dataclass(frozen=True)
@@ -169,11 +164,6 @@ class MiniConverter:
         mel = encoder.network.config
         self.space = AcousticSpace(SETTINGS[config.source], mel.mels, mel.substeps)
 
-    @property
-    def columns(self) -> Columns:
-        """Of the encoder's features."""
-        return self.encoder.columns
-
     @cached_property
     def refiner_fingerprint(self) -> str:
         """Identifies the refiner in an adaptation; "" where there is none."""
@@ -203,7 +193,8 @@ class MiniConverter:
 
     def compared(self, features: Tensor, starts: Tensor | None = None) -> Tensor:
         """Vectors [T, Dv] of the acoustic space for `features` [T, D]; see `Converter.compared`."""
-        synth, match = features[:, self.columns.synth], features[:, self.columns.match]
+        columns = self.encoder.columns
+        synth, match = features[:, columns.synth], features[:, columns.match]
         return self.space.vectors(synth, match, self.space.statistics(synth, match), starts)
 
     # Voices -----------------------------------------------------------------------------------
@@ -281,9 +272,7 @@ class MiniConverter:
         if not self._adaptable:
             return None
         fit = VocoderFit(self._vocoder.network, self.encoder.network.log_mel, MEL_SCALE)
-        for piece in thinned(pieces(one), MOST_VOCODED):
-            fit.add(one.synth[piece])
-        return Adaptation(fit.solve(), self.vocoder_fingerprint)
+        return Adaptation(fit.of_set(one), self.vocoder_fingerprint)
 
     @torch.inference_mode()
     def _adapt_refiner(self, one: MatchingSet, progress: Progress | None) -> Adaptation | None:
@@ -301,7 +290,8 @@ class MiniConverter:
             return None
         kept = part_of_set(one, rest)
         target = self._indexed(kept)
-        others = [self._indexed(other) for other in self._other_voices(kept)]
+        voices = self.others or two_voices_of(kept, self.space.mels)
+        others = [self._indexed(voice) for voice in voices]
         fit, total = RefinerFit(refiner), frames_of(chosen)
         tell = stage(progress, "adapting", total)
         k, weighting = self.config.k, self.config.weighting
@@ -316,14 +306,6 @@ class MiniConverter:
             if tell:
                 tell(fit.frames, total)
         return Adaptation(fit.solve(), self.refiner_fingerprint)
-
-    def _other_voices(self, one: MatchingSet) -> Sequence[MatchingSet]:
-        """Voices to convert into; without any, two of this one with its formants moved."""
-        if self.others:
-            return self.others
-        spectra, pitch = one.synth[:, :-2], one.synth[:, -2:]
-        moved = (other_tract(spectra, self.space.mels, factor) for factor in FORMANTS)
-        return [replace(one, synth=torch.cat([other, pitch], dim=1)) for other in moved]
 
     # Converting -------------------------------------------------------------------------------
 
@@ -340,7 +322,7 @@ class MiniConverter:
         lam = self.config.lam if options.lam is None else options.lam
         weighting = options.weighting or self.config.weighting
         if lam == 0:
-            return Frames(features[:, self.columns.synth])
+            return Frames(features[:, self.encoder.columns.synth])
         source = self._of_features(features, self._speaker_statistics)
         total = len(voices) * len(features)
         tell = stage(progress, "matching", total)
@@ -363,7 +345,7 @@ class MiniConverter:
         return None if self._speaker is None else self._of_features(self._speaker()).statistics
 
     def _of_features(self, features: Tensor, statistics: Statistics | None = None) -> Source:
-        columns = self.columns
+        columns = self.encoder.columns
         return self._source(features[:, columns.synth], features[:, columns.match], statistics)
 
     def _source(self, synth: Tensor, match: Tensor, statistics: Statistics | None = None) -> Source:
@@ -483,30 +465,4 @@ def _speaker_features(context: Context) -> Tensor:
     assert context.front_end is not None
     front_end: Any = context.front_end()
     found: Tensor = front_end.speaker_features()
-    return found
-
-
-def read_voices(path: Path, encoder: MiniEncoder) -> list[MatchingSet]:
-    """The voices that references are converted into, of a preset's asset.
-
-    Voices that another encoder made are left out.
-    """
-    tensors, metadata = read_tensors(path)
-    if metadata.get("encoder") != encoder.fingerprint:
-        return []
-    names = sorted({name.partition(".")[0] for name in tensors})
-    found = []
-    for name in names:
-        match, synth = tensors[f"{name}.match"].float(), tensors[f"{name}.synth"].float()
-        starts = tensors[f"{name}.frame_start"]
-        info = SetInfo(
-            preset="mini",
-            encoder=encoder.fingerprint,
-            hop=encoder.hop,
-            sample_rate=encoder.sample_rate,
-            files=("",) * len(starts),
-            seconds=(0.0,) * len(starts),
-            speaker=name,
-        )
-        found.append(MatchingSet(match, synth, starts, info))
     return found

@@ -17,10 +17,10 @@ from knnvc.encoders.chunked import ChunkedEncoder
 from knnvc.encoders.wavlm import Transformer, WavLMConfig
 from knnvc.kernels import accelerate
 from knnvc.mini.format import HOP, MEL_SCALE, MEL_SHIFT, PITCH_CENTRE, SAMPLE_RATE, WINDOW
-from knnvc.mini.phones import STATES
 from knnvc.options import Checked, from_dict, setting, to_dict
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, fingerprint, read_tensors
+from knnvc.text.phones import STATES
 
 CHUNK_SECONDS = 4.0  # as long as the pieces that it was trained on
 CONTEXT_SECONDS = 1.0
@@ -66,6 +66,11 @@ class MelWavLMConfig(Checked):
             KnnvcError: a key is unknown, or a value not allowed.
         """
         return from_dict(cls, values, "mini encoder")
+
+    @property
+    def columns(self) -> int:
+        """Columns that are synthesised from: spectra, then log2 f0 and voicing."""
+        return self.mels * self.substeps + 2
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""

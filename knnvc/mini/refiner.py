@@ -30,9 +30,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from knnvc.mini.phones import STATES
 from knnvc.mini.ridge import predict
 from knnvc.options import Checked, from_dict, setting, to_dict
+from knnvc.text.phones import STATES
 from knnvc.vocoders.source_filter import ConvNeXtBlock
 
 PITCH_CENTRE = 7.2  # log2 of about 150 Hz

@@ -22,11 +22,11 @@ from torch.nn import functional
 
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.mini.encoder import MiniEncoder
-from knnvc.mini.phones import STATES, states_of_frames, with_known_states
 from knnvc.options import Checked, from_dict, setting, to_dict
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, read_tensors
 from knnvc.text.lines import fit, read
+from knnvc.text.phones import IGNORED, STATES, states_of_frames
 from knnvc.vocoders.source_filter import ConvNeXtBlock
 
 FRAME = 0.02  # seconds
@@ -39,6 +39,7 @@ MEASURED = (
     "Six months later the work was done, and the whole village gathered to celebrate. "
     "We should leave before it gets dark, he said, or we will never find the way."
 )
+CERTAINTY = 0.9  # of a state that is known: the encoder itself is never surer for long
 LEAST_UNITS = 0.4  # the shortest duration, in units
 PACE_RANGE = 0.25  # natural logarithm of the tempi heard in training; beyond, time is stretched
 
@@ -95,6 +96,11 @@ class TextFrontendConfig(Checked):
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
         return to_dict(self)
+
+    @property
+    def columns(self) -> int:
+        """Columns that it predicts: spectra, then log2 f0 and voicing."""
+        return self.width + 2
 
     @property
     def width(self) -> int:
@@ -326,7 +332,7 @@ class TextFrontend(nn.Module):
         """Spectra and phone states, both on the CPU, one row for each frame of 20 ms.
 
         Synthesis columns [T, width + 2] float32 (log-mel, log2 f0, voicing), and the phone states
-        [T] that the columns stand for, see `knnvc.mini.phones`.
+        [T] that the columns stand for, see `knnvc.text.phones`.
 
         Args:
             phonemes: One sentence in the signs of `symbols`.
@@ -355,6 +361,17 @@ class TextFrontend(nn.Module):
         synth = torch.cat([*columns, voicing[..., None]], -1)[0].float().cpu()
         states = states_of_frames(phonemes, units[0].tolist(), self.config.unit, count)
         return synth, torch.from_numpy(states)
+
+
+def with_known_states(posteriors: Tensor, states: Tensor) -> Tensor:
+    """√posteriors [..., states] given the `states` [...] that are known; IGNORED keeps them.
+
+    What a state is known to be counts CERTAINTY, what the encoder hears the rest.
+    """
+    known = states != IGNORED
+    chosen = functional.one_hot(states.clamp(min=0).long(), posteriors.shape[-1])
+    mixed = (CERTAINTY * chosen + (1 - CERTAINTY) * posteriors.square()).sqrt()
+    return torch.where(known[..., None], mixed, posteriors)
 
 
 class MiniFrontEnd:
@@ -408,11 +425,11 @@ def load(spec: PartSpec, context: Context) -> MiniFrontEnd:
     """
     assert spec.weights is not None
     config, encoder = TextFrontendConfig.from_dict(spec.config), context.encoder
-    if not isinstance(encoder, MiniEncoder) or encoder.columns.width != config.width + 2:
+    given = None if encoder is None else encoder.columns.width
+    if not isinstance(encoder, MiniEncoder) or given != config.columns:
         raise KnnvcError(
-            f"the text front end of preset {context.preset!r} predicts {config.width + 2} columns "
-            "of mini's features, but its encoder gives others: use a front end that was trained on "
-            "this encoder"
+            f"the text front end of preset {context.preset!r} predicts {config.columns} columns of "
+            f"mini's features, but its encoder gives {given}: use one that was trained on it"
         )
     network = TextFrontend(config, spec.settings["language"])
     network.load_state_dict(as_single(read_tensors(spec.weights)[0]))

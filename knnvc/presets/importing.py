@@ -29,6 +29,7 @@ from knnvc.presets.search import (
     find_preset,
     presets_folder,
 )
+from knnvc.registry import find
 from knnvc.tensors import check_shapes, read_json, write_tensors
 
 if TYPE_CHECKING:
@@ -251,9 +252,10 @@ def add_text_front_end(
         KnnvcError: writing failed, the settings are no text front end's, or it predicts other
             columns than the preset's encoder gives.
     """
-    given = preset.encoder.config.get("hidden_size")
-    if given is None:  # mini's: spectra, then log2 f0 and voicing
-        given = preset.encoder.config.get("mels", 0) * preset.encoder.config.get("substeps", 0) + 2
+    encoder = preset.encoder
+    config = find("encoder", encoder.type).check(encoder.config)
+    # Of SSL encoders it is the width of the transformer.
+    given = getattr(config, "columns", None) or encoder.config.get("hidden_size")
     if columns != given:
         raise KnnvcError(
             f"the text front end predicts features of {columns} columns and the encoder of "

@@ -143,10 +143,10 @@ def _wavlm_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{needed} is off")
     layers = parse_conv_layers(cfg["conv_feature_layers"])
     return {
-        "hidden_size": int(cfg["encoder_embed_dim"]),
-        "num_hidden_layers": int(cfg["encoder_layers"]),
-        "num_attention_heads": int(cfg["encoder_attention_heads"]),
-        "intermediate_size": int(cfg["encoder_ffn_embed_dim"]),
+        "hidden_size": _size(cfg, "encoder_embed_dim"),
+        "num_hidden_layers": _size(cfg, "encoder_layers", 200),
+        "num_attention_heads": _size(cfg, "encoder_attention_heads"),
+        "intermediate_size": _size(cfg, "encoder_ffn_embed_dim"),
         "hidden_act": cfg["activation_fn"],
         "feat_extract_norm": norms[cfg["extractor_mode"]],
         "do_stable_layer_norm": bool(cfg["layer_norm_first"]),
@@ -154,10 +154,10 @@ def _wavlm_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
         "conv_kernel": [kernel for _, kernel, _ in layers],
         "conv_stride": [stride for _, _, stride in layers],
         "conv_bias": bool(cfg["conv_bias"]),
-        "num_conv_pos_embeddings": int(cfg["conv_pos"]),
-        "num_conv_pos_embedding_groups": int(cfg["conv_pos_groups"]),
-        "num_buckets": int(cfg["num_buckets"]),
-        "max_bucket_distance": int(cfg["max_distance"]),
+        "num_conv_pos_embeddings": _size(cfg, "conv_pos"),
+        "num_conv_pos_embedding_groups": _size(cfg, "conv_pos_groups"),
+        "num_buckets": _size(cfg, "num_buckets"),
+        "max_bucket_distance": _size(cfg, "max_distance"),
         "hidden_dropout": 0.0,
         "attention_dropout": 0.0,
         "activation_dropout": 0.0,
@@ -168,6 +168,18 @@ def _wavlm_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+LARGEST = 1 << 16  # of any size in a configuration: no file makes the machine swap
+
+
+def _size(cfg: Mapping[str, Any], name: str, most: int = LARGEST) -> int:
+    """A whole number of the settings, from 1 to `most`."""
+    value = cfg[name]
+    if type(value) is not int or not 0 < value <= most:
+        raise ValueError(f"{name} {str(value)[:20]!r}")
+    return value
+
+
+_LONGEST_EXPRESSION = 5000
 _MOST_CONV_LAYERS = 64  # more than any encoder has; stops "[...] * 10**9" in a hostile file
 
 
@@ -181,6 +193,8 @@ def parse_conv_layers(expression: str) -> list[tuple[int, int, int]]:
         ValueError: Anything else.
     """
     try:
+        if len(expression) > _LONGEST_EXPRESSION:
+            raise ValueError("conv_feature_layers is too long")
         layers = _conv_layers(ast.parse(expression, mode="eval").body)
     except (SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise ValueError(f"conv_feature_layers {str(expression)[:60]!r}") from error
@@ -196,7 +210,7 @@ def _conv_layers(node: ast.expr) -> list[tuple[int, int, int]]:
     elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         layers = _conv_layers(node.left) + _conv_layers(node.right)
     elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-        times = _positive(node.right)
+        times = _positive(node.right)  # at most `LARGEST`, as everything else
         layers = _conv_layers(node.left) * min(times, _MOST_CONV_LAYERS + 1)
     if layers is None or len(layers) > _MOST_CONV_LAYERS:
         raise ValueError(f"conv_feature_layers has {ast.unparse(node)[:60]!r}")
@@ -211,6 +225,6 @@ def _triple(node: ast.expr) -> tuple[int, int, int]:
 
 
 def _positive(node: ast.expr) -> int:
-    if isinstance(node, ast.Constant) and type(node.value) is int and node.value > 0:
+    if isinstance(node, ast.Constant) and type(node.value) is int and 0 < node.value <= LARGEST:
         return node.value
     raise ValueError(f"conv_feature_layers has {ast.unparse(node)[:60]!r}")

@@ -12,7 +12,6 @@ B batch, N tokens, T frames, C channels; inside, tensors are [B, C, N] or [B, C,
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -36,6 +35,8 @@ from knnvc.tensors import (
 
 LARGEST = 100_000  # of any whole number in a configuration: no file makes the machine swap
 DEEPEST = 100  # layers of a kind
+MOST_LAYERS = 500  # of the decoder; 48 are published
+WIDEST = 64  # channels that an invertible convolution mixes; 4 are published
 LONGEST_TOKEN = 500  # frames (10 s) that a token may last, whatever the weights say
 _SPECIAL = ("pad", "eos", "bos", "blank")
 
@@ -96,11 +97,12 @@ class GlowConfig:
             elif kind is bool:
                 good = type(value) is bool
             elif kind is float:
-                good = type(value) in (int, float) and 0 <= value <= 100
+                most = 1 if name.endswith("dropout") else 100
+                good = type(value) in (int, float) and 0 <= value <= most
             else:
                 continue
-            _check(good, f"{name} cannot be {reprlib.repr(value)}")
-        _check(len(self.vocabulary) > 0, "the vocabulary is empty")
+            _check(good, f"{name} cannot be {repr(value)[:20]}")
+        _check(0 < len(self.vocabulary) <= LARGEST, "the vocabulary is empty or too large")
         tokens = [self.blank, *(self.ends or ())]
         good = all(t is None or (type(t) is int and 0 <= t < len(self.vocabulary)) for t in tokens)
         _check(good, "a special token is not in the vocabulary")
@@ -118,6 +120,13 @@ class GlowConfig:
             f"{self.splits} splits do not divide {self.out_channels} channels of output",
         )
         _check(self.decoder_kernel % 2 == 1, "kernel_size_dec must be odd")
+        # Of an even number of channels, each coupling layer changes one half by the other.
+        _check(self.out_channels * self.squeeze % 2 == 0, "its channels cannot be halved")
+        _check(self.splits <= WIDEST, f"{self.splits} splits are too many")
+        reach = self.dilation_rate ** (self.block_layers - 1) * self.decoder_kernel
+        _check(reach <= LARGEST, "dilation_rate and num_block_layers reach too far")
+        layers = self.flow_blocks * self.block_layers
+        _check(layers <= MOST_LAYERS, f"{layers} layers in the decoder are too many")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GlowConfig:
@@ -199,6 +208,11 @@ class GlowConfig:
                 raise _damaged("it has no signs for the ends of a text")
             ends = (bos, eos)
         return cls(vocabulary=vocabulary, blank=blank, ends=ends, **chosen)
+
+    @property
+    def columns(self) -> int:
+        """Columns that it predicts."""
+        return self.out_channels
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
@@ -635,8 +649,10 @@ class GlowTts(nn.Module):
             KnnvcError: a file is damaged, carries code, or the two do not fit each other.
         """
         values = dict(config) if isinstance(config, Mapping) else read_json(Path(config))
-        network = cls(GlowConfig.from_published(values), published_language(values))
-        network.load_state_dict(read_published_glow(weights, network.config))
+        dimensions = GlowConfig.from_published(values)
+        state = read_published_glow(weights, dimensions)  # before memory is taken by what they say
+        network = cls(dimensions, published_language(values))
+        network.load_state_dict(state)
         return network.eval()
 
     @property
@@ -683,17 +699,23 @@ class GlowTts(nn.Module):
             generator: Where the noise comes from.
 
         Raises:
-            KnnvcError: there are no phonemes, or a sign is unknown.
+            KnnvcError: there are no phonemes, a sign is unknown, or the weights make no sense.
         """
         device = self.encoder.emb.weight.device
         tokens = self.tokens(phonemes).to(device)[None]
         mean, scale, log_durations = self.encoder(tokens, tokens.new_ones(1, 1, tokens.shape[1]))
         wanted = (torch.exp(log_durations[0, 0]) - 1) * self.config.length_scale / speed
-        counts = wanted.ceil().clamp(1, LONGEST_TOKEN).long()
+        counts = wanted.nan_to_num(1).ceil().clamp(1, LONGEST_TOKEN).long()
         mean, scale = (part.repeat_interleave(counts, dim=2) for part in (mean, scale))
         drawn = torch.randn(mean.shape, generator=generator).to(device)
         state = mean + torch.exp(scale) * drawn * noise
-        features = self.decoder.reverse(state, state.new_ones(1, 1, state.shape[2]))
+        try:
+            features = self.decoder.reverse(state, state.new_ones(1, 1, state.shape[2]))
+            good = bool(torch.isfinite(features).all())
+        except RuntimeError:  # LinAlgError is one: a matrix that cannot be inverted
+            good = False
+        if not good:
+            raise KnnvcError("the text front end's weights give no finite features: get it again")
         return features[0].T.float().cpu().contiguous()
 
 

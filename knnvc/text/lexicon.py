@@ -46,6 +46,7 @@ class Lexicon:
             raise UsageError(f"the lexicon has {len(given)} phoneme entries: leave at most {MOST}")
         self._phonemes = list(given.values())
         self._signs = {word: chr(FIRST + number) for number, word in enumerate(given)}
+        self._issued: set[str] = set()
 
     @classmethod
     def load(cls, path: Path | str) -> Lexicon:
@@ -86,8 +87,30 @@ class Lexicon:
 
     def mark(self, text: str) -> str:
         """`text` with words spelled otherwise, and a private-use sign in place of phonemes."""
-        text = "".join(sign for sign in text if not FIRST <= ord(sign) < FIRST + MOST)
+        text = "".join(
+            sign for sign in text if not FIRST <= ord(sign) < FIRST + MOST or sign in self._issued
+        )
         return self._pattern.sub(self._replace, text) if len(self) else text
+
+    def copy(self) -> Lexicon:
+        """The same entries, for a document that adds phonemes of its own."""
+        other = Lexicon()
+        other._spellings, other._signs = dict(self._spellings), dict(self._signs)
+        other._phonemes, other._issued = list(self._phonemes), set(self._issued)
+        return other
+
+    def issue(self, phonemes: str) -> str:
+        """A new private-use sign that stands for `phonemes` in a text, and that `mark` keeps.
+
+        Raises:
+            KnnvcError: there are 65,000 already.
+        """
+        if len(self._phonemes) >= MOST:
+            raise KnnvcError(f"the text has more than {MOST:,} phoneme entries: split it")
+        self._phonemes.append(_plain(phonemes))
+        sign = chr(FIRST + len(self._phonemes) - 1)
+        self._issued.add(sign)
+        return sign
 
     def phonemes(self, sign: str) -> str:
         """The phonemes that a sign of `mark` stands for."""

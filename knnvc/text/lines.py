@@ -7,12 +7,14 @@ before any weights are loaded.
 from __future__ import annotations
 
 import unicodedata
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from knnvc.errors import KnnvcError
+from knnvc.errors import KnnvcError, KnnvcWarning
 from knnvc.text.espeak import PUNCTUATION, find_language, phonemize
 from knnvc.text.lexicon import FIRST, MOST, Lexicon
+from knnvc.text.scripts import foreign_words, latin
 from knnvc.text.sentences import sentences
 
 LONGEST = 380  # signs spoken in one go; Kokoro and most front ends have not learnt longer ones
@@ -36,11 +38,26 @@ _SILENT = frozenset("ʰʲʷˠˤˀʼ͡‿|‖˞")  # changes of a sound that can 
 
 @dataclass(frozen=True)
 class Line:
-    """What is spoken in one go: its text, its phonemes, and the silence after it in seconds."""
+    """What is spoken in one go.
+
+    Attributes:
+        text: the words, for messages.
+        phonemes: IPA with stress and punctuation.
+        pause: seconds of silence after it.
+        speed: how much faster than usual it is spoken; the pause is not part of it.
+        start: where its cue begins, in seconds from the beginning of the recording; None for text
+            that has no times, and for the further lines of a cue.
+        end: where its cue ends; None for text that has no times.
+        before: seconds of silence before it, of a break at the beginning of a document.
+    """
 
     text: str
     phonemes: str
     pause: float
+    speed: float = 1.0
+    start: float | None = None
+    end: float | None = None
+    before: float = 0.0
 
 
 def read(text: str, language: str, lexicon: Lexicon | None = None) -> Iterator[Line]:
@@ -51,27 +68,58 @@ def read(text: str, language: str, lexicon: Lexicon | None = None) -> Iterator[L
         language: a language of espeak-ng, in any spelling.
         lexicon: pronunciations of the user's own.
 
+    Warns (`KnnvcWarning`) of scripts that the language has not, by their names.
+
     Raises:
         UsageError: espeak-ng does not speak the language.
         KnnvcError: the text is empty, or nothing in it is spoken.
     """
     language = find_language(language)
+    warn_of_scripts(text, language)
     any_line = False
+    for line in lines_of(text, language, lexicon):
+        any_line = True
+        yield line
+    if not any_line:
+        raise nothing_to_say(text, language)
+
+
+def lines_of(text: str, language: str, lexicon: Lexicon | None = None) -> Iterator[Line]:
+    """As `read`, of a language in espeak-ng's own spelling; none if nothing is spoken."""
     for sentence in sentences(text, language, lexicon):
         phonemes = _phonemes(sentence.text, language, lexicon)
         if not says_something(phonemes):
             continue
-        any_line = True
         pieces = list(_cut(phonemes))
         for number, piece in enumerate(pieces):
             yield Line(sentence.text, piece, sentence.pause if number == len(pieces) - 1 else 0.0)
-    if not any_line:
-        if not text.strip():
-            raise KnnvcError("the text is empty: give one with words in it")
-        shown = " ".join("".join(c if c.isprintable() else " " for c in text[:200]).split())[:40]
-        raise KnnvcError(
-            f"nothing in the text {shown!r} can be spoken in {language}: give one with words in it"
-        )
+
+
+def nothing_to_say(text: str, language: str) -> KnnvcError:
+    """The error of a text without words."""
+    if not text.strip():
+        return KnnvcError("the text is empty: give one with words in it")
+    shown = " ".join("".join(c if c.isprintable() else " " for c in text[:200]).split())[:40]
+    return KnnvcError(
+        f"nothing in the text {shown!r} can be spoken in {language}: give one with words in it"
+    )
+
+
+def warn_of_scripts(text: str, language: str) -> None:
+    """Say which scripts of a text are only approximated by Latin letters."""
+    found = foreign_words(text, language)
+    if not found:
+        return
+    names = list(found)
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+    word, code = found[names[0]]
+    hint = f": for text in it give --language {code}" if code and len(names) == 1 else ""
+    warnings.warn(
+        f"{language} has no sounds for {listed} script, whose words are read as if their letters "
+        f"were Latin ({word[:20]} as {latin(word[:20])!r}){hint}",
+        KnnvcWarning,
+        stacklevel=3,
+    )
 
 
 def says_something(phonemes: str) -> bool:

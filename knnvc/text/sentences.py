@@ -2,15 +2,14 @@
 
 Three steps: what is no text (control characters, emoji, mark-up) goes; numbers, dates, money and
 the like become words (`knnvc.text.english`; for other languages espeak-ng's own rules read
-numbers); and each paragraph is cut into sentences with the pause that follows. The result has letters,
-spaces, apostrophes, hyphens and the punctuation `,.!?;:` only (other languages also keep their
-digits and the signs %, + and of currencies, which espeak-ng reads).
+numbers); and each paragraph is cut into sentences with the pause that follows. The result has
+letters, spaces, apostrophes, hyphens and the punctuation `,.!?;:` only (other languages also keep
+their digits and the signs %, + and of currencies, which espeak-ng reads).
 """
 
 from __future__ import annotations
 
 import html
-import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -18,7 +17,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from knnvc.text.english import english
+from knnvc.text.english.signs import MATHEMATICS
 from knnvc.text.lexicon import FIRST, MOST, Lexicon
+from knnvc.text.scripts import latin, reads_only_latin
 
 SENTENCE_PAUSE = 0.35  # seconds of silence after a sentence
 PARAGRAPH_PAUSE = 0.75
@@ -27,17 +28,12 @@ LONGEST = 220  # characters: longer sentences are cut, as front ends have not le
 _WORD, _BLOCK = 500, 3000  # characters that are normalised at once
 SHORTEST = 40  # no piece of a cut sentence is shorter, if it can be helped
 
-# Whose letters espeak-ng reads; any other language's text is transliterated to Latin letters.
-_OTHER_SCRIPTS = frozenset(
-    "am ar as ba be bg bn bpy chr cmn cv el en-shaw fa grc gu hak he hi hy hyw ja ka kk kn ko kok "
-    "ky mk ml mr my ne nog or pa piqd ru sd shn si sr ta te th ti tt ug uk ur yue".split()
-)
 _SIGNS = {
-    "’": "'", "‘": "'", "‛": "'", "ʼ": "'", "′": "'", "`": "", "´": "'",
+    "’": "'", "‘": "'", "‛": "'", "ʼ": "'", "′": "'", "`": " ", "´": "'",
     "。": ". ", "．": ". ", "！": "! ", "？": "? ", "，": ", ", "、": ", ", "；": "; ", "：": ": ",
     "।": ". ", "॥": ". ", "؟": "? ", "،": ", ", "؛": "; ", "۔": ". ", "׃": ". ", "։": ". ",
-    "‽": "?", "…": "...", "℃": "°C", "℉": "°F", "μ": "µ", "№": "№ ", "™": "", "®": "", "©": "",
-    "−": "−", "‐": "-", "‑": "-", "‒": "–", "―": "—", "⁄": "/", "∕": "/", "·": " ", "•": "\n\n",
+    "‽": "?", "…": "...", "℃": "°C", "℉": "°F", "µ": "μ", "№": "№ ", "™": " ", "®": " ", "©": " ",
+    "−": "−", "‐": "-", "‑": "-", "‒": "–", "―": "—", "⁄": "/", "∕": "/", "•": "\n\n",
     "‣": "\n\n", "▪": "\n\n", "●": "\n\n", "\u00a0": " ", "\u2028": "\n", "\u2029": "\n\n",
     "\v": "\n", "\f": "\n\n", "\x85": "\n", "\u00ad": "", "→": ", ", "°": "°", "\t": " ",
 }  # fmt: skip
@@ -45,8 +41,22 @@ _FRACTIONS = {
     sign: unicodedata.normalize("NFKC", sign).replace("⁄", "/") for sign in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"
 }
 _RAISED = {unicodedata.normalize("NFKC", sign): sign for sign in "⁰¹²³⁴⁵⁶⁷⁸⁹"}
-_KEPT = frozenset("+<>=×÷±≈≤≥−~°№²³&@#%/§_\"'()[]{}*|\\^")
+_KEPT = frozenset("+<>=×÷±≈≤≥−~°№²³&@#%‰/§_\"'()[]{}*|\\^") | MATHEMATICS
+# Whose raised numbers are powers; after other words they are footnotes.
+_RAISED_UNITS = frozenset("m km cm mm dm nm µm μm s ms min h ft in yd mi".split())
 _ENDS = ".!?"
+
+
+# A bare name in angle brackets is mark-up if HTML has it; "a <b and c> d" is mathematics.
+_TAG = re.compile(
+    r"</[A-Za-z][\w:-]*\s*>|"
+    r"<[A-Za-z][\w:-]*(?:\s+[\w:-]+\s*=\s*(?:\"[^\"<>\n]{0,200}\"|'[^'<>\n]{0,200}'|[^\s<>\"']{1,200}))+\s*/?>|"
+    r"<(?:a|abbr|article|aside|b|big|blockquote|body|br|center|cite|code|dd|del|details|div|dl|dt|em|"
+    r"figcaption|figure|font|footer|h[1-6]|head|header|hr|html|i|img|ins|kbd|li|main|mark|nav|ol|p|"
+    r"pre|q|s|samp|section|small|span|strike|strong|sub|summary|sup|table|tbody|td|tfoot|th|thead|"
+    r"title|tr|tt|u|ul|var|wbr)\s*/?>|<!--.{0,2000}?-->|<!(?i:doctype)[^<>\n]{0,200}>",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -104,15 +114,15 @@ def normalize(paragraph: str, language: str = "en-us", lexicon: Lexicon | None =
     line = " ".join(_clean(paragraph).split())
     line = (lexicon or Lexicon()).mark(line)
     spoken_english = _is_english(language)
-    if language not in _OTHER_SCRIPTS and language.split("-")[0] not in _OTHER_SCRIPTS:
-        line = _latin(line)
+    if reads_only_latin(language):
+        line = latin(line)
     if spoken_english:
         line = english(language.startswith("en-us")).verbalize(line)
     return _punctuate(line, "" if spoken_english else r"\d%+\-" + _CURRENCIES)
 
 
 def _is_english(language: str) -> bool:
-    return language.split("-")[0] == "en" and language not in _OTHER_SCRIPTS
+    return language.split("-")[0] == "en" and reads_only_latin(language)
 
 
 # Characters ---------------------------------------------------------------------------------------
@@ -123,7 +133,8 @@ def _clean(text: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "&" in text:
         text = html.unescape(text)
-    text = re.sub(r"</?[A-Za-z][^<>\n]{0,200}>", " ", text)
+    text = _TAG.sub(" ", text)
+    text = re.sub(r"(?<=[A-Za-z])`(?=[a-z]{1,2}\b)", "'", text)  # don`t
     text = unicodedata.normalize("NFC", text)
     text = re.sub(r"(?<=\d)[\u00a0\u2007\u2009\u202f](?=\d{3}(?!\d))", "", text)  # 1 234 567
     text = re.sub(
@@ -134,22 +145,39 @@ def _clean(text: str) -> str:
     text = re.sub(r"([0-9#*])\ufe0f?\u20e3", r"\1", text)  # keycaps
     text = re.sub(
         rf"(\d)?([{''.join(_FRACTIONS)}])",
-        lambda m: f"{m[1]} {_FRACTIONS[m[2]]}" if m[1] else _FRACTIONS[m[2]],
+        _fraction,
         text,
     )
     text = re.sub(
-        r"(?<!\w)(?<!\d )([A-Za-z])([²³])",
+        r"(?<![\w/·])(?<!/\()(?<!\d )(?<!per )([A-Za-z])([²³])",
         lambda m: f"{m[1]} {'squared' if m[2] == '²' else 'cubed'} ",
         text,
     )
     raised = "".join(_RAISED.values())
-    text = re.sub(rf"(?<=\d)([{raised}]+)", lambda m: f" to the power of {_lowered(m[1])} ", text)
-    text = re.sub(rf"(?<!\b[kc]m)(?<!\bm)[{raised}]+|(?<=m)[⁰¹⁴⁵⁶⁷⁸⁹]+", "", text)  # footnotes
+    text = re.sub(
+        rf"(?P<unit>(?<![A-Za-zµμ])[A-Za-zµμ]{{1,30}}|(?<=\d))(?P<raised>[⁺⁻]?[{raised}]+)",
+        _power,
+        text,
+    )
+    text = re.sub(rf"[⁺⁻]?[{raised.replace('²', '').replace('³', '')}]+|(?<!\w)[²³]", "", text)
     return "".join(map(_sign, text))
 
 
-def _lowered(raised: str) -> str:
-    return unicodedata.normalize("NFKC", raised)
+def _fraction(found: re.Match[str]) -> str:
+    after = found.string[found.end() : found.end() + 1]
+    whole = f"{found[1]} " if found[1] else ""
+    return whole + _FRACTIONS[found[2]] + (" " if after.isalpha() else "")
+
+
+def _power(found: re.Match[str]) -> str:
+    """Raised digits after a number, after a unit, or as a footnote."""
+    unit = found["unit"]
+    lowered = unicodedata.normalize("NFKC", found["raised"]).replace("−", "-").replace("+", "")
+    if not unit:
+        return f" to the power of {lowered.replace('-', 'minus ')} "
+    if unit not in _RAISED_UNITS:
+        return f"{unit} " if found.string[found.end() : found.end() + 1].isalnum() else unit
+    return f"{unit}{found['raised']}" if lowered in ("2", "3") else f"{unit}^{lowered}"
 
 
 @lru_cache(maxsize=8192)
@@ -179,37 +207,7 @@ def _sign(sign: str) -> str:
         if kind == "Mn" and 0xFE00 <= ord(sign) <= 0xFE0F:
             return ""  # how an emoji is drawn
         return " " if kind == "Me" else sign
-    return ""
-
-
-def _latin(text: str) -> str:
-    """Words of other scripts in Latin letters; a Greek letter on its own by its name."""
-    if text.isascii():
-        return text
-
-    text = re.sub(r"(?<![^\W\d])µ(?=[a-zA-Z]\b)", "micro", text)
-    runs = itertools.groupby(text, _of_a_word)
-    return "".join(_in_latin("".join(run)) if word else "".join(run) for word, run in runs)
-
-
-@lru_cache(maxsize=8192)
-def _of_a_word(sign: str) -> bool:
-    return sign.isalpha() or unicodedata.category(sign)[0] == "M"
-
-
-def _in_latin(word: str) -> str:
-    from anyascii import anyascii
-
-    word = word.lstrip("".join(sign for sign in word if not sign.isalpha()))
-    if all(unicodedata.name(c, "").startswith(("LATIN", "COMBINING")) for c in word):
-        return word
-    name = unicodedata.name(word[0], "")
-    if len(word) == 1 and name.startswith("GREEK") and "LETTER" in name:
-        return f" {name.split('LETTER ')[1].split()[0].lower()} "
-    joined = anyascii(word)
-    if name.startswith(("CJK", "HANGUL")):
-        joined = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", joined)
-    return re.sub(r"[^A-Za-z' -]", "", joined)
+    return "" if kind[0] == "C" else " "  # control signs join, pictures part
 
 
 _CURRENCIES = "".join(re.escape(chr(c)) for c in (*range(0x20A0, 0x20C1), *map(ord, "$¢£¤¥฿")))
@@ -235,14 +233,11 @@ def _punctuate(line: str, also: str) -> str:
 
 
 def _join(found: re.Match[str]) -> str:
-    """Marks inside a word vanish ("Kp*nk"), between words they are a space."""
-    string = found.string
-    inside = found.start() and found.end() < len(string)
-    inside = inside and string[found.start() - 1].isalnum() and string[found.end()].isalnum()
+    """A space for marks that say nothing, so that what stands around them stays apart."""
     # Combining marks of scripts that are written with them belong to the word.
     if all(unicodedata.category(sign)[0] == "M" for sign in found[0]):
         return found[0]
-    return "" if inside and '"' not in found[0] else " "
+    return " "
 
 
 def _strongest(found: re.Match[str]) -> str:

@@ -1,1 +1,1 @@
-"""Recipes that make the presets. Never imported by inference."""
+"""Trainings of a vocoder or a text front end for any preset. Never imported by inference."""

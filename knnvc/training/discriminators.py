@@ -1,7 +1,7 @@
-"""Discriminators of vocoder training: HiFi-GAN's over periods, UnivNet's over spectrograms.
+"""HiFi-GAN's discriminators, over periods and scales, and one step against any discriminators.
 
-Kong et al. 2020 (https://arxiv.org/abs/2010.05646), Jang et al. 2021
-(https://arxiv.org/abs/2106.07889); channel counts are options, so that a CPU can train with them.
+Kong et al. 2020 (https://arxiv.org/abs/2010.05646); their width is an option, so that a CPU can
+try a training out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from knnvc.training.losses import adversarial_loss, discriminator_loss, feature_
 
 SLOPE = 0.1
 PERIODS = (2, 3, 5, 7, 11)
-SPECTROGRAMS = ((1024, 120), (512, 80), (256, 40))  # (FFT length, hop) in samples
 
 # HiFi-GAN's published sizes.
 PERIOD_CHANNELS = (32, 128, 512, 1024, 1024)
@@ -29,77 +28,13 @@ SCALE_LAYERS = (  # (kernel, stride, groups)
 )
 
 
-class PeriodDiscriminator(nn.Module):
-    """Looks at every `period`-th sample side by side."""
-
-    def __init__(self, period: int, channels: int) -> None:
-        super().__init__()
-        self.period = period
-        widths = [1, channels, 2 * channels, 4 * channels, 8 * channels]
-        norm = nn.utils.parametrizations.weight_norm
-        self.layers = nn.ModuleList(
-            norm(nn.Conv2d(a, b, (5, 1), (3, 1), padding=(2, 0))) for a, b in pairwise(widths)
-        )
-        self.last = norm(nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0)))
-
-    def forward(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """`wave` [B, S] -> score map and inner activations."""
-        rest = -wave.shape[1] % self.period
-        wave = functional.pad(wave[:, None], (0, rest), mode="reflect")
-        return _score(wave.reshape(len(wave), 1, -1, self.period), self.layers, self.last)
-
-
-class SpectrogramDiscriminator(nn.Module):
-    """Looks at the magnitudes of one STFT."""
-
-    window: Tensor
-
-    def __init__(self, size: int, hop: int, channels: int) -> None:
-        super().__init__()
-        self.size, self.hop = size, hop
-        self.register_buffer("window", torch.hann_window(size), persistent=False)
-        norm = nn.utils.parametrizations.weight_norm
-        self.layers = nn.ModuleList(
-            [norm(nn.Conv2d(1, channels, (7, 5), (2, 2), padding=(3, 2)))]
-            + [
-                norm(nn.Conv2d(channels, channels, (5, 3), (2, 1), padding=(2, 1)))
-                for _ in range(2)
-            ]
-            + [norm(nn.Conv2d(channels, channels, 3, padding=1))]
-        )
-        self.last = norm(nn.Conv2d(channels, 1, 3, padding=1))
-
-    def forward(self, wave: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """`wave` [B, S] -> score map and inner activations."""
-        spectrum = torch.stft(
-            wave, self.size, self.hop, window=self.window, return_complex=True
-        ).abs()
-        # Compressed, so that quiet high frequencies are looked at too.
-        return _score((spectrum + 1e-5)[:, None] ** 0.3, self.layers, self.last)
-
-
-def _score(hidden: Tensor, layers: nn.ModuleList, last: nn.Module) -> tuple[Tensor, list[Tensor]]:
+def score(hidden: Tensor, layers: nn.ModuleList, last: nn.Module) -> tuple[Tensor, list[Tensor]]:
+    """Score map and inner activations of `hidden`, [B, C, ...]."""
     inner = []
     for layer in layers:
         hidden = functional.leaky_relu(layer(hidden), SLOPE)
         inner.append(hidden)
     return last(hidden), inner
-
-
-class Discriminators(nn.Module):
-    """All of them; returns their scores and inner activations."""
-
-    def __init__(self, channels: int = 16) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList(
-            [PeriodDiscriminator(period, channels) for period in PERIODS]
-            + [SpectrogramDiscriminator(size, hop, channels) for size, hop in SPECTROGRAMS]
-        )
-
-    def forward(self, wave: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """`wave` [B, S] -> one score map and one list of activations for each discriminator."""
-        done = [part(wave) for part in self.parts]
-        return [score for score, _ in done], [inner for _, inner in done]
 
 
 class PublishedPeriodDiscriminator(nn.Module):
@@ -122,8 +57,8 @@ class PublishedPeriodDiscriminator(nn.Module):
         rest = -wave.shape[1] % self.period
         wave = functional.pad(wave[:, None], (0, rest), mode="reflect")
         shaped = wave.reshape(len(wave), 1, -1, self.period)
-        score, inner = _score(shaped, self.layers, self.last)
-        return score, [*inner, score]
+        found, inner = score(shaped, self.layers, self.last)
+        return found, [*inner, found]
 
 
 class PublishedScaleDiscriminator(nn.Module):
@@ -146,8 +81,8 @@ class PublishedScaleDiscriminator(nn.Module):
         hidden = wave[:, None]
         for _ in range(self.pools):
             hidden = functional.avg_pool1d(hidden, 4, 2, padding=2)
-        score, inner = _score(hidden, self.layers, self.last)
-        return score, [*inner, score]
+        found, inner = score(hidden, self.layers, self.last)
+        return found, [*inner, found]
 
 
 class PublishedDiscriminators(nn.Module):
@@ -175,25 +110,6 @@ class PublishedDiscriminators(nn.Module):
         return [score for score, _ in done], [inner for _, inner in done]
 
 
-def teach(
-    critics: nn.Module,
-    judges: torch.optim.Optimizer,
-    made: Tensor,
-    real: Tensor,
-    bf16: bool = False,
-    backward: Callable[[Tensor], None] = torch.autograd.backward,
-) -> Tensor:
-    """One step of the discriminators, whose loss is returned; see `contest`."""
-    with torch.autocast(made.device.type, torch.bfloat16, enabled=bf16):
-        real_scores, _ = critics(real)
-        made_scores, _ = critics(made.detach())
-        loss = discriminator_loss(real_scores, made_scores).float()
-    judges.zero_grad()
-    backward(loss)
-    judges.step()
-    return loss.detach()
-
-
 def contest(
     critics: nn.Module,
     judges: torch.optim.Optimizer,
@@ -208,11 +124,17 @@ def contest(
     their optimiser, `backward` what computes gradients. Returned are "critics" (already stepped
     on), "adversarial" and "matching".
     """
-    loss = teach(critics, judges, made, real, bf16, backward)
+    with torch.autocast(made.device.type, torch.bfloat16, enabled=bf16):
+        real_scores, _ = critics(real)
+        made_scores, _ = critics(made.detach())
+        loss = discriminator_loss(real_scores, made_scores).float()
+    judges.zero_grad()
+    backward(loss)
+    judges.step()
     with torch.autocast(made.device.type, torch.bfloat16, enabled=bf16):
         made_scores, made_inner = critics(made)
         with torch.no_grad():
             _, real_inner = critics(real)
         adversarial = adversarial_loss(made_scores).float()
         matching = feature_matching_loss(real_inner, made_inner).float()
-    return {"critics": loss, "adversarial": adversarial, "matching": matching}
+    return {"critics": loss.detach(), "adversarial": adversarial, "matching": matching}

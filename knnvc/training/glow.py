@@ -18,20 +18,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from knnvc.encoders.ssl import Encoder
+from knnvc.encoders.base import Encoder
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.tensors import read_json
+from knnvc.text.espeak import phonemize
 from knnvc.text.glow import GlowConfig, GlowTts
+from knnvc.training.aligned import DURATION_UNIT, read_alignments
 from knnvc.training.alignment import monotonic_alignment
-from knnvc.training.kokoro import DURATION_UNIT, phonemizer, read_alignments
-from knnvc.training.options import GlowTtsOptions
-from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
-from knnvc.training.text_frontend import (
+from knnvc.training.frontends import (
     SETTINGS,
     cached_features,
     is_held_out,
     write_settings,
 )
+from knnvc.training.options import GlowTtsOptions
+from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
 
 METADATA = "metadata.csv"
 FRAME = 0.02  # seconds
@@ -62,8 +63,8 @@ class Batch:
 def read_corpus(corpus: Path, language: str = "en-us") -> list[tuple[Path, str, list[int] | None]]:
     """Audio, phonemes and, where they are known, durations of every utterance.
 
-    `corpus` is what `knnvc train corpus` makes, or a folder with a metadata.csv in LJSpeech's
-    manner: `file|text`, of more columns the last, the audio beside it or in `wavs/`.
+    `corpus` is an aligned one (see `knnvc.training.aligned`), or a folder with a metadata.csv in
+    LJSpeech's manner: `file|text`, of more columns the last, the audio beside it or in `wavs/`.
 
     Raises:
         UsageError: there is neither, or a line or a file of it is wrong.
@@ -89,8 +90,10 @@ def read_corpus(corpus: Path, language: str = "en-us") -> list[tuple[Path, str, 
             raise UsageError(f"line {number} of {corpus / METADATA} is not `file|text`: mend it")
         found.append(_find_audio(corpus, name, number))
         texts.append(columns[-1])
-    spoken = phonemizer(language).phonemize(texts)
-    return [(p, s.strip(), None) for p, s in zip(found, spoken, strict=True) if s.strip()]
+    spoken = [phonemize(text, language) for text in texts]
+    return [
+        (path, phonemes, None) for path, phonemes in zip(found, spoken, strict=True) if phonemes
+    ]
 
 
 def _find_audio(corpus: Path, name: str, number: int) -> Path:
@@ -265,11 +268,7 @@ def train_glow(
         if len(waiting) < options.batch:
             waiting = rng.permutation(len(training)).tolist()
         chosen = [training[waiting.pop()] for _ in range(min(options.batch, len(waiting)))]
-        batch = collate(network.train(), chosen)
-        # A little noise: columns that hardly vary, like voicing, would have endless likelihood.
-        noise = options.noise * torch.randn_like(batch.features)
-        noisy = replace(batch, features=(batch.features + noise) * batch.frame_mask)
-        losses, _ = losses_of(network, noisy)
+        losses, _ = losses_of(network, _noisy(collate(network.train(), chosen), options.noise))
         optimiser.zero_grad()
         torch.autograd.backward(losses["likelihood"] + losses["duration"])
         nn.utils.clip_grad_norm_(network.parameters(), options.clip)
@@ -279,6 +278,12 @@ def train_glow(
         if run.step % options.report_every == 0:
             run.report(**evaluate(averaged, held_out))
     return run.publish(averaged, "text_frontend")
+
+
+def _noisy(batch: Batch, deviation: float) -> Batch:
+    """With a little noise: columns that hardly vary, as voicing, had endless likelihood else."""
+    noise = deviation * torch.randn_like(batch.features)
+    return replace(batch, features=(batch.features + noise) * batch.frame_mask)
 
 
 @torch.inference_mode()

@@ -6,75 +6,18 @@ chapter; here the pool is all other utterances of the speaker.
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import soundfile as sf
 import torch
-from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from knnvc.audio import find_audio, load_audio
-from knnvc.converters.knn import search, select, weigh
-from knnvc.encoders.ssl import Encoder, fingerprint
+from knnvc.converters.knn import select, weigh
+from knnvc.converters.search import search
+from knnvc.encoders.base import Encoder
 from knnvc.errors import KnnvcError
-from knnvc.files import atomic_path
-from knnvc.mini.acoustic_space import AcousticSpace
 from knnvc.tensors import write_tensors
-from knnvc.training.kokoro import HELD_OUT, read_alignments
-
-
-def prematch(
-    corpus: Path, encoder: Encoder, out: Path, k: int = 4, space: AcousticSpace | None = None
-) -> None:
-    """Write matched synthesis features of all training speakers to `out` (safetensors, float16).
-
-    Tensors are named after the audio files and hold [T, Ds]. With an acoustic `space` the frames
-    are selected and finished as in a conversion, the utterance's own speaker being the target.
-    Run again after a kill, it goes on with the next speaker.
-    """
-    by_speaker: dict[str, list[str]] = defaultdict(list)
-    for record in read_alignments(corpus):
-        if record["speaker"] not in HELD_OUT:
-            by_speaker[record["speaker"]].append(record["file"])
-    columns = encoder.columns
-    # Finished speakers survive a kill; the name keeps those of another encoder apart.
-    parts = out.with_suffix(f".{fingerprint(encoder.network)[:8]}")
-    parts.mkdir(parents=True, exist_ok=True)
-    for number, (speaker, files) in enumerate(sorted(by_speaker.items()), 1):
-        part = parts / f"{speaker}.safetensors"
-        if part.exists():
-            continue
-        match, synth = [], []
-        for file in files:
-            wave, _ = sf.read(corpus / file, dtype="float32")
-            features = encoder.encode(torch.from_numpy(wave))
-            match.append(features[:, columns.match])
-            synth.append(features[:, columns.synth])
-        vectors, statistics = match, None
-        if space:
-            statistics = space.statistics(torch.cat(synth), torch.cat(match))
-            vectors = [space.vectors(*pair, statistics) for pair in zip(synth, match, strict=True)]
-        tensors: dict[str, npt.NDArray[np.float16]] = {}
-        for index, file in enumerate(files):
-            chosen = from_others(vectors, synth, index, k)
-            if chosen is None:
-                continue
-            if space and statistics:
-                chosen = space.finish(chosen, synth[index], statistics, statistics)
-            tensors[file] = chosen.half().numpy()
-        _write(part, tensors)
-        print(f"prematched {number} of {len(by_speaker)} speakers ({speaker})", flush=True)
-    _write(out, {name: x for part in parts.iterdir() for name, x in read_prematched(part).items()})
-    shutil.rmtree(parts)
-
-
-def _write(path: Path, tensors: dict[str, npt.NDArray[np.float16]]) -> None:
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary)
 
 
 def prematch_folder(corpus: Path, encoder: Encoder, out: Path, k: int = 4) -> None:
@@ -127,8 +70,3 @@ def from_others(vectors: list[Tensor], synth: list[Tensor], index: int, k: int) 
         return None
     distances, indices = search(vectors[index], torch.cat([vectors[o] for o in others]), k)
     return select(torch.cat([synth[o] for o in others]), indices, weigh(distances, "mean"))
-
-
-def read_prematched(path: Path) -> dict[str, np.ndarray]:
-    """Matched features [T, Ds] by audio file."""
-    return load_file(path)

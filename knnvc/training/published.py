@@ -47,18 +47,10 @@ def train_hifigan(
     Raises:
         KnnvcError: accelerate is missing, or there is nothing to train on.
     """
-    try:
-        from accelerate import Accelerator
-        from accelerate.utils import DistributedDataParallelKwargs
-    except ModuleNotFoundError as error:
-        raise KnnvcError("the published recipe needs `pip install 'knnvc[train]'`") from error
-
+    accelerator = _accelerator(options)
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     training, held_out = find_examples(corpus, prematched)
-    # The buffers of spectral norm change in every forward pass and must not be overwritten.
-    settings = DistributedDataParallelKwargs(broadcast_buffers=False)
-    accelerator = Accelerator(mixed_precision=options.mixed_precision, kwargs_handlers=[settings])
     device = accelerator.device
     generator, critics = HifiGan(config), PublishedDiscriminators(options.discriminator_width)
     generator.add_weight_norm()
@@ -84,12 +76,9 @@ def train_hifigan(
         made = generator(features)[:, 0].float()
         losses = {"mel": mel_loss(made, real)}
         losses |= contest(critics, judges, made, real, backward=accelerator.backward)
-        total = options.mel_weight * losses["mel"] + losses["adversarial"]
-        # As published, the sum over the activations and not their mean.
-        activations = accelerator.unwrap_model(critics).activations
-        total = total + options.matching_weight * activations * losses["matching"]
         makers.zero_grad()
-        accelerator.backward(total)
+        activations = accelerator.unwrap_model(critics).activations
+        accelerator.backward(_total(losses, options, activations))
         makers.step()
         run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
         if run.step % options.report_every == 0 and run.leader:
@@ -100,6 +89,23 @@ def train_hifigan(
         _write_published(out, accelerator.unwrap_model(generator), options, config)
     accelerator.end_training()
     return out
+
+
+def _accelerator(options: HifiGanOptions) -> Any:
+    try:
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs
+    except ModuleNotFoundError as error:
+        raise KnnvcError("the published recipe needs `pip install 'knnvc[train]'`") from error
+    # The buffers of spectral norm change in every forward pass and must not be overwritten.
+    settings = DistributedDataParallelKwargs(broadcast_buffers=False)
+    return Accelerator(mixed_precision=options.mixed_precision, kwargs_handlers=[settings])
+
+
+def _total(losses: dict[str, Tensor], options: HifiGanOptions, activations: int) -> Tensor:
+    total = options.mel_weight * losses["mel"] + losses["adversarial"]
+    # As published, the sum over the activations and not their mean.
+    return total + options.matching_weight * activations * losses["matching"]
 
 
 Example = tuple[Path, Path]  # recording, its matched features

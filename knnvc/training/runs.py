@@ -159,7 +159,7 @@ class Run:
         rows |= {f"last {k}": v for k, v in self._last.items() if k not in ("step", "hours")}
         table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
         (self.folder / "MODEL_CARD.md").write_text(
-            f"# {weights.name}\n\nTrained by `knnvc train`. The losses on the way stand in "
+            f"# {weights.name}\n\nTrained with knnvc. The losses on the way stand in "
             f"`log.jsonl`.\n\n| what | value |\n|---|---|\n{table}\n",
             encoding="utf-8",
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from knnvc.errors import UsageError
 from knnvc.frames import Frames
+from knnvc.processes import computing
 from knnvc.progress import Tell
 from knnvc.tensors import fingerprint
 from knnvc.vocoders.base import VocoderNetwork
@@ -146,6 +147,7 @@ class ChunkedVocoder:
         return audio[(start - left) * network.hop : (end - left) * network.hop].float().cpu()
 
     def _check(self, frames: Frames) -> int:
+        computing()
         values = frames.values
         if values.ndim != 2 or values.shape[1] != self.network.dim or not len(values):
             raise UsageError(

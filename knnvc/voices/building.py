@@ -149,7 +149,7 @@ class SetBuilder:
             except KnnvcError as error:
                 if recording.folder is None:
                     raise
-                skipped.append((number, str(error).replace(recording.name, _NAME)))
+                skipped.append((number, error.full.replace(recording.name, _NAME)))
                 tell(1, 1)
                 continue
             if trim:

@@ -5,8 +5,9 @@ whether they were trimmed, the encoder, and the arithmetic (see `arithmetic`). T
 float32, so a set that comes from the cache is the one that was encoded, bit for bit.
 
 Safe with any number of processes: entries appear whole or not at all, a lock lets one process
-encode while the others wait for its result, and a damaged or evicted entry is made again. Sets
-that were not used for longest go when the folder exceeds its limit.
+encode while the others wait for its result, and an evicted entry, or one whose checksum does not
+fit its bytes, is made again. Sets that were not used for longest go when the folder exceeds its
+limit.
 
 torch is imported where tensors are read or written, so that asking what is in the cache is quick.
 """
@@ -19,15 +20,14 @@ import hashlib
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import cache_dir
-from knnvc.tensors import read_tensors, write_tensors
+from knnvc.kept import SET_SUFFIX, KeptFile, KeptFiles
+from knnvc.tensors import checksum, read_tensors, write_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -38,21 +38,11 @@ LIMIT_VARIABLE = "KNNVC_CACHE_LIMIT"
 DEFAULT_LIMIT = 2 * 10**9  # bytes
 
 _FORMAT = "5"
-_SUFFIX = ".safetensors"
+_ADAPTATION = "adaptation."  # begins the names of their tensors
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_ABANDONED_SECONDS = 24 * 3600  # after which a hidden file is a killed writer's
 
 Made = tuple["MatchingSet", list[tuple[int, str]]]
 """A set, and the recordings that could not be used: their number and what is wrong with them."""
-
-
-@dataclass(frozen=True)
-class CachedSet:
-    """One entry: its file, bytes, and when it was last used (seconds since the epoch)."""
-
-    path: Path
-    size: int
-    used: float
 
 
 class SetCache:
@@ -70,13 +60,14 @@ class SetCache:
     def __init__(self, folder: Path | None = None, limit: int | None = None) -> None:
         self.folder = cache_dir() / "matching_sets" if folder is None else folder
         self.limit = limit_from_environment() if limit is None else limit
+        self.kept = KeptFiles(self.folder, SET_SUFFIX, self.limit)
 
     def fetch(self, key: str, make: Callable[[], Made]) -> Made:
         """The set of `key`, from the folder if it is there, else made and stored.
 
         A folder that cannot be written to is no error: the set is then made every time.
         """
-        path = self.folder / f"{key}{_SUFFIX}"
+        path = self.folder / f"{key}{SET_SUFFIX}"
         found = _read(path)
         if found is not None:
             return found
@@ -87,18 +78,12 @@ class SetCache:
             made = make()
             with contextlib.suppress(KnnvcError):
                 _write(path, *made)
-                self._evict(path)
+                self.kept.evict(path)
             return made
 
-    def sets(self) -> list[CachedSet]:
+    def sets(self) -> list[KeptFile]:
         """What is there, the longest unused first."""
-        found = []
-        for path in self._files():
-            with contextlib.suppress(OSError):  # evicted meanwhile
-                if path.suffix == _SUFFIX and not path.name.startswith("."):
-                    state = path.stat()
-                    found.append(CachedSet(path, state.st_size, state.st_mtime))
-        return sorted(found, key=lambda entry: (entry.used, entry.path))
+        return self.kept.files()
 
     def clear(self) -> int:
         """Remove everything; how many sets that were.
@@ -106,18 +91,7 @@ class SetCache:
         Raises:
             KnnvcError: the folder refuses.
         """
-        sets = self.sets()
-        try:
-            for path in self._files():
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            raise KnnvcError(
-                f"cannot clear {self.folder}: {error.strerror}; check its permissions"
-            ) from error
-        return len(sets)
-
-    def _files(self) -> list[Path]:
-        return list(self.folder.iterdir()) if self.folder.is_dir() else []
+        return self.kept.clear()
 
     @contextlib.contextmanager
     def _lock(self, key: str) -> Iterator[None]:
@@ -135,23 +109,6 @@ class SetCache:
             yield
         finally:
             lock.release()
-
-    def _evict(self, kept: Path) -> None:
-        sets = self.sets()
-        total = sum(entry.size for entry in sets)
-        for entry in sets:
-            if total <= self.limit:
-                break
-            if entry.path != kept:
-                with contextlib.suppress(OSError):
-                    entry.path.unlink(missing_ok=True)
-                    entry.path.with_suffix(".lock").unlink(missing_ok=True)
-                total -= entry.size
-        for path in self._files():
-            with contextlib.suppress(OSError):
-                old = time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
-                if old and path.name.startswith("."):
-                    path.unlink(missing_ok=True)
 
 
 def set_key(
@@ -208,12 +165,13 @@ def _write(path: Path, made: MatchingSet, skipped: list[tuple[int, str]]) -> Non
     tensors = {"synth": made.synth, "frame_start": made.frame_start}
     if made.match is not made.synth:
         tensors["match"] = made.match
-    tensors |= {f"adaptation.{name}": one.weights for name, one in made.adaptations.items()}
+    tensors |= {_ADAPTATION + name: one.weights for name, one in made.adaptations.items()}
     networks = {name: one.network for name, one in made.adaptations.items()}
     # ASCII: names and messages may hold bytes that are no UTF-8.
-    entry = {"info": dataclasses.asdict(made.info), "skipped": skipped, "networks": networks}
+    entry = {"info": dataclasses.asdict(made.info), "skipped": skipped, "adaptations": networks}
     info = json.dumps(entry)
-    write_tensors(path, tensors, {"cached_set": info}, force=True)
+    metadata = {"cached_set": info, "sha256": checksum(tensors, info)}
+    write_tensors(path, tensors, metadata, force=True)
 
 
 def _read(path: Path) -> Made | None:
@@ -224,23 +182,24 @@ def _read(path: Path) -> Made | None:
 
     try:
         tensors, metadata = read_tensors(path)
+        if metadata["sha256"] != checksum(tensors, metadata["cached_set"]):
+            return None
         entry = json.loads(metadata["cached_set"])
         stored = entry["info"].items()
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored}
         synth = tensors["synth"]
-        adaptations = {
-            name: Adaptation(tensors[f"adaptation.{name}"], network)
-            for name, network in entry["networks"].items()
-        }
         found = MatchingSet(
             match=tensors.get("match", synth),
             synth=synth,
             frame_start=tensors["frame_start"],
             info=SetInfo(**values),
-            adaptations=adaptations,
+            adaptations={
+                name: Adaptation(tensors[_ADAPTATION + name], network)
+                for name, network in entry["adaptations"].items()
+            },
         )
         skipped = [(int(number), str(reason)) for number, reason in entry["skipped"]]
-    except (KnnvcError, KeyError, TypeError, ValueError, AttributeError):
+    except (KnnvcError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None
     with contextlib.suppress(OSError):
         os.utime(path)

@@ -7,16 +7,19 @@ references is read here, too.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from knnvc.errors import KnnvcError, UsageError
+from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
+from knnvc.files import os_reason
 
 PREFIX = "voice:"
 CARDS = "cards.json"
@@ -156,16 +159,57 @@ def write_cards(folder: Path, cards: dict[str, Card]) -> None:
     (folder / CARDS).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
+_MOST_BYTES = 5_000_000  # of a table of cards
+_OPTIONAL = ("distillmos", "wer")
+
+
 def _read_folder(folder: Path) -> Iterator[tuple[str, Path, Card]]:
     table = folder / CARDS
-    if not table.is_file():
-        return
     try:
+        if not table.is_file():
+            return
+        if table.stat().st_size > _MOST_BYTES:
+            raise KnnvcError(f"{table} is too long; get or build the voices again")
         values = json.loads(table.read_text(encoding="utf-8"))
-        cards = {str(name): Card(**card) for name, card in values.items()}
-    except (ValueError, TypeError, AttributeError) as error:
+        cards = {name: _card(card) for name, card in values.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise KnnvcError(f"{table} is damaged ({error}); get or build the voices again") from error
+    except OSError as error:
+        raise KnnvcError(f"cannot read {table}: {os_reason(error)}") from error
     for name, card in cards.items():
+        if not _is_name(name):
+            warnings.warn(
+                f"{table} names a voice {name[:40]!r}, which is no file name; it is left out",
+                KnnvcWarning,
+                stacklevel=2,
+            )
+            continue
         path = folder / f"{name}.safetensors"
-        if path.is_file():
-            yield name, path, card
+        with contextlib.suppress(OSError):  # a name that is too long
+            if path.is_file():
+                yield name, path, card
+
+
+def _is_name(name: str) -> bool:
+    """Whether a voice's name stays in its folder, and can be printed and typed."""
+    plain = bool(name) and name == Path(name).name and "\\" not in name and ":" not in name
+    return plain and not name.startswith(".") and name.isprintable()
+
+
+def _card(values: Any) -> Card:
+    """A card whose values have the types that its fields have.
+
+    Raises:
+        TypeError: One has another type, or is no finite number, or is missing or unknown.
+    """
+    card = Card(**values)
+    for one in dataclasses.fields(Card):
+        value = getattr(card, one.name)
+        if one.type == "str":
+            good = isinstance(value, str)
+        else:
+            number = type(value) in (int, float) and abs(value) < 1e12
+            good = number or (value is None and one.name in _OPTIONAL)
+        if not good:
+            raise TypeError(f"{one.name} cannot be {str(value)[:20]!r}")
+    return card

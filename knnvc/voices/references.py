@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from knnvc.audio import load_audio
-from knnvc.audio.samples import mono_batch
+from knnvc.audio.batches import mono_batch
 from knnvc.converters.matching_set import SUFFIX, MatchingSet
 from knnvc.converters.matching_set import load as load_set
 from knnvc.files import find_audio

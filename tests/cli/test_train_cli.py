@@ -7,36 +7,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from knnvc.cli.configuration import chosen, read_config
 from knnvc.cli.main import cli
-from knnvc.training.options import (
-    EncoderOptions,
-    HifiGanOptions,
-    VocoderOptions,
-)
+from knnvc.training.options import HifiGanOptions
+from knnvc.vocoders.hifigan import HifiGanConfig
 
 
 def run(*args: str | Path) -> Result:
     return CliRunner().invoke(cli, ["train", *(str(a) for a in args)])
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the training loops are called with."""
-    calls: list[Any] = []
-
-    def encoder(_corpus: Path, out: Path, options: EncoderOptions, start: Path | None) -> Path:
-        calls.append((options, start))
-        return out
-
-    def vocoder(
-        _corpus: Path, out: Path, options: VocoderOptions, matched: Path | None, start: Path | None
-    ) -> Path:
-        calls.append((options, matched, start))
-        return out
-
-    monkeypatch.setattr("knnvc.training.encoder.train_encoder", encoder)
-    monkeypatch.setattr("knnvc.training.vocoder.train_vocoder", vocoder)
-    return calls
 
 
 def configuration(folder: Path, **steps: Any) -> Path:
@@ -45,71 +23,62 @@ def configuration(folder: Path, **steps: Any) -> Path:
     return path
 
 
-def test_the_command_line_wins_over_the_configuration(tmp_path: Path, seen: list[Any]) -> None:
-    config = configuration(tmp_path, encoder={"steps": 2400, "batch": 6, "rate": 1}, vocoder={})
-    args = ("--corpus", tmp_path, "--config", config, "--batch", 3, "--bf16", "--out", "there")
-    done = run("encoder", *map(str, args))
-    assert done.exit_code == 0, done.output
-    assert done.output == "there\n"
-    assert seen == [(EncoderOptions(steps=2400, batch=3, bf16=True, rate=1), None)]
+def test_the_command_line_wins_over_the_configuration(tmp_path: Path) -> None:
+    config = configuration(tmp_path, vocoder={"steps": 2400, "batch_size": 6, "learning_rate": 1})
+    found = chosen(HifiGanOptions, "vocoder", config, {"batch_size": 3, "seed": None})
+    assert found == HifiGanOptions(steps=2400, batch_size=3, learning_rate=1)
 
 
 @pytest.mark.parametrize(
     ("step", "words"),
     [
         ({"stepz": 3}, "stepz"),
-        ({"frames": "many"}, "give a int"),
-        ({"recipe": "wavenet"}, "none of source-filter, hifigan"),
-        ({"recipe": "hifigan", "mixed_precision": "bf8"}, "choose no, bf16, fp16"),
+        ({"steps": "many"}, "give a int"),
+        ({"mixed_precision": "bf8"}, "choose no, bf16, fp16"),
         ([], "one object for each step"),
     ],
 )
-def test_a_wrong_configuration_is_one_sentence(
-    tmp_path: Path, seen: list[Any], step: object, words: str
-) -> None:
+def test_a_wrong_configuration_is_one_sentence(tmp_path: Path, step: object, words: str) -> None:
     config = configuration(tmp_path, vocoder=step)
     done = run("vocoder", "--corpus", tmp_path, "--config", config)
     assert done.exit_code == 2
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert not seen
-
-
-def test_options_of_the_other_recipe_are_refused(tmp_path: Path, seen: list[Any]) -> None:
-    done = run("vocoder", "--corpus", tmp_path, "--segment-size", "640")
-    assert done.exit_code == 2
-    assert "does not know segment_size" in done.stderr
-    assert not seen
 
 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["encoder", "--corpus", "nowhere"], "knnvc train corpus"),
-        (["prematch", "--corpus", ".", "--encoder", "no.safetensors"], "knnvc train encoder"),
-        (["vocoder", "--corpus", ".", "--prematched", "no"], "knnvc train prematch"),
-        (["vocoder", "--corpus", ".", "--recipe", "hifigan"], "needs --prematched"),
-        (["package", "--encoder", "no.safetensors"], "knnvc train encoder"),
-        (["encoder", "--config", "nowhere.json"], "nowhere.json does not exist"),
+        (["prematch", "--corpus", "nowhere"], "nowhere is no folder with recordings"),
+        (["vocoder", "--corpus", "."], "knnvc train prematch --corpus . --out runs/prematched"),
+        (["vocoder", "--corpus", ".", "--config", "no.json"], "no.json does not exist"),
+        (["text-frontend", "--corpus", ".", "--start", "no"], "knnvc train text-frontend"),
+        (["text-frontend", "--corpus", ".", "--language", "xx"], "does not speak 'xx'"),
     ],
 )
-def test_what_is_missing_is_named(args: list[str], words: str) -> None:
+def test_what_is_missing_is_named(
+    args: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done = run(*args)
     assert done.exit_code == 2
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_the_shipped_configurations_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
-    from knnvc.cli.train import chosen, read_config
-    from knnvc.vocoders.hifigan import HifiGanConfig
+def test_each_step_tells_one_program() -> None:
+    """No two names for one thing, and one default each."""
+    for step in ("vocoder", "text-frontend", "prematch"):
+        told = run(step, "--help").output
+        assert " or " not in "".join(line for line in told.splitlines() if "default" in line)
+    told = run("vocoder", "--help").output
+    assert "--batch-size" in told
+    assert "--batch " not in told
 
-    folder = Path(__file__).parents[2] / "vocoder/configs"
-    if not folder.exists():
+
+def test_the_published_configuration_is_the_default() -> None:
+    large = Path(__file__).parents[2] / "vocoder/configs/wavlm-large.json"
+    if not large.exists():
         pytest.skip("the recipes stay in the repository")
-    chosen(EncoderOptions, "encoder", folder / "mini.json", {})
-    chosen(VocoderOptions, "vocoder", folder / "mini.json", {})
-    # The published recipe and architecture are the defaults.
-    large = folder / "wavlm-large.json"
     assert chosen(HifiGanOptions, "vocoder", large, {}) == HifiGanOptions()
     assert HifiGanConfig.from_dict(read_config(large, "generator")) == HifiGanConfig()

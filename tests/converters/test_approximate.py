@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,18 +17,18 @@ from torch import Tensor
 from knnvc import pipeline
 from knnvc.cli.main import cli
 from knnvc.converters import approximate as indices
+from knnvc.converters.knn import search
 from knnvc.converters.matching_set import MatchingSet, load
-from knnvc.converters.search import search
-from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
-from knnvc.mini.converter import MiniConverter
-from knnvc.pipeline import VoiceConverter
+from knnvc.errors import KnnvcError, UsageError
+from knnvc.kept import KeptFiles, kept_indices
+from knnvc.pipeline import KnnvcWarning, VoiceConverter
 
 Speech = tuple[Tensor, Tensor]
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A key of its own for every test."""
+    """A folder of its own for every test."""
     monkeypatch.setenv("KNNVC_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -75,10 +76,12 @@ def test_all_neighbours_can_be_asked_for(kind: str, clusters: Speech) -> None:
 
 
 @pytest.mark.parametrize("kind", indices.APPROXIMATE)
-def test_the_index_of_a_set_is_always_the_same(kind: str, clusters: Speech, tmp_path: Path) -> None:
-    for name in ("one", "other"):
-        indices.save(indices.build(clusters[1], kind), tmp_path / name, bytes(32))
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+def test_the_index_of_a_set_is_always_the_same(kind: str, clusters: Speech) -> None:
+    cache = indices.IndexCache()
+    for content in (b"1" * 32, b"2" * 32):
+        cache.save(indices.build(clusters[1], kind), content)
+    one, other = (entry.path.read_bytes() for entry in cache.kept.files())
+    assert one == other
 
 
 @pytest.mark.parametrize("kind", indices.APPROXIMATE)
@@ -108,17 +111,19 @@ def test_auto_goes_by_size() -> None:
 # Files --------------------------------------------------------------------------------------------
 
 
+CONTENT = bytes(range(32))
+
+
 @pytest.fixture(params=indices.APPROXIMATE)
-def kept(request: pytest.FixtureRequest, clusters: Speech, tmp_path: Path) -> tuple[str, Path]:
+def kept(request: pytest.FixtureRequest, clusters: Speech, cache: Path) -> tuple[str, Path]:
     kind: str = request.param
-    path = tmp_path / f"anna.{kind}.faiss"
-    indices.save(indices.build(clusters[1], kind), path, bytes(32))
-    return kind, path
+    indices.IndexCache().save(indices.build(clusters[1], kind), CONTENT)
+    return kind, cache / "indices" / f"{CONTENT.hex()}.faiss"
 
 
 def test_a_saved_index_is_read_back(kept: tuple[str, Path], clusters: Speech) -> None:
     kind, path = kept
-    read = indices.load(path, kind, bytes(32))
+    read = indices.IndexCache().load(kind, CONTENT)
     assert read is not None
     built = indices.build(clusters[1], kind)
     for found, expected in zip(
@@ -138,7 +143,7 @@ def flip(data: bytes, at: int) -> bytes:
         lambda data: b"",
         lambda data: data[:50],
         lambda data: data[:-1],
-        lambda data: data[:-72],  # what faiss alone would have written
+        lambda data: data[:-32],  # what faiss alone would have written
         lambda data: data + b"\0",
         lambda data: flip(data, 8),
         lambda data: flip(data, len(data) // 2),
@@ -152,34 +157,37 @@ def test_a_changed_file_never_reaches_faiss(
     kind, path = kept
     path.write_bytes(change(path.read_bytes()))
     monkeypatch.setattr(faiss, "read_index", lambda *_: pytest.fail("it was parsed"))
-    assert indices.load(path, kind, bytes(32)) is None
+    assert indices.IndexCache().load(kind, CONTENT) is None
 
 
-def test_an_index_from_elsewhere_never_reaches_faiss(
-    kept: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_an_index_that_came_with_a_set_is_never_read(
+    tiny: VoiceConverter, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind, path = kept
+    for name in ("anna.ivf.faiss", "anna.faiss"):
+        saved.with_name(name).write_bytes(b"IwSQ of a stranger")
     monkeypatch.setattr(faiss, "read_index", lambda *_: pytest.fail("it was parsed"))
-    assert indices.load(path, kind, b"1" * 32) is None  # of another set
-    assert indices.load(path.with_name("none"), kind, bytes(32)) is None
-    monkeypatch.setenv("KNNVC_CACHE", str(tmp_path / "another user"))
-    assert indices.load(path, kind, bytes(32)) is None
+    one = load(saved)
+    assert torch.isfinite(tiny.match(one.match[:5], one, index="ivf")).all()
+    assert saved.with_name("anna.ivf.faiss").read_bytes() == b"IwSQ of a stranger"
 
 
-def test_an_index_of_another_kind_is_not_used(kept: tuple[str, Path]) -> None:
-    kind, path = kept
+def test_an_index_of_another_kind_or_set_is_not_used(kept: tuple[str, Path]) -> None:
+    kind, _ = kept
     other = next(k for k in indices.APPROXIMATE if k != kind)
-    assert indices.load(path, other, bytes(32)) is None
+    assert indices.IndexCache().load(other, CONTENT) is None
+    assert indices.IndexCache().load(kind, b"1" * 32) is None
 
 
-def test_the_key_is_private_and_kept(kept: tuple[str, Path], cache: Path) -> None:
-    key = cache / "index.key"
-    assert len(key.read_bytes()) == 32
-    assert key.stat().st_mode & 0o077 == 0
-    assert [path.name for path in cache.iterdir()] == ["index.key"]
-    key.write_bytes(b"short")
-    with pytest.raises(KnnvcError, match=r"index\.key is damaged: delete it"):
-        indices.load(kept[1], kept[0], bytes(32))
+def test_the_longest_unused_go_first(clusters: Speech, tmp_path: Path) -> None:
+    index = indices.build(clusters[1], "ivf")
+    size = len(faiss.serialize_index(index.faiss)) + 32
+    cache = indices.IndexCache(KeptFiles(tmp_path / "x", ".faiss", 2 * size))
+    for number in range(2):
+        cache.save(index, bytes([number]) * 32)
+        os.utime(cache.path(bytes([number]) * 32), (number + 1, number + 1))
+    assert cache.load("ivf", bytes(32)) is not None  # now the last one used
+    cache.save(index, bytes([2]) * 32)
+    assert {entry.path.name[:2] for entry in cache.kept.files()} == {"00", "02"}
 
 
 def test_the_content_is_all_that_an_index_is_derived_from() -> None:
@@ -212,52 +220,52 @@ def saved(tiny: VoiceConverter, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", indices.APPROXIMATE)
-def test_an_index_lies_beside_its_set_and_is_used_again(
+def test_an_index_is_kept_and_used_again(
     tiny: VoiceConverter, saved: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = load(saved)
     features = one.match[:40] + 0.01
     # All cells and much of the graph are read, so even noise finds its nearest.
-    converted = tiny.match(features, one, index=kind).values
-    assert (
-        converted - tiny.match(features, one, index="flat").values
-    ).norm() < 0.05 * converted.norm()
-    path = saved.with_name(f"anna.{kind}.faiss")
-    before = path.stat().st_mtime_ns
+    converted = tiny.match(features, one, index=kind)
+    assert (converted - tiny.match(features, one, index="flat")).norm() < 0.05 * converted.norm()
+    (path,) = (entry.path for entry in kept_indices().files())
+    before = path.stat().st_ino  # another file would have another
     with monkeypatch.context() as patch:
         patch.setattr(indices, "build", lambda *_: pytest.fail("it was built again"))
-        assert torch.equal(tiny.match(features, load(saved), index=kind).values, converted)
-    assert path.stat().st_mtime_ns == before
+        assert torch.equal(tiny.match(features, load(saved), index=kind), converted)
+    assert path.stat().st_ino == before
     path.write_bytes(flip(path.read_bytes(), 100))  # damaged: built again, without a word
-    assert torch.equal(tiny.match(features, load(saved), index=kind).values, converted)
-    assert indices.load(path, kind, indices.content_hash(kind, [one.match], "")) is not None
+    assert torch.equal(tiny.match(features, load(saved), index=kind), converted)
+    content = indices.content_hash(kind, [one.match], "None")
+    assert indices.IndexCache().load(kind, content) is not None
+    assert list(saved.parent.glob("*.faiss")) == []
 
 
-def test_a_stale_index_is_built_again(tiny: VoiceConverter, saved: Path) -> None:
+def test_another_set_of_the_same_name_has_another_index(tiny: VoiceConverter, saved: Path) -> None:
     one = load(saved)
     tiny.match(one.match[:5], one, index="ivf")
-    stale = saved.with_name("anna.ivf.faiss").read_bytes()
     turned = one.match.flip(0).contiguous()
     dataclasses.replace(one, match=turned, synth=turned).save(saved, force=True)
-    converted = tiny.match(turned[:5], load(saved), k=1, index="ivf").values
+    converted = tiny.match(turned[:5], load(saved), k=1, index="ivf")
     assert (converted - turned[:5]).norm() < 1e-2 * converted.norm()
-    assert saved.with_name("anna.ivf.faiss").read_bytes() != stale
+    assert len(kept_indices().files()) == 2
 
 
-def test_an_index_that_cannot_be_kept_is_told(tiny: VoiceConverter, saved: Path) -> None:
-    saved.with_name("anna.ivf.faiss").mkdir()
-    one = load(saved)
-    with pytest.warns(KnnvcWarning, match="the index is not kept: .*is a folder"):
-        assert tiny.prepare(one, "ivf") == "ivf"
-    assert torch.isfinite(tiny.match(one.match[:5], one, index="ivf").values).all()
-
-
-def test_a_set_in_memory_keeps_its_index_there(
-    tiny: VoiceConverter, saved: Path, tmp_path: Path
+def test_an_index_that_cannot_be_kept_is_told(
+    tiny: VoiceConverter, saved: Path, cache: Path
 ) -> None:
+    cache.mkdir()
+    (cache / "indices").write_text("in the way")
+    one = load(saved)
+    with pytest.warns(KnnvcWarning, match="the index is not kept: "):
+        assert tiny.prepare(one, "ivf") == "ivf"
+    assert torch.isfinite(tiny.match(one.match[:5], one, index="ivf")).all()
+
+
+def test_a_set_in_memory_keeps_its_index_there(tiny: VoiceConverter, saved: Path) -> None:
     one = dataclasses.replace(load(saved), origin=None)
     tiny.match(one.match[:5], one, index="ivf")
-    assert not list(tmp_path.glob("*.faiss"))
+    assert not kept_indices().files()
 
 
 def test_mini_searches_its_acoustic_space(
@@ -273,9 +281,9 @@ def test_mini_searches_its_acoustic_space(
 
     real = indices.build
     monkeypatch.setattr(indices, "build", build)
-    mini.match(mini.encode((noise, 16_000)), one, index="ivf")
-    assert isinstance(mini.converter, MiniConverter)
-    space = mini.converter.space
+    mini.match(mini.encode(noise), one, index="ivf")
+    space = mini.space
+    assert space is not None
     statistics = space.statistics(one.synth, one.match)
     assert torch.equal(seen[0], space.vectors(one.synth, one.match, statistics, one.frame_start))
 
@@ -296,12 +304,13 @@ def test_the_command_line_builds_and_uses_an_index(
 
     build = ("set", "build", tmp_path / "voice.wav", "-o", target, "--preset", preset)
     run(*build, "--index", "ivf")
-    written = (tmp_path / "ben.ivf.faiss").read_bytes()
+    (written,) = kept_indices().files()
     output = tmp_path / "out.wav"
     run("convert", saved.parent / "voice.wav", "--ref", target, "-o", output, "--preset", preset,
         "--index", "ivf", "--chunk", "5")  # fmt: skip
     assert sf.info(str(output)).frames == 99 * 320
-    assert (tmp_path / "ben.ivf.faiss").read_bytes() == written
+    assert [entry.path for entry in kept_indices().files()] == [written.path]
+    assert "indices  1\n" in run("cache", "info")
     run(*build, "--force")  # auto: this small set needs none, and the old one is of the same frames
     assert isinstance(load(target), MatchingSet)
     refused = CliRunner().invoke(cli, ["convert", "a", "--ref", "b", "--index", "annoy"])

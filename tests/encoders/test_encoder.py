@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from knnvc.audio import SAMPLE_RATE, find_audio, load_audio
@@ -136,7 +139,35 @@ def test_a_folder_that_is_no_checkpoint(
     if what == "no weights":
         config = (folders["wavlm"] / "config.json").read_text()
         (tmp_path / "config.json").write_text(config)
-    with pytest.raises(KnnvcError, match=r"\Acannot read the encoder [^\n]*save_pretrained"):
+    with pytest.raises(KnnvcError, match=r"\Acannot read the encoder [^\n]*model.safetensors"):
+        load_huggingface(tmp_path, 1, 1)
+
+
+@pytest.mark.parametrize("family", [None, "hubert"])
+def test_a_model_that_brings_code_is_refused_and_nobody_is_asked(
+    tmp_path: Path, folders: dict[str, Path], family: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if family:
+        shutil.copytree(folders[family], tmp_path, dirs_exist_ok=True)
+    values = json.loads((tmp_path / "config.json").read_text()) if family else {}
+    values["auto_map"] = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
+    values.setdefault("model_type", "evil")
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    mark = tmp_path / "exploded"
+    (tmp_path / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Config: pass\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    with pytest.raises(KnnvcError, match="code of its own") as caught:
+        load_huggingface(tmp_path, 1, 1)
+    assert len(str(caught.value)) <= 200
+    assert not mark.exists()
+
+
+def test_only_safetensors_are_read(tmp_path: Path, folders: dict[str, Path]) -> None:
+    shutil.copytree(folders["hubert"], tmp_path, dirs_exist_ok=True)
+    state = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    with pytest.raises(KnnvcError, match=r"model\.safetensors"):
         load_huggingface(tmp_path, 1, 1)
 
 

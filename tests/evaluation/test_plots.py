@@ -23,7 +23,7 @@ from knnvc.evaluation.plots import MOST_BINS, matching, project
 from knnvc.evaluation.probe import SILENCE, UNKNOWN, Spoken, layer_outputs, probe
 from knnvc.evaluation.vectors import of_features, of_set, principal_components
 from knnvc.extras import need
-from knnvc.mini.phones import STATES
+from knnvc.text.phones import STATES
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "audio"
 SOURCE = EXAMPLES / "source.wav"

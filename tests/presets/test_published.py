@@ -28,6 +28,7 @@ def sentence(error: BaseException) -> str:
     text = str(error)
     assert text
     assert "\n" not in text
+    assert len(text) <= 200
     return text
 
 
@@ -109,6 +110,11 @@ def test_half_precision_and_training_heads_are_read(tmp_path: Path) -> None:
         ({"conv_feature_layers": "__import__('os').mkdir('x')"}, "conv_feature_layers"),
         ({"encoder_layers": "many"}, "many"),
         ({"num_buckets": None}, "cannot be used"),
+        ({"conv_feature_layers": "[(512, 18446744073709551616, 5)]"}, "conv_feature_layers"),
+        ({"conv_pos": 2**40}, "conv_pos"),
+        ({"encoder_layers": 10**9}, "encoder_layers"),
+        ({"encoder_embed_dim": -1}, "encoder_embed_dim"),
+        ({"encoder_attention_heads": True}, "encoder_attention_heads"),
     ],
 )
 def test_unusable_wavlm_config_is_one_sentence(
@@ -172,6 +178,8 @@ def test_conv_layers_are_parsed_not_run() -> None:
         "(lambda: [(1, 2, 3)])()",
         "[(1, 2, 3) for _ in ()]",
         "(" * 500,
+        "[(1, 2, 18446744073709551616)]",
+        "[(1, 2, 3)]" + " + [(1, 2, 3)]" * 10_000,
     ],
 )
 def test_anything_but_triples_is_refused(expression: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from knnvc.errors import KnnvcError, UsageError
+from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
 from knnvc.text.lines import LONGEST, fit, read, says_something
 
 ENGLISH = frozenset(" !,.;?abdefhijklmnopstuvwzæðŋɐɑɔəɚɛɜɡɪɹɾʃʊʌʒʔˈˌːθᵻ")  # of mini's corpus
@@ -37,7 +37,8 @@ def test_unknown_language() -> None:
 
 
 def test_mixed_scripts() -> None:
-    (line,) = read("Hello Москва and 北京 and नमस्ते", "en-us")
+    with pytest.warns(KnnvcWarning, match="Cyrillic, Chinese and Devanagari"):
+        (line,) = read("Hello Москва and 北京 and नमस्ते", "en-us")
     phonemes, lost = fit(line.phonemes, ENGLISH)
     assert lost == set()
     assert phonemes.startswith("həlˈoʊ mˈɑːskvə ænd")

@@ -15,7 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from knnvc.encoders.ssl import Columns, Encoder
+from knnvc.encoders.base import Columns
+from knnvc.encoders.chunked import ChunkedEncoder
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.tensors import read_tensors
 from knnvc.text.glow import GlowConfig, GlowTts
@@ -112,7 +113,7 @@ def options(**more: Any) -> GlowTtsOptions:
 
 
 def test_one_step_resumes_and_makes_a_front_end(corpus: Path, tmp_path: Path) -> None:
-    encoder, run = Encoder(Levels()), tmp_path / "run"
+    encoder, run = ChunkedEncoder(Levels()), tmp_path / "run"
     weights = train_glow(corpus, encoder, "0123456789", run, options(report_every=1))
     row = json.loads((run / "log.jsonl").read_text())
     assert {"likelihood", "duration", "held_out", "boundary", "near", "even"} <= row.keys()
@@ -128,7 +129,7 @@ def test_one_step_resumes_and_makes_a_front_end(corpus: Path, tmp_path: Path) ->
 
 
 def test_it_finds_the_durations(corpus: Path, tmp_path: Path) -> None:
-    encoder, run = Encoder(Levels()), tmp_path / "run"
+    encoder, run = ChunkedEncoder(Levels()), tmp_path / "run"
     weights = train_glow(
         corpus, encoder, "0123456789", run, options(steps=100, rate=2e-2, blocks=1)
     )
@@ -181,7 +182,7 @@ def test_features_of_another_width_need_another_folder(corpus: Path, tmp_path: P
     config = GlowConfig(vocabulary=("a",), out_channels=4)
     (run / "text_frontend.json").write_text(json.dumps({"config": config.to_dict()}))
     with pytest.raises(KnnvcError, match="name a new folder"):
-        train_glow(corpus, Encoder(Levels()), "0123456789", run, options())
+        train_glow(corpus, ChunkedEncoder(Levels()), "0123456789", run, options())
 
 
 class TestTranscripts:
@@ -195,10 +196,9 @@ class TestTranscripts:
         return tmp_path
 
     def test_are_read_and_pronounced(self, folder: Path) -> None:
-        pytest.importorskip("phonemizer")
         pytest.importorskip("espeakng_loader")
         (folder / "metadata.csv").write_text("one|Dr. No|Doctor No.\ntwo|Hello, world!\n\n")
-        first, second = load_transcribed(folder, Encoder(Levels()), "0123456789")
+        first, second = load_transcribed(folder, ChunkedEncoder(Levels()), "0123456789")
         assert first.phonemes == "dˈɑːktɚ nˈoʊ."
         assert second.phonemes.startswith("həlˈoʊ,")
         assert first.durations is None
@@ -219,5 +219,5 @@ class TestTranscripts:
         if text is not None:
             (folder / "metadata.csv").write_text(text)
         with pytest.raises(UsageError, match=words.replace("|", r"\|")) as caught:
-            load_transcribed(folder, Encoder(Levels()), "0123456789")
+            load_transcribed(folder, ChunkedEncoder(Levels()), "0123456789")
         assert "\n" not in str(caught.value)

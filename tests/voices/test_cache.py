@@ -6,7 +6,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ import torch
 from knnvc import MatchingSet, VoiceConverter
 from knnvc.cli.main import cli
 from knnvc.converters.matching_set import Adaptation, SetInfo
-from knnvc.errors import KnnvcWarning, UsageError
-from knnvc.mini.converter import MiniConverter
+from knnvc.errors import UsageError
+from knnvc.mini.acoustic_space import AcousticSpace
+from knnvc.pipeline import KnnvcWarning
 from knnvc.voices.cache import DEFAULT_LIMIT, SetCache, limit_from_environment, set_key
 
 RATE = 16_000
@@ -46,18 +46,17 @@ def matching_set(frames: int = 8, separate: bool = True) -> MatchingSet:
             files=("a\udcff.wav",),  # a name that is no UTF-8
             seconds=(0.16,),
         ),
-        adaptations={
-            **({"refiner": Adaptation(torch.randn(5, 6), "of a refiner")} if separate else {}),
-            "vocoder": Adaptation(torch.randn(7, 3), "of a vocoder"),
-        },
+        adaptations={"vocoder": Adaptation(torch.randn(7, 3), "of a vocoder")}
+        | ({"refiner": Adaptation(torch.randn(5, 6), "of a refiner")} if separate else {}),
     )
 
 
 def same(one: MatchingSet, other: MatchingSet) -> bool:
     assert one.adaptations.keys() == other.adaptations.keys()
     for name, first in one.adaptations.items():
-        assert torch.equal(first.weights, other.adaptations[name].weights)
-        assert first.network == other.adaptations[name].network
+        second = other.adaptations[name]
+        assert torch.equal(first.weights, second.weights)
+        assert first.network == second.network
     return (
         torch.equal(one.match, other.match)
         and torch.equal(one.synth, other.synth)
@@ -110,6 +109,22 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, damage: bytes | None) -> 
     assert same(cache.fetch("key", never)[0], again)
 
 
+def test_a_flipped_bit_anywhere_has_the_set_made_again(tmp_path: Path) -> None:
+    cache, made = SetCache(tmp_path, 10**9), matching_set()
+    cache.fetch("key", lambda: (made, [(0, "why")]))
+    path = tmp_path / "key.safetensors"
+    data = path.read_bytes()
+    again = matching_set()
+    for bit in range(0, 8 * len(data), 11):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        found, skipped = cache.fetch("key", lambda: (again, []))
+        if found is not again:  # another way to write the same
+            assert same(found, made)
+            assert skipped == [(0, "why")]
+
+
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     made = matching_set()
@@ -150,24 +165,24 @@ def test_the_limit_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_key_holds_everything_that_decides_the_bytes() -> None:
     files, cpu = [("a.wav", "1" * 64, True)], torch.device("cpu")
-    encoder, small = ("encoder", "1500", "100"), ("encoder", "200", "50")
+    pieces = (1500, 100)
     keys = {
-        set_key(encoder, True, files, cpu),
-        set_key(("other", "1500", "100"), True, files, cpu),
-        set_key(small, True, files, cpu),
-        set_key(encoder, False, files, cpu),
-        set_key(encoder, True, [("a.wav", "2" * 64, True)], cpu),
-        set_key(encoder, True, [("b.wav", "1" * 64, True)], cpu),
-        set_key(encoder, True, files * 2, cpu),
+        set_key("encoder", pieces, True, files, cpu),
+        set_key("other", pieces, True, files, cpu),
+        set_key("encoder", (200, 50), True, files, cpu),
+        set_key("encoder", pieces, False, files, cpu),
+        set_key("encoder", pieces, True, [("a.wav", "2" * 64, True)], cpu),
+        set_key("encoder", pieces, True, [("b.wav", "1" * 64, True)], cpu),
+        set_key("encoder", pieces, True, files * 2, cpu),
     }
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(threads + 1)
-        keys.add(set_key(encoder, True, files, cpu))
+        keys.add(set_key("encoder", pieces, True, files, cpu))
     finally:
         torch.set_num_threads(threads)
     assert len(keys) == 8
-    assert set_key(encoder, True, files, cpu) in keys
+    assert set_key("encoder", pieces, True, files, cpu) in keys
 
 
 def test_a_converter_encodes_references_once(
@@ -178,7 +193,7 @@ def test_a_converter_encodes_references_once(
     sf.write(anna / "mute.wav", np.zeros(RATE), RATE)
     cache = SetCache(tmp_path / "cache", 10**9)
     with pytest.warns(KnnvcWarning, match=r"anna/mute.wav is entirely silent"):
-        plain = converter.matching_set(anna, cache=False)
+        plain = converter.matching_set(anna)
     with pytest.warns(KnnvcWarning, match=r"anna/mute.wav is entirely silent"):
         made = converter.matching_set(anna, cache=cache)
 
@@ -199,23 +214,26 @@ def test_a_converter_encodes_references_once(
     assert not torch.equal(other.synth, found.synth)
 
 
-def test_a_converter_that_would_adapt_otherwise_asks_for_another_set(tmp_path: Path) -> None:
+def test_a_converter_that_would_correct_otherwise_asks_for_another_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     anna = noise(tmp_path / "anna" / "a.wav", 0.6).parent
     cache = SetCache(tmp_path / "cache", 10**9)
     converter = VoiceConverter.from_preset("mini", "cpu")
-    given = converter.converter
-    assert isinstance(given, MiniConverter)
+    space = converter.space
+    assert space is not None
 
-    def sets(others: Sequence[MatchingSet], **changes: int) -> int:
-        config = dataclasses.replace(given.config, **changes)
-        other = MiniConverter(config, given.encoder, converter.vocoder, given.refiner, others)
-        VoiceConverter(given.encoder, other, converter.vocoder).matching_set(anna, cache=cache)
+    def sets(**changes: float) -> int:
+        options = dataclasses.replace(space.options, **changes)
+        converter.space = AcousticSpace(options, space.mels, space.substeps)
+        converter.matching_set(anna, cache=cache)
         return len(cache.sets())
 
-    assert sets(given.others) == 1
-    assert sets(given.others, k=5) == 2
-    assert sets(given.others) == 2
-    assert sets(()) == 3  # the voices it converts by way of
+    assert sets() == 1
+    assert sets(envelope_transfer=0.5) == 2
+    assert sets() == 2
+    monkeypatch.setattr("knnvc.pipeline.packaged", list)  # the voices it converts by way of
+    assert sets() == 3
 
 
 def test_the_cache_commands(
@@ -233,5 +251,5 @@ def test_the_cache_commands(
     assert said.splitlines()[0] == str(tmp_path / "matching_sets")
     assert "sets       1\n" in said
     assert "limit      2000 MB" in said
-    assert run("cache", "clear") == "removed 1 matching set\n"
+    assert run("cache", "clear") == "removed 1 matching set and 0 indices\n"
     assert cache.sets() == []

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from click.testing import CliRunner, Result
 from knnvc import VoiceConverter
 from knnvc.cli.main import cli
 from knnvc.converters.matching_set import load
-from knnvc.errors import KnnvcError, UsageError
+from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
 from knnvc.voices.ready import CARDS, FOLDER_VARIABLE, Card, list_voices, resolve, write_cards
 
 CARD = Card(
@@ -113,7 +115,7 @@ def test_a_voice_of_another_encoder_names_both(voices: Path, converter: VoiceCon
     made = load(path)
     info = dataclasses.replace(made.info, preset="mini", encoder="0" * 64)
     dataclasses.replace(made, info=info).save(path, force=True)
-    with pytest.raises(KnnvcError, match=r"testa.*preset 'mini'.*not by that of 'tiny'"):
+    with pytest.raises(KnnvcError, match=r"testa.*preset 'mini'.*not 'tiny'"):
         converter.matching_set("voice:testa")
 
 
@@ -123,3 +125,60 @@ def test_every_shipped_voice_fits_mini(mini: VoiceConverter) -> None:
         voice = mini.matching_set(f"voice:{name}")
         assert voice.info.speaker == name
         assert voice.seconds == pytest.approx(shipped[name][1].seconds, abs=0.1)
+
+
+VALUES = {
+    "source": "s", "sex": "woman", "accent": "a", "licence": "CC0", "preset": "mini",
+    "seconds": 60.0, "sentences": 9, "pitch": 200.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/b", "..", "/etc/x", "a\\b", "\x1b[31mred", ""])
+def test_a_voice_whose_name_leaves_its_folder_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("KNNVC_VOICES", str(tmp_path / "voices"))
+    (tmp_path / "voices" / "a").mkdir(parents=True)
+    for place in ("outside", "voices/a/b", "voices/anna"):
+        (tmp_path / f"{place}.safetensors").write_bytes(b"a set")
+    (tmp_path / "voices" / "cards.json").write_text(json.dumps({name: VALUES, "anna": VALUES}))
+    with pytest.warns(KnnvcWarning, match="no file name"):
+        found = list_voices()
+    assert "anna" in found
+    assert name not in found
+    assert {path.parent for path, _ in found.values()} >= {tmp_path / "voices"}
+    assert not any(path.stem in ("outside", "b") for path, _ in found.values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pitch": "high"},
+        {"seconds": None},
+        {"wer": [1]},
+        {"licence": 3},
+        {"pitch": float("nan")},
+        {"colour": 1},
+    ],
+)
+def test_a_card_of_other_types_is_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("KNNVC_VOICES", str(tmp_path))
+    (tmp_path / "cards.json").write_text(json.dumps({"anna": VALUES | change}))
+    with pytest.raises(KnnvcError, match=r"cards\.json is damaged") as caught:
+        list_voices()
+    assert len(str(caught.value)) <= 200
+
+
+def test_what_a_card_says_cannot_reach_into_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KNNVC_VOICES", str(tmp_path))
+    card = VALUES | {"source": "\x1b]0;owned\x07\x1b[2J", "licence": "a\u202eb\udc9b"}
+    (tmp_path / "cards.json").write_text(json.dumps({"anna": card}))
+    (tmp_path / "anna.safetensors").write_bytes(b"a set")
+    cli.main(["voices"], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "anna" in said
+    assert said.replace("\n", "").isprintable()

@@ -1,0 +1,365 @@
+"""Where the sound lies in a file, told by the bytes and not by what a header promises.
+
+A recorder that crashed leaves a header that says 0 samples, or too few. Files joined by `cat` hold
+several whole files, of which every reader takes the first. `examine` finds both, so that all of the
+sound is read: it cuts a file into pieces that a decoder reads one by one.
+
+Layouts: RIFF and RF64 (EBU Tech 3306), AIFF (Apple, 1989), Sun AU, Ogg (RFC 3533), FLAC (RFC 9639),
+ISO base media (ISO/IEC 14496-12), Matroska (RFC 9559), ASF, AMR (RFC 4867), ID3v2, MPEG audio.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from mmap import mmap
+from typing import BinaryIO, Literal, TypeAlias
+
+Content: TypeAlias = mmap | bytes
+Order: TypeAlias = Literal["little", "big"]
+Part: TypeAlias = bytes | tuple[int, int]
+"""Bytes that stand for themselves, or the range [start, end) of a file."""
+
+_LONGEST_PIECE = 1 << 30  # bytes of samples under one rewritten 32-bit header
+_PLACEHOLDER = 0x7FFF0000  # a length from here on means that the writer did not know it
+_LEAST_UNEXPECTED = 1024  # bytes after the last chunk that are taken for samples, and not for junk
+_TAGS = (b"TAG", b"ID3", b"APET", b"LYRI")  # what other software hangs on to the end of a file
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_EBML = b"\x1a\x45\xdf\xa3"
+_MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What a file consists of.
+
+    Attributes:
+        kind: "wav", "aiff", "au", "flac", "ogg", "mp4", "matroska", "asf", "amr", "frames" (a
+            stream of MPEG or ADTS frames) or "other".
+        pieces: each is a file of its own, by its parts.
+        promised: bytes of samples that the header of the last piece names and the file lacks.
+    """
+
+    kind: str
+    pieces: tuple[tuple[Part, ...], ...]
+    promised: int = 0
+
+
+class View(io.RawIOBase):
+    """Parts of a file, one after the other, as a file to read."""
+
+    def __init__(self, file: BinaryIO, parts: tuple[Part, ...]) -> None:
+        self._file, self._parts = file, parts
+        self._starts = [0]
+        for part in parts:
+            size = len(part) if isinstance(part, bytes) else part[1] - part[0]
+            self._starts.append(self._starts[-1] + size)
+        self._at = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go there, as in any file."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._starts[-1]}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def tell(self) -> int:
+        """Where reading goes on."""
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Read up to the end of a part."""
+        if self._at >= self._starts[-1]:
+            return 0
+        number = bisect_right(self._starts, self._at) - 1
+        part, into = self._parts[number], self._at - self._starts[number]
+        count = min(len(buffer), self._starts[number + 1] - self._at)
+        if isinstance(part, bytes):
+            data = part[into : into + count]
+        else:
+            self._file.seek(part[0] + into)
+            data = self._file.read(count)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def examine(content: Content) -> Pieces:
+    """Find the pieces of a file.
+
+    Args:
+        content: All bytes of the file; mapped, as only headers are looked at, or searched for.
+    """
+    head = content[:64]
+    whole: tuple[tuple[Part, ...], ...] = (((0, len(content)),),)
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
+        return _wav(content)
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return _aiff(content)
+    if head[:4] == b".snd":
+        unknown = len(content) >= 24 and head[8:12] == bytes(4)
+        parts: tuple[Part, ...] = (head[:8] + b"\xff" * 4, (12, len(content)))
+        return Pieces("au", (parts,) if unknown else whole)
+    if head[:4] == b"OggS":
+        return Pieces("ogg", _cut(content, _ogg_starts(content)))
+    if head[4:8] in _MP4_STARTS:
+        return Pieces("mp4", _cut(content, _mp4_starts(content)))
+    flac = _tag_end(content, 0)
+    if content[flac : flac + 4] == b"fLaC":
+        return Pieces("flac", _cut(content, _found(content, rb"fLaC[\x00\x80]\x00\x00\x22", flac)))
+    if head[:4] == _EBML:  # FFmpeg reads joined files of this kind
+        return Pieces("matroska", whole)
+    if head[:16] == _ASF:
+        return Pieces("asf", _cut(content, _found(content, re.escape(_ASF), 0)))
+    for magic in (b"#!AMR\n", b"#!AMR-WB\n"):
+        if head.startswith(magic):
+            return Pieces("amr", _cut(content, _found(content, re.escape(magic), 0)))
+    if head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0):
+        return Pieces("frames", _frames(content))
+    return Pieces("other", whole)
+
+
+def _cut(content: Content, starts: list[int]) -> tuple[tuple[Part, ...], ...]:
+    """A piece from every start to the next one; what precedes the first belongs to it."""
+    edges = [0, *starts[1:], len(content)]
+    return tuple(((start, end),) for start, end in pairwise(edges))
+
+
+def _found(content: Content, pattern: bytes, first: int) -> list[int]:
+    return [first, *(one.start() for one in re.finditer(pattern, content) if one.start() > first)]
+
+
+def _number(content: Content, at: int, size: int, order: Order) -> int:
+    return int.from_bytes(content[at : at + size], order)
+
+
+def _chunks(content: Content, at: int, order: Order) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and length of every chunk from `at` on, as far as they look like chunks."""
+    while at + 8 <= len(content):
+        name = content[at : at + 4]
+        if not all(32 <= one < 127 for one in name):
+            return
+        length = _number(content, at + 4, 4, order)
+        yield name, at + 8, length
+        at += 8 + length + length % 2
+
+
+def _is_end(content: Content, at: int, order: Order) -> bool:
+    """Whether nothing but chunks, tags and padding follows."""
+    rest = len(content) - at
+    if rest < _LEAST_UNEXPECTED or content[at : at + 4].startswith(_TAGS):
+        return True
+    if not any(content[at : at + 4096]):
+        return True
+    last = at
+    for name, start, length in _chunks(content, at, order):
+        if name in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
+            return True  # another file
+        if start + length > len(content) + 1:
+            return last > at
+        last = start + length + length % 2
+    return last > at and len(content) - last < _LEAST_UNEXPECTED
+
+
+def _samples_end(content: Content, start: int, length: int, order: Order) -> int:
+    """Where samples end that begin at `start` and of which a header says `length` bytes."""
+    end = start + length
+    if length >= _PLACEHOLDER or end > len(content):
+        return len(content)
+    padded = (end + length % 2, end)
+    return end if any(_is_end(content, one, order) for one in padded) else len(content)
+
+
+def _wav(content: Content) -> Pieces:
+    pieces: list[tuple[Part, ...]] = []
+    at = promised = 0
+    while content[at : at + 4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
+        order: Order = "big" if content[at : at + 4] == b"RIFX" else "little"
+        width = large = data = length = 0
+        for name, start, size in _chunks(content, at + 12, order):
+            if name == b"fmt ":
+                width = _number(content, start + 12, 2, order)
+            elif name == b"ds64":
+                large = _number(content, start + 8, 8, order)
+            elif name == b"data":
+                data, length = start, large if size == 0xFFFFFFFF and large else size
+                break
+        if not data:
+            break
+        end = _samples_end(content, data, length, order)
+        lacking = data + length - len(content)
+        promised = lacking if lacking > 0 and length < _PLACEHOLDER else 0
+        known = end == data + length or promised
+        following = end + (length % 2 if known else 0)
+        joined = content[following : following + 4] in (b"RIFF", b"RIFX", b"RF64")
+        if known and not joined and not pieces:
+            return Pieces("wav", (((0, len(content)),),), promised)
+        pieces += _rewritten(content, at, data, end, width, order)
+        at = following
+    return Pieces("wav", tuple(pieces) or (((0, len(content)),),), promised)
+
+
+def _rewritten(
+    content: Content, at: int, data: int, end: int, width: int, order: Order
+) -> Iterator[tuple[Part, ...]]:
+    """A WAV file under a header that tells the truth; several if one header cannot name it all."""
+    longest = _LONGEST_PIECE // max(1, width) * max(1, width)
+    name = b"RIFX" if order == "big" else b"RIFF"
+    middle = content[at + 8 : data - 4]
+    for start in range(data, max(end, data + 1), longest):
+        stop = min(end, start + longest)
+        sizes = (len(middle) + 4 + stop - start, stop - start)
+        riff, samples = (one.to_bytes(4, order) for one in sizes)
+        yield name + riff + middle + samples, (start, stop)
+
+
+def _aiff(content: Content) -> Pieces:
+    """AIFF whose length was never filled in; any other is left to libsndfile."""
+    whole = Pieces("aiff", (((0, len(content)),),))
+    common = width = 0
+    for name, start, size in _chunks(content, 12, "big"):
+        if name == b"COMM":
+            common = start
+            bits = _number(content, start + 6, 2, "big")
+            width = _number(content, start, 2, "big") * ((bits + 7) // 8)
+        if name != b"SSND":
+            continue
+        if size > 8 or not common or not width:
+            return whole
+        end = _samples_end(content, start, size, "big")
+        frames = (end - start - 8) // width
+        if frames <= 0:
+            return whole
+        samples = frames * width + 8
+        header = bytearray(content[:start])
+        header[4:8] = (start - 8 + samples).to_bytes(4, "big")
+        header[common + 2 : common + 6] = frames.to_bytes(4, "big")
+        header[start - 4 : start] = samples.to_bytes(4, "big")
+        # Offset and block size may be missing where not even they were written.
+        return Pieces("aiff", ((bytes(header) + bytes(8), (start + 8, start + samples)),))
+    return whole
+
+
+def _ogg_starts(content: Content) -> list[int]:
+    """Where a link of a chain begins: pages that begin streams, after others (RFC 3533, 4)."""
+    starts, at, inside = [0], 0, False
+    while at + 27 <= len(content):
+        if content[at : at + 4] != b"OggS":
+            at = content.find(b"OggS", at + 1)
+            if at < 0:
+                break
+            continue
+        begins = bool(content[at + 5] & 2)
+        if begins and inside:
+            starts.append(at)
+        inside = not begins
+        table = at + 27
+        at = table + content[at + 26] + sum(content[table : table + content[at + 26]])
+    return starts
+
+
+def _mp4_starts(content: Content) -> list[int]:
+    """Where a file begins: at boxes "ftyp" that an index follows."""
+    found: list[tuple[int, bytes]] = []
+    at = 0
+    while at + 8 <= len(content):
+        length, name = _number(content, at, 4, "big"), content[at + 4 : at + 8]
+        if length == 1:
+            length = _number(content, at + 8, 8, "big")
+        found.append((at, name))
+        if length < 8:  # 0: to the end of the file
+            break
+        at += length
+    starts = [0]
+    for number, (start, name) in enumerate(found):
+        names = []
+        for _, other in found[number + 1 :]:
+            if other == b"ftyp":
+                break
+            names.append(other)
+        if number and name == b"ftyp" and b"moov" in names:
+            starts.append(start)
+    return starts
+
+
+def _tag_end(content: Content, at: int) -> int:
+    """Where an ID3v2 tag that begins at `at` ends; `at` if there is none."""
+    return at + tag_length(content[at : at + 10])
+
+
+def tag_length(head: bytes) -> int:
+    """Bytes of the ID3v2 tag that begins with the ten bytes `head`; 0 if they are none."""
+    if len(head) < 10 or head[:3] != b"ID3" or head[3] > 4 or max(head[6:10]) > 0x7F:
+        return 0
+    length = 0
+    for one in head[6:10]:
+        length = length << 7 | one
+    return 10 + length + (10 if head[5] & 0x10 else 0)
+
+
+def _is_frame(content: Content, at: int) -> bool:
+    return at + 1 < len(content) and content[at] == 0xFF and content[at + 1] >= 0xE0
+
+
+def _frames(content: Content) -> tuple[tuple[Part, ...], ...]:
+    """MPEG or ADTS frames without the tags between them, cut where an encoder began anew.
+
+    A tag in the middle is taken out and no more, as the frames around it may depend on each other.
+    A frame with an encoder's header (Xing, Info) begins a file of its own.
+    """
+    cuts: list[tuple[int, int]] = []
+    starts: list[int] = []
+    own = _tag_end(content, 0)  # the file's own header stands there
+    for match in re.finditer(rb"ID3[\x02-\x04]|TAG|Xing|Info", content):
+        at, name = match.start(), bytes(match.group()[:3])
+        if name == b"ID3":
+            end = _tag_end(content, at)
+            if at and end > at and (end >= len(content) or _is_frame(content, end)):
+                cuts.append((at, end))
+        elif name == b"TAG":
+            end = at + 128
+            if end >= len(content) - 1 or _is_frame(content, end) or content[end] == 0x49:
+                cuts.append((at, min(end, len(content))))
+        else:
+            # Behind header and side information, whose size depends on version and channels.
+            begin = next((at - one for one in (36, 21, 13) if _begins(content, at - one, one)), 0)
+            if begin > own:
+                starts.append(begin)
+    return _without(len(content), cuts, starts)
+
+
+def _begins(content: Content, at: int, distance: int) -> bool:
+    """Whether a layer III frame at `at` has its data after `distance` bytes."""
+    if at < 0 or not _is_frame(content, at) or content[at + 1] >> 1 & 3 != 1:
+        return False
+    first, single = content[at + 1] >> 3 & 3 == 3, content[at + 3] >> 6 == 3
+    return distance == 4 + ((17 if single else 32) if first else (9 if single else 17))
+
+
+def _without(
+    size: int, cuts: list[tuple[int, int]], starts: list[int]
+) -> tuple[tuple[Part, ...], ...]:
+    """The ranges of each piece, where `starts` begin pieces and `cuts` are left out."""
+    pieces: list[tuple[Part, ...]] = []
+    for first, last in pairwise([0, *starts, size]):
+        parts: list[Part] = []
+        at = first
+        for start, end in cuts:
+            if at <= start < last:
+                parts.append((at, start))
+                at = end
+        if at < last:
+            parts.append((at, last))
+        pieces.append(tuple(parts))
+    return tuple(pieces)

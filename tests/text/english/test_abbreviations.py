@@ -1,0 +1,89 @@
+"""Abbreviations, and sentences that end with one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knnvc.text.sentences import sentences
+
+NEXT = st.sampled_from(
+    ["She is ten.", "He was kind.", "They left.", "The rest is free.", "I did too.", "It rained."]
+)
+
+
+def count(text: str) -> int:
+    return len(list(sentences(text)))
+
+
+@given(
+    st.sampled_from(
+        [
+            "We met in Jan.", "It ends by Sept.", "They come on Tues.", "Come on Fri.",
+            "I saw the Dr.", "Ask the Prof.", "My Capt.", "He works at Acme Inc.",
+            "He owns Smith & Co.", "We bought pens, ink, etc.", "He is in the U.S.",
+            "It is 5 p.m.", "It weighs 5 kg.", "It took 10 min.", "She lives on Elm St.",
+            "He walked 5 mi.", "She holds a Ph.D.", "This is Sam Hill Jr.", "We took plan B.",
+            "She got an A.", "He plays in C.", "He said no.", "I love art.", "It costs $5.",
+        ]
+    ),
+    NEXT,
+)  # fmt: skip
+def test_the_sentence_ends(first: str, second: str) -> None:
+    assert count(f"{first} {second}") == 2
+
+
+@given(
+    st.sampled_from(
+        [
+            "Dr. {} is here.", "We met Prof. {} there.", "By J. {} of Leeds.", "George W. {} won.",
+            "See Gen. {} now.", "The U.S. Senate and {} agreed.", "Approx. {} is large.",
+            "It is Mt. {} there.", "Smith vs. {} ended.",
+        ]
+    ),
+    st.sampled_from(["Brown", "Miller", "Garcia", "Sarah", "London"]),
+)  # fmt: skip
+def test_the_sentence_goes_on(pattern: str, name: str) -> None:
+    assert count(pattern.format(name)) == 1
+
+
+@pytest.mark.parametrize("said", ["no", "No"])
+@pytest.mark.parametrize("rest", ["I left.", "I'm sure.", "I don't.", "I'd rather not.", "V left."])
+def test_no_is_an_answer(said: str, rest: str) -> None:
+    (first, *_) = sentences(f"She said {said}. {rest}")
+    assert "number" not in first.text
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("No. 5", "number five."),
+        ("no. 12B", "number twelve B."),
+        ("No. II", "number two."),
+        ("Nos. 3 and 4", "numbers three and four."),
+        ("Vol. I, Fig. 2", "Volume one, figure two."),
+        ("pp. 3-5", "pages three to five."),
+    ],
+)
+def test_numbered(printed: str, said: str) -> None:
+    (only,) = sentences(printed)
+    assert only.text.lower() == said.lower()
+
+
+def test_numbers_begin_sentences() -> None:
+    made = [sentence.text for sentence in sentences("Tom left. 10 men came. 2024 was good.")]
+    assert made == ["Tom left.", "Ten men came.", "Twenty twenty-four was good."]
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("St. John's St. and St. Mary's Rd.", "Saint John's Street and Saint Mary's Road."),
+        ("12 Oak St. in St. Paul", "twelve Oak Street in Saint Paul."),
+        ("w/o a lid, w/ a lid", "without a lid, with a lid."),
+    ],
+)
+def test_streets_and_saints(printed: str, said: str) -> None:
+    (only,) = sentences(printed)
+    assert only.text == said

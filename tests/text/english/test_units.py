@@ -1,0 +1,91 @@
+"""Units: every prefix with every unit that takes it, products, powers and ratios."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from knnvc.text.sentences import normalize
+
+PREFIXES = {"k": "kilo", "M": "mega", "m": "milli", "µ": "micro", "μ": "micro", "n": "nano"}
+# Written independently of the table in the package, from the brochure of the SI.
+BASES = {
+    "g": ("gram", "kmµμn"), "m": ("meter", "kmµμn"), "s": ("second", "mµμn"),
+    "A": ("amp", "kmµμn"), "V": ("volt", "kMmµμ"), "W": ("watt", "kMmµμn"),
+    "Hz": ("hertz", "kM"), "Pa": ("pascal", "kM"), "J": ("joule", "kM"), "F": ("farad", "mµμn"),
+    "mol": ("mole", "mµμn"), "L": ("liter", "mµμn"), "Sv": ("sievert", "mµμ"),
+    "T": ("tesla", "mµμn"), "eV": ("electronvolt", "kM"), "cal": ("calorie", "k"),
+}  # fmt: skip
+SYMBOLS = [
+    (prefix + base, PREFIXES[prefix] + name)
+    for base, (name, prefixes) in BASES.items()
+    for prefix in prefixes
+]
+
+
+@given(st.sampled_from(SYMBOLS), st.integers(2, 19), st.sampled_from(["", " ", "\u00a0"]))
+def test_a_prefix_is_never_another_one(unit: tuple[str, str], count: int, gap: str) -> None:
+    symbol, name = unit
+    said = normalize(f"about {count}{gap}{symbol} of it")
+    assert name in said
+    others = {"kilo", "mega", "milli", "micro", "nano"} - {
+        prefix for prefix in PREFIXES.values() if name.startswith(prefix)
+    }
+    assert not any(other in said for other in others)
+
+
+@given(st.sampled_from(SYMBOLS), st.sampled_from(SYMBOLS), st.booleans())
+def test_ratios(above: tuple[str, str], below: tuple[str, str], counted: bool) -> None:
+    said = normalize(f"{'7 ' if counted else 'given in '}{above[0]}/{below[0]} of it")
+    assert re.search(rf"{above[1]}(?:es|s)? per {below[1]}\b", said)
+
+
+@pytest.mark.parametrize("space", ["", " "])
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        ("m2", "square meters"),
+        ("m²", "square meters"),
+        ("cm^3", "cubic centimeters"),
+        ("km³", "cubic kilometers"),
+        ("m/s²", "meters per second squared"),
+        ("W/(m²·K)", "watts per square meter kelvin"),
+        ("mg/kg/day", "milligrams per kilogram per day"),
+        ("kN·m", "kilonewton meters"),
+        ("g/100 mL", "grams per one hundred milliliters"),
+        ("µg/m³", "micrograms per cubic meter"),
+        ("mmol/mol", "millimoles per mole"),
+    ],
+)
+def test_powers_products_ratios(unit: str, said: str, space: str) -> None:
+    assert normalize(f"5{space}{unit}, they say") == f"five {said}, they say"
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("Flat 5A is empty", "Flat five eigh is empty"),
+        ("his/her and a/b", "his or her and a or b"),
+        ("give 5 us a go", "give five us a go"),
+        ("the 30s", "the thirties"),
+        ("5 PM", "five P-M"),
+        ("min/max values", "min or max values"),
+    ],
+)
+def test_no_units(printed: str, said: str) -> None:
+    assert normalize(printed) == said
+
+
+def test_other_languages_keep_micro_apart() -> None:
+    assert "mg" not in normalize("5 µg", "de")
+    assert normalize("5 μg", "de") == normalize("5 µg", "de")
+    assert normalize("μία", "el") == "μία"  # a word of Greek
+
+
+@pytest.mark.parametrize("unit", ["kg", "km", "mL", "ft", "hr", "kHz"])
+def test_a_unit_ends_a_sentence(unit: str) -> None:
+    assert ". Tom" in normalize(f"It has 5 {unit}. Tom left.")
+    assert ". Tom" not in normalize(f"It has 5 {unit} Tom said.")

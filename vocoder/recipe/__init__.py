@@ -1,0 +1,1 @@
+"""The recipe of the preset `mini`: corpora, teachers, trainings; run by `vocoder/mini.py`."""

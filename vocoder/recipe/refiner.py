@@ -1,0 +1,220 @@
+"""Train `mini`'s refiner: from frames selected for a disguised source back to what was spoken.
+
+An utterance is disguised (other pitch, tempo, vocal tract, channel, noise), matched against other
+utterances of its speaker, and the network is to give back its own spectra. So the source's voice
+differs from the target's as in a conversion, while the right answer is known: the disguise plays
+the part of another speaker, in the manner of kNN-VC's prematching, which has none. The speaker is
+recast, too, in most pieces, with another vocal tract and another microphone: a corpus has about a
+hundred voices, and a refiner that only knows those makes every target sound a little like them.
+
+Where the corpus has twins (`recipe.twins`), most pieces are conversions between two of its
+voices whose result was spoken by the target: they teach what a disguise cannot, how much of what a
+source does belongs to its voice.
+
+Recordings of people have no twins. Where training begins with an earlier refiner, that one converts
+them into other voices of the corpus, and from there they are to be brought back (back-translation,
+Sennrich et al. 2016, https://aclanthology.org/P16-1009): so the truth is a recording, and what the
+source says of its voice belongs to somebody else.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from knnvc.errors import KnnvcError
+from knnvc.mini.acoustic_space import AcousticSpace
+from knnvc.mini.encoder import MelWavLM
+from knnvc.mini.encoder import MiniEncoder as Encoder
+from knnvc.mini.refiner import Refiner, RefinerConfig
+from knnvc.tensors import check_shapes, read_tensors
+from knnvc.text.phones import FRAME
+from knnvc.training.runs import seed_everything
+from recipe.data import (
+    MINI_REFINER,
+    Utterance,
+    load_corpus,
+    load_recordings,
+    load_twins,
+    recorded,
+    split,
+)
+from recipe.options import RefinerOptions
+from recipe.pieces import Example, Pieces
+from recipe.spectrograms import SpectrogramTraining
+from recipe.verifier import Verifier, train_verifier, unlikeness, with_two_utterances
+
+LONGEST_VOICE = 1200.0  # seconds of one speaker's recordings
+LEAST_UNIT = 0.4  # of a band before the critic; in full-band speech they spread by 0.5 and more
+
+
+def train_refiner(
+    corpus: Path,
+    encoder: Encoder,
+    space: AcousticSpace,
+    folder: Path,
+    options: RefinerOptions,
+    config: RefinerConfig = MINI_REFINER,
+    start: Path | None = None,
+) -> Path:
+    """Train, or resume, in `folder`; writes `refiner.safetensors` there and returns its path.
+
+    A new training begins with the weights in `start`, if given.
+
+    Raises:
+        KnnvcError: the encoder is not `mini`'s kind, or the corpus holds too little.
+    """
+    network = listening(encoder)
+    torch.set_num_threads(options.threads)
+    rng = seed_everything(options.seed)
+    refiner = Refiner(config)
+    _begin_with(refiner, start)
+    weights = {"adversarial": 1.0, "matching": options.matching_weight}
+    training = SpectrogramTraining(refiner, folder, options, config.mels, weights, given=1)
+    run = training.run
+    verifier = run.parts["verifier"] = Verifier(config.mels)
+    resumed = run.resume()
+    if resumed:
+        rng = np.random.default_rng(options.seed + run.step)
+    utterances, held_out = split(load_corpus(corpus, network))
+    twins = load_twins(corpus, network)
+    recordings = people(corpus, network, options.recorded_share)
+    pieces = Pieces(utterances, network, space, options.bf16, twins, recordings, config.views)
+    if start is not None and options.converted_share > 0 and run.step < options.steps:
+        pieces.convert_recordings(earlier_refiner(config, start), rng)
+    validation = _validation(held_out, network, space, options, twins, config.views)
+    print(
+        f"{len(pieces.voices)} voices to train on, {len(pieces.twin_tasks)} conversions with a "
+        f"known result, {len(recordings)} recordings, {len(validation)} batches held out",
+        flush=True,
+    )
+    # It takes two voices to tell one from another.
+    able = with_two_utterances(pieces.voices, options.frames)
+    verified = options.verifier_steps > 0 and len(able) > 1
+    if verified and not resumed:
+        train_verifier(verifier, pieces.voices, space, options, rng)
+        run.save()
+    verifier.requires_grad_(False)
+    while training.begin_step():
+        *given, mel = pieces.batch(options, rng)
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+            made = refiner(*given)[..., : config.width].float()
+        losses = {"spectral": (made - mel).abs().mean()}
+        total = options.spectral_weight * losses["spectral"]
+        if verified:
+            losses["voice"] = unlikeness(verifier, made, mel, options.bf16)
+            total = total + options.voice_weight * losses["voice"]
+        losses |= training.judge(*_shown(refiner, made, mel, given[0], given[2]))
+        if training.finish_step(total, losses):
+            run.report(held_out=_evaluate(training.averaged, validation))
+    return run.publish(training.averaged, "refiner", **recorded(recordings))
+
+
+def _shown(
+    refiner: Refiner, made: Tensor, mel: Tensor, selected: Tensor, usual: Tensor
+) -> list[Tensor]:
+    """What the critic is shown [B, T, width]: what was made, the truth, what was selected.
+
+    It sees the target's own frames, too: so what is made must have their voice. Bands that a
+    recording leaves empty hardly vary: in their own units they would drown the others.
+    """
+    units = torch.stack([usual[:, 0], usual[:, 1].clamp(min=LEAST_UNIT)], dim=1)
+    every = (made, mel, selected[..., : refiner.config.width])
+    return [refiner.in_units(one, units) for one in every]
+
+
+def _begin_with(refiner: Refiner, start: Path | None) -> None:
+    """Load the weights in `start`, if given; views that they do not know are not looked at yet."""
+    if start is None:
+        return
+    weights, _ = read_tensors(start)
+    read = weights.get("read.weight")
+    if read is not None:
+        missing = refiner.read.in_channels - read.shape[1]
+        if missing > 0 and missing % refiner.config.width == 0:
+            weights["read.weight"] = functional.pad(read, (0, 0, 0, missing))
+    check_shapes(start, refiner.state_dict(), weights)
+    refiner.load_state_dict(weights)
+
+
+def earlier_refiner(config: RefinerConfig, start: Path) -> Refiner:
+    """A refiner with the weights in `start`, whose training may have known fewer views."""
+    refiner = Refiner(config).eval()
+    _begin_with(refiner, start)
+    return refiner
+
+
+def average_refiners(
+    weights: Sequence[Path], config: RefinerConfig
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The mean of trained weights, in half precision, and what was noted with them.
+
+    A refiner that was trained further on recordings is more like voices that were never met, the
+    one before makes cleaner speech; their mean keeps most of both (Wortsman et al. 2022,
+    https://arxiv.org/abs/2109.01903). It works only where one began with the other.
+    """
+    states = [earlier_refiner(config, path).state_dict() for path in weights]
+    noted = [read_tensors(path)[1] for path in weights]
+    names = dict.fromkeys(name for notes in noted for name in notes)
+    return (
+        {name: torch.stack([s[name] for s in states]).mean(0).half() for name in states[0]},
+        {name: ", ".join(notes.get(name, "?") for notes in noted) for name in names},
+    )
+
+
+def listening(encoder: object) -> MelWavLM:
+    """The network of an `encoder` that a refiner can work with.
+
+    Raises:
+        KnnvcError: the encoder is not `mini`'s.
+    """
+    if not isinstance(encoder, Encoder):
+        raise KnnvcError("a refiner works with mini's encoder only")
+    return encoder.network
+
+
+def people(corpus: Path, network: MelWavLM, share: float) -> list[Utterance]:
+    """The recordings that a training learns from which gives them a `share` of its pieces."""
+    return with_a_voice(load_recordings(corpus, network)) if share > 0 else []
+
+
+def with_a_voice(recordings: list[Utterance]) -> list[Utterance]:
+    """The recordings whose speaker is known, of each no more than LONGEST_VOICE."""
+    seconds: dict[str, float] = defaultdict(float)
+    kept = []
+    for recording in recordings:
+        if recording.speaker and seconds[recording.speaker] < LONGEST_VOICE:
+            seconds[recording.speaker] += len(recording.f0) * FRAME
+            kept.append(recording)
+    return kept
+
+
+def _validation(
+    utterances: list[Utterance],
+    network: MelWavLM,
+    space: AcousticSpace,
+    options: RefinerOptions,
+    twins: Mapping[str, Utterance],
+    views: tuple[int, ...],
+) -> list[Example]:
+    """A few fixed batches of speakers that are held out; none if there are too few utterances."""
+    rng = np.random.default_rng(1)
+    try:
+        pieces = Pieces(utterances, network, space, options.bf16, twins, views=views)
+        return [pieces.batch(options, rng) for _ in range(4)]
+    except KnnvcError:
+        return []
+
+
+@torch.inference_mode()
+def _evaluate(refiner: Refiner, batches: list[Example]) -> float:
+    """Mean L1 of log-mel values on held-out speakers."""
+    width = refiner.config.width
+    losses = [float((refiner(*read)[..., :width] - mel).abs().mean()) for *read, mel in batches]
+    return float(np.mean(losses)) if losses else float("nan")

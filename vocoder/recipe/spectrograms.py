@@ -1,0 +1,124 @@
+"""What trainings of networks that make spectrograms share: a critic, optimisers, a step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from knnvc.training.discriminators import contest
+from knnvc.training.runs import Run, average, cosine_rate
+from recipe.options import RefinerOptions, TextFrontendOptions
+
+BETAS = (0.8, 0.99)  # of both optimisers, as in HiFi-GAN
+LARGEST_GRADIENT = 5.0
+JUDGING = 0.5  # the critic's learning rate, as a share of the network's
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class SpectrogramCritic(nn.Module):
+    """Tells real from made log-mel spectrograms, patch by patch (Isola et al. 2017).
+
+    With `given` it is shown further spectrograms beside the one to judge: what that was made from.
+    """
+
+    def __init__(self, channels: int, given: int = 0) -> None:
+        super().__init__()
+        norm = nn.utils.parametrizations.weight_norm
+        widths = (1 + given, channels, 2 * channels, 2 * channels, 2 * channels)
+        strides = ((2, 2), (2, 2), (1, 2), (1, 1))
+        self.layers = nn.ModuleList(
+            norm(nn.Conv2d(a, b, 5, stride, padding=2))
+            for a, b, stride in zip(widths[:-1], widths[1:], strides, strict=True)
+        )
+        self.last = norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, mel: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """`mel` [B, 1 + given, spectra, mels] -> score maps and inner activations, a list each."""
+        hidden, inner = mel, []
+        for layer in self.layers:
+            hidden = functional.leaky_relu(layer(hidden), 0.1)
+            inner.append(hidden)
+        return [self.last(hidden)], [inner]
+
+
+class SpectrogramTraining(Generic[Network]):
+    """A network, its running average, its critic, and the run that keeps them.
+
+    Args:
+        network: what is trained.
+        folder: see `Run`.
+        options: of the training.
+        mels: bands of a spectrum.
+        weights: of the critic's losses, `adversarial` and `matching`.
+        given: see `SpectrogramCritic`.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        folder: Path,
+        options: RefinerOptions | TextFrontendOptions,
+        mels: int,
+        weights: Mapping[str, float],
+        given: int = 0,
+    ) -> None:
+        self.network, self.options = network, options
+        self._weights = weights
+        self.averaged: Network = copy.deepcopy(network).eval()
+        self.critic = SpectrogramCritic(options.channels, given)
+        self.makers = torch.optim.AdamW(network.parameters(), options.rate, betas=BETAS)
+        self.judges = torch.optim.AdamW(
+            self.critic.parameters(), options.rate * JUDGING, betas=BETAS
+        )
+        self.run = Run(
+            folder,
+            {
+                "network": network,
+                "averaged": self.averaged,
+                "critic": self.critic,
+                "makers": self.makers,
+                "judges": self.judges,
+            },
+            options,
+        )
+        self._mels = mels
+
+    def begin_step(self) -> bool:
+        """Set the learning rates; False if the training is done."""
+        options = self.options
+        rate = cosine_rate(self.run.step, options.steps, options.rate, floor=0.05)
+        self.makers.param_groups[0]["lr"] = rate
+        self.judges.param_groups[0]["lr"] = rate * JUDGING
+        return self.run.step < self.options.steps
+
+    def judge(self, made: Tensor, real: Tensor, *given: Tensor) -> dict[str, Tensor]:
+        """Losses before the critic, which learns on the way; none before it comes in.
+
+        All [B, T, substeps · mels]; `given` is what the critic sees beside either.
+        """
+        if self.run.step < self.options.adversarial_from:
+            return {}
+        shape = (len(made), 1 + len(given), -1, self._mels)
+        shown = [torch.stack([one, *given], 1).reshape(shape) for one in (made, real)]
+        return contest(self.critic, self.judges, shown[0], shown[1], self.options.bf16)
+
+    def finish_step(self, total: Tensor, losses: dict[str, Tensor]) -> bool:
+        """Learn from `total` and the critic's `losses`; whether it is time for a report."""
+        for name, weight in self._weights.items():
+            if name in losses:
+                total = total + weight * losses[name]
+        self.makers.zero_grad()
+        torch.autograd.backward(total)
+        nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
+        self.makers.step()
+        average(self.averaged, self.network, self.options.average, self.run.step)
+        self.run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
+        return self.run.step % self.options.report_every == 0

@@ -1,0 +1,179 @@
+"""Train `mini`'s source-filter vocoder: spectral losses first, then HiFi-GAN's adversarial ones.
+
+As in kNN-VC, the network learns to read matched frames: where prematched features are given, part
+of every batch uses them instead of the recording's own.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+import torch
+from torch import Tensor
+
+from knnvc.audio import SAMPLE_RATE
+from knnvc.errors import KnnvcError
+from knnvc.mini.encoder import MelWavLM
+from knnvc.mini.format import HOP
+from knnvc.mini.vocal_tract import log_mel, magnitudes_of
+from knnvc.training.discriminators import contest
+from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
+from knnvc.vocoders.source_filter import SourceFilterConfig, SourceFilterVocoder
+from recipe.data import MINI_ENCODER, MINI_VOCODER, Utterance, load_corpus, split
+from recipe.discriminators import Discriminators
+from recipe.losses import SpectralLoss
+from recipe.options import VocoderOptions
+from recipe.prematch import read_prematched
+
+
+def train_vocoder(
+    corpus: Path,
+    folder: Path,
+    options: VocoderOptions,
+    prematched: Path | None = None,
+    config: SourceFilterConfig = MINI_VOCODER,
+    start: Path | None = None,
+) -> Path:
+    """Train, or resume, in `folder`; writes `vocoder.safetensors` there and returns its path.
+
+    A new training begins with the weights in `start`, if given.
+
+    Raises:
+        KnnvcError: the corpus holds nothing to train on, or nothing long enough.
+    """
+    torch.set_num_threads(options.threads)
+    rng = seed_everything(options.seed)
+    network = SourceFilterVocoder(config)
+    begin_with(network, start)
+    averaged = copy.deepcopy(network).eval()
+    critics = Discriminators(options.channels)
+    makers = torch.optim.AdamW(network.parameters(), options.rate, betas=(0.8, 0.99))
+    judges = torch.optim.AdamW(critics.parameters(), options.rate, betas=(0.8, 0.99))
+    parts = {"network": network, "averaged": averaged, "critics": critics}
+    run = Run(folder, parts | {"makers": makers, "judges": judges}, options)
+    if run.resume():
+        rng = np.random.default_rng(options.seed + run.step)
+    reader = Reader(corpus, prematched)
+    if max(len(u.f0) for u in reader.training) <= options.frames + 1:
+        raise KnnvcError(
+            f"no utterance is longer than {options.frames} frames: train on shorter segments"
+        )
+    spectral = SpectralLoss(SAMPLE_RATE)
+    print(f"{len(reader.training)} utterances to train on, {len(reader.held_out)} held out")
+    while run.step < options.steps:
+        rate = cosine_rate(run.step, options.steps, options.rate, floor=0.1)
+        for group in makers.param_groups + judges.param_groups:
+            group["lr"] = rate
+        prepared, real = reader.batch(network, options, rng)
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+            made = network(prepared)[:, 0].float()
+        losses = {"spectral": spectral(made, real)}
+        if run.step >= options.adversarial_from:
+            losses |= contest(critics, judges, made, real, options.bf16)
+        makers.zero_grad()
+        torch.autograd.backward(_total(losses, options, len(critics.parts)))
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 20.0)
+        makers.step()
+        average(averaged, network, options.average, run.step)
+        run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
+        if run.step % options.report_every == 0:
+            run.report(held_out_spectral=evaluate(averaged, reader, spectral))
+            for name, wave in zip(("made", "real"), listening_pair(averaged, reader), strict=False):
+                run.listen(name, wave, SAMPLE_RATE)
+    return run.publish(averaged, "vocoder")
+
+
+def _total(losses: dict[str, Tensor], options: VocoderOptions, critics: int) -> Tensor:
+    total = options.spectral_weight * losses["spectral"]
+    if "adversarial" in losses:
+        total = total + losses["adversarial"]
+        total = total + options.matching_weight * critics * losses["matching"]
+    return total
+
+
+class Reader:
+    """Features and waveforms of a corpus, cut into training segments."""
+
+    def __init__(self, corpus: Path, prematched: Path | None) -> None:
+        self.corpus = corpus
+        utterances = load_corpus(corpus, MelWavLM(MINI_ENCODER))
+        self.training, held_out = split(utterances)
+        self.held_out = held_out[:24]
+        self.waves: dict[str, np.ndarray] = {}
+        for utterance in utterances:
+            wave, _ = sf.read(corpus / utterance.file, dtype="int16")
+            self.waves[utterance.file] = wave
+        self.matched = read_prematched(prematched) if prematched else {}
+
+    def features(self, utterance: Utterance, matched: bool = False) -> np.ndarray:
+        """[T, mels · substeps + 2]: the utterance's own frames, or its speaker's nearest others."""
+        if matched and utterance.file in self.matched:
+            return self.matched[utterance.file].astype(np.float32)
+        frames = len(utterance.f0)
+        mel = utterance.mel.astype(np.float32).reshape(frames, -1)
+        voiced = utterance.f0 > 0
+        pitch = np.log2(np.where(voiced, utterance.f0, 150.0))
+        return np.concatenate([mel, np.stack([pitch, voiced], 1)], axis=1).astype(np.float32)
+
+    def batch(
+        self, network: SourceFilterVocoder, options: VocoderOptions, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """`prepared` [B, T, D + 4] and the real waveform [B, T · 320]."""
+        prepared: list[Tensor] = []
+        waves: list[Tensor] = []
+        while len(waves) < options.batch:
+            utterance = self.training[rng.integers(len(self.training))]
+            features = self.features(utterance, rng.random() < options.prematched_share)
+            if len(features) <= options.frames:
+                continue
+            start = int(rng.integers(0, len(features) - options.frames))
+            piece, wave = self._cut(utterance, features, start, options.frames)
+            gain = float(np.exp(rng.uniform(-1.2, 0.2)))
+            piece, wave = _louder(piece, wave, gain)
+            at = int(rng.integers(0, 3000))
+            prepared.append(network.prepare(piece, float(rng.random()), at))
+            waves.append(wave)
+        return torch.stack(prepared), torch.stack(waves)
+
+    def _cut(
+        self, utterance: Utterance, features: np.ndarray, start: int, frames: int
+    ) -> tuple[Tensor, Tensor]:
+        wave = self.waves[utterance.file][start * HOP : (start + frames) * HOP]
+        return (
+            torch.from_numpy(features[start : start + frames]),
+            torch.from_numpy(wave.astype(np.float32) / 32768),
+        )
+
+
+def _louder(features: Tensor, wave: Tensor, gain: float) -> tuple[Tensor, Tensor]:
+    """Scale a waveform and its log-mel features alike (see `MelWavLM.log_mel`)."""
+    magnitudes = torch.from_numpy(magnitudes_of(features[:, :-2].numpy()))
+    mel = log_mel(magnitudes * gain)
+    return torch.cat([mel, features[:, -2:]], dim=1), wave * gain
+
+
+@torch.inference_mode()
+def evaluate(network: SourceFilterVocoder, reader: Reader, spectral: SpectralLoss) -> float:
+    """Mean spectral loss on two-second pieces of held-out speakers, from their own features."""
+    losses = []
+    for utterance in reader.held_out:
+        made, real = _rebuild(network, reader, utterance)
+        losses.append(float(spectral(made[None], real[None])))
+    return float(np.mean(losses)) if losses else float("nan")
+
+
+@torch.inference_mode()
+def listening_pair(network: SourceFilterVocoder, reader: Reader) -> tuple[Tensor, ...]:
+    """Two seconds [S] of a held-out speaker, made and real; nothing if nobody is held out."""
+    return _rebuild(network, reader, reader.held_out[0]) if reader.held_out else ()
+
+
+def _rebuild(
+    network: SourceFilterVocoder, reader: Reader, utterance: Utterance
+) -> tuple[Tensor, Tensor]:
+    features = reader.features(utterance)
+    piece, wave = reader._cut(utterance, features, 0, min(100, len(features)))
+    return network(network.prepare(piece)[None])[0, 0], wave
