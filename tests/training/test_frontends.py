@@ -85,7 +85,9 @@ def test_a_front_end_that_does_not_fit_leaves_the_preset_alone(tmp_path: Path) -
     with pytest.raises(KnnvcError, match="does not fit its configuration"):
         add_trained_frontend(load_preset(folder), weights)
     write_settings(tmp_path, "mini-tts", CONFIG.to_dict(), "en-us")
-    with pytest.raises(KnnvcError, match="predicts 6 columns of mini's features, but its encoder gives 162"):
+    with pytest.raises(
+        KnnvcError, match="predicts 6 columns of mini's features, but its encoder gives 162"
+    ):
         add_trained_frontend(load_preset(folder), weights)
     glow = GlowTts(GlowConfig(("<PAD>", "a"), out_channels=162, encoder_layers=1, flow_blocks=1))
     write_tensors(weights, glow.state_dict())
