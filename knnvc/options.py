@@ -31,6 +31,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("float32", "bfloat16")
 LOUDNESS = DEFAULT_LOUDNESS
 DEFAULT_PRESET = "mini"
+TEXT_KINDS = ("text", "markdown", "srt", "vtt", "ssml")
 
 Made = TypeVar("Made")
 
@@ -281,6 +282,8 @@ class SpeakOptions(MatchOptions):
         language: any that espeak-ng speaks, like "de"; by default the front end's. The front end
             has learnt the sounds of its own language only, so others get an accent.
         lexicon: pronunciations of your own: a `knnvc.text.lexicon.Lexicon`, or the path of a file.
+        kind: of the text: "text", "markdown", "srt", "vtt" or "ssml"; None tells it by how the text
+            begins. Cues of subtitles are spoken at their own times.
 
     Raises:
         UsageError: a value is out of range.
@@ -306,6 +309,13 @@ class SpeakOptions(MatchOptions):
         None,
         "Your own pronunciations: lines of WORD, a tab and IPA, or WORD = spelling; or JSON.",
         "any",
+    )
+    kind: str | None = setting(
+        None,
+        "What the text is. Cues of subtitles are spoken at their own times.",
+        "choice",
+        choices=TEXT_KINDS,
+        otherwise="by the file's name, or how it begins",
     )
 
 

@@ -24,8 +24,13 @@ from knnvc.options import SpeakOptions
 from knnvc.presets.loading import Parts
 from knnvc.progress import Progress, stage
 from knnvc.text.base import TextFrontEnd
+from knnvc.text.documents import kind_of, read_document
 from knnvc.text.lexicon import Lexicon
-from knnvc.text.lines import Line, fit, read, says_something
+from knnvc.text.lines import Line, fit, says_something
+from knnvc.text.subtitles import place
+
+
+LEAST_SPEED, MOST_SPEED = 0.25, 4.0  # of all factors together
 
 
 class Speaker:
@@ -81,23 +86,28 @@ class Speaker:
         converter, vocoder = self.parts.speech_converter, self.parts.vocoder
         assert vocoder is not None
         front_end, rate = self.parts.front_end, vocoder.sample_rate
-        lines = list(read(text, options.language or front_end.language, _lexicon(options)))
+        kind = options.kind or kind_of("", text)
+        language = options.language or front_end.language
+        lines = list(fitted(read_document(text, kind, language, _lexicon(options)), front_end))
         lam = getattr(converter.config, "lam", 1.0) if options.lam is None else options.lam
         if voices is None and lam != 0:
             raise UsageError("there are no references: name some, or speak with lam 0")
+        slots = self._slots(lines, options)
         generator = torch.Generator().manual_seed(options.seed)
         tell = stage(progress, "speaking", len(lines))
-        given: dict[str, Any] = {"noise": options.noise, "generator": generator}
         with Spool() as spool:
-            for number, line in enumerate(fitted(lines, front_end)):
-                features = front_end.features(line.phonemes, speed=options.speed, **given)
+            for number, line in enumerate(lines):
+                at, faster = slots[number] if slots else (None, 1.0)
+                before = line.before / options.speed if at is None else at - spool.samples / rate
+                spool.append(silence(max(0.0, before), rate))
+                features = self._features(line, options, generator, faster)
                 frames = (
                     Frames(features[:, self.parts.encoder.columns.synth])
                     if voices is None
                     else converter.convert(features, voices, options)
                 )
                 spool.append(trim_edges(vocoder(frames), rate))
-                if number < len(lines) - 1:
+                if number < len(lines) - 1 and at is None:
                     spool.append(silence(line.pause / options.speed, rate))
                 if tell:
                     tell(number + 1, len(lines))
@@ -106,6 +116,32 @@ class Speaker:
             if isinstance(level, float):
                 waveform.mul_(loudness_gain(waveform, rate, level))
             yield waveform
+
+    def _features(
+        self, line: Line, options: SpeakOptions, generator: torch.Generator, faster: float = 1.0
+    ) -> Tensor:
+        speed = min(max(options.speed * line.speed * faster, LEAST_SPEED), MOST_SPEED)
+        return self.parts.front_end.features(
+            line.phonemes, speed=speed, noise=options.noise, generator=generator
+        )
+
+    def _slots(
+        self, lines: Sequence[Line], options: SpeakOptions
+    ) -> list[tuple[float, float]] | None:
+        """When each line of subtitles begins, in seconds, and how much faster it is spoken.
+
+        None for text that has no times. Cues that cannot keep theirs are told of in a warning.
+        """
+        if all(line.start is None for line in lines):
+            return None
+        # The features tell how long each takes; they are made again with the speed that it needs.
+        generator = torch.Generator().manual_seed(options.seed)
+        frame = self.parts.encoder.hop / self.parts.encoder.sample_rate
+        durations = [frame * len(self._features(line, options, generator)) for line in lines]
+        schedule = place(lines, durations)
+        if schedule.warning:
+            warnings.warn(schedule.warning, KnnvcWarning, stacklevel=4)
+        return [(slot.at, slot.speed) for slot in schedule.slots]
 
 
 def fitted(lines: Iterable[Line], front_end: TextFrontEnd) -> Iterator[Line]:

@@ -37,6 +37,11 @@ class Spool:
         """Let the file go; what `waveform` returned must not be used any more."""
         self._file.close()
 
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        return self._samples
+
     def append(self, waveform: Tensor) -> None:
         """Add `waveform` [S].
 

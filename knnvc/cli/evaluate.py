@@ -233,17 +233,12 @@ def evaluate(
         converter = VoiceConverter.from_preset(preset, device)
         if force:
             run.clear(folder)
-        classical = bool(call.sources) if yardsticks is None else yardsticks
-        results = run.evaluate(
-            jobs,
-            converter,
-            listener,
-            folder,
-            progress,
+        options = run.Options(
             seed=seed,
-            classical=classical,
-            published=published,
+            classical=bool(call.sources) if yardsticks is None else yardsticks,
+            published=tuple(published),
         )
+        results = run.evaluate(jobs, converter, listener, folder, options, progress)
         table = run.write(results, folder, style)
     click.echo(table, nl=False)
     if style == "text":

@@ -94,6 +94,7 @@ def speak(
     \b
     knnvc speak "Good morning." --ref voices/anna/ -o morning.wav
     knnvc speak -f article.txt --ref voice:emma --speed 1.1
+    knnvc speak -f film.srt --ref voice:emma
     """
     chosen, loaded = collect(SpeakOptions, given), collect(LoadOptions, given)
     if not refs and chosen.lam != 0:
@@ -105,7 +106,7 @@ def speak(
     own = _lexicon(lexicon)
     text = _text(text, file)
     from knnvc.presets.search import find_preset
-    from knnvc.text.lines import read
+    from knnvc.text.documents import kind_of, read_document
 
     found = find_preset(loaded.preset)
     if found.text_front_end is None:
@@ -113,13 +114,15 @@ def speak(
             f"preset {found.name!r} has no text front end, so it cannot speak; choose another "
             "--preset (see `knnvc preset list`)"
         )
-    # The first line tells whether there is one, before weights are loaded; it warns later.
+    name = "" if file in (None, "-") else str(file)
+    chosen = replace(chosen, lexicon=own, kind=chosen.kind or kind_of(name, text))
+    # Whether there is something to say is found out before weights are loaded; it warns later.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        next(read(text, chosen.language or found.text_front_end.settings["language"], own))
+        language = chosen.language or found.text_front_end.settings["language"]
+        read_document(text, str(chosen.kind), language, own)
     with Progress() as progress:
         converter = load(loaded)
-        chosen = replace(chosen, lexicon=own)
         converter.speak_file(
             text, wanted, target, chosen, force=force, progress=progress, cache=cache
         )

@@ -36,7 +36,8 @@ tbody tr:not(.group):hover td { background: #f2f6fa }
 small { color: #666; display: block; white-space: nowrap }
 .said { text-align: left; font-size: .85rem; width: 34% } th.said { font-size: inherit }
 audio { height: 2rem; width: 15rem; max-width: 100%; vertical-align: middle }
-.charts { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)) }
+.charts { display: grid; gap: 1.5rem; align-items: end;
+  grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)) }
 .charts figure { margin: 0 } .charts figcaption { font-weight: 600; font-size: .9rem }
 svg { display: block; width: 100%; max-width: 34rem; height: auto }
 dl { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: .25rem 1.2rem }
@@ -46,7 +47,7 @@ details { margin: .6rem 0 } summary { cursor: pointer; font-weight: 600 }
   table, tbody, tr, td { display: block; width: auto }
   thead { display: none } td { overflow-wrap: anywhere }
   tr { border-bottom: 1px solid #ddd; padding: .5rem 0 }
-  td, td:first-child, .said { display: flex; justify-content: flex-end; align-items: baseline;
+  td, td:first-child, .said { display: flex; justify-content: flex-end; align-items: center;
     gap: .5rem; padding: .1rem 0; text-align: right; width: auto }
   td:first-child { display: block; font-weight: 600; text-align: left }
   td::before { content: attr(data-label); color: #666; flex: 1 0 auto; text-align: left }
@@ -146,7 +147,11 @@ def _results(rows: Sequence[Row], measures: Sequence[Measure], part: str) -> str
         if row.group != group:
             group = row.group
             lines.append(_heading(group, len(head)))
-        cells = [_text(row.name), str(row.count), *(_cell(row, measure) for measure in own)]
+        cells = [
+            _text(row.name),
+            f"{row.count}<small></small>",
+            *(_cell(row, measure) for measure in own),
+        ]
         lines.append(_line(head, cells))
     title = f"<h3>{CAPTIONS[part]}</h3>" if CAPTIONS[part] else ""
     return title + _table(head, lines)
@@ -155,14 +160,14 @@ def _results(rows: Sequence[Row], measures: Sequence[Measure], part: str) -> str
 def _cell(row: Row, measure: Measure) -> str:
     estimate = row.values[measure.key]
     if estimate is None:
-        return DASH
+        return f"{DASH}<small></small>"
     value, low, high = (
         f"{number:.{measure.digits}f}" for number in (estimate.value, estimate.low, estimate.high)
     )
     spread = row.deviation(measure.verifier) if measure.verifier else None
     beside = f"{low} to {high}" if low != high else ""
     beside += f", sd {spread:.1f}" if spread is not None and beside else ""
-    return f"{value}<small>{beside}</small>" if beside else value
+    return f"{value}<small>{beside}</small>"
 
 
 def _html(table: Table) -> str:

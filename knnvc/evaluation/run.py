@@ -33,6 +33,21 @@ RESULTS, PAGE, TABLE = "results.json", "index.html", "table"
 
 
 @dataclass(frozen=True)
+class Options:
+    """How to evaluate.
+
+    Attributes:
+        seed: of the choice of recordings, and of the bootstrap.
+        classical: measure copy-synthesis by WORLD and Griffin-Lim, too.
+        published: what the jobs are compared with, if they are demos.
+    """
+
+    seed: int = 0
+    classical: bool = True
+    published: tuple[Published, ...] = ()
+
+
+@dataclass(frozen=True)
 class Results:
     """All that was measured and what follows from it."""
 
@@ -56,11 +71,8 @@ def evaluate(
     converter: VoiceConverter,
     listener: Listener,
     folder: Path,
+    options: Options,
     progress: Progress,
-    *,
-    seed: int = 0,
-    classical: bool = True,
-    published: Sequence[Published] = (),
 ) -> Results:
     """Measure all jobs; what `folder` holds already is not measured again.
 
@@ -69,10 +81,8 @@ def evaluate(
         converter: what is measured.
         listener: the instruments.
         folder: of the results.
+        options: how.
         progress: told what is done.
-        seed: of the choice of recordings, and of the bootstrap.
-        classical: measure copy-synthesis by WORLD and Griffin-Lim, too.
-        published: what the jobs are compared with, if they are demos.
 
     Raises:
         KnnvcError: a recording cannot be used, or `folder` holds other results.
@@ -84,23 +94,23 @@ def evaluate(
         "knnvc": __version__,
         "preset": converter.name,
         "weights": {path.name: sha256_file(path) for path in weights},
-        "seed": seed,
+        "seed": options.seed,
         "reference_seconds": max(job.condition.seconds for job in jobs),
         "instruments": listener.names(),
     }
     check_settings(folder, settings)
-    systems = [name for name in YARDSTICKS if classical or name not in VOCODERS]
-    evaluation = Evaluation(converter, listener, folder, seed, systems)
+    systems = [name for name in YARDSTICKS if options.classical or name not in VOCODERS]
+    evaluation = Evaluation(converter, listener, folder, options.seed, systems)
     records = evaluation.run(jobs, progress)
-    rows = summarise(records, evaluation.targets, seed)
+    rows = summarise(records, evaluation.targets, options.seed)
     facts = {
         **settings,
         "preset_bytes": sum(path.stat().st_size for path in found),
         "threads": torch.get_num_threads(),
         "confidence": "95 %, percentile bootstrap over source utterances",
     }
-    speakers = by_speaker(records, rows, seed)
-    demos = compare(records, published) if published else []
+    speakers = by_speaker(records, rows, options.seed)
+    demos = compare(records, options.published) if options.published else []
     return Results(records, evaluation.targets, rows, speakers, demos, facts)
 
 

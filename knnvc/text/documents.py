@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from knnvc.errors import UsageError
+from knnvc.options import TEXT_KINDS
 from knnvc.text.espeak import find_language
 from knnvc.text.lexicon import Lexicon
 from knnvc.text.lines import Line, lines_of, nothing_to_say, warn_of_scripts
 from knnvc.text.passages import Passage
 
-KINDS = ("text", "markdown", "srt", "vtt", "ssml")
+KINDS = TEXT_KINDS
 _SUFFIXES = {
     ".md": "markdown", ".markdown": "markdown", ".srt": "srt", ".vtt": "vtt", ".ssml": "ssml",
 }  # fmt: skip

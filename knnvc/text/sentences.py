@@ -175,7 +175,7 @@ def _power(found: re.Match[str]) -> str:
     lowered = unicodedata.normalize("NFKC", found["raised"]).replace("−", "-").replace("+", "")
     if not unit:
         return f" to the power of {lowered.replace('-', 'minus ')} "
-    if unit not in _RAISED_UNITS:
+    if unit not in _RAISED_UNITS and not (lowered[0] == "-" and len(unit) <= 3):
         return f"{unit} " if found.string[found.end() : found.end() + 1].isalnum() else unit
     return f"{unit}{found['raised']}" if lowered in ("2", "3") else f"{unit}^{lowered}"
 

@@ -14,11 +14,11 @@ from knnvc.audio.pitch import (
     f0_track,
     move_pitch,
     pitch_quantiles,
-    pitch_space,
     pitch_statistics,
     refine_pitch,
 )
 from knnvc.encoders.chunked import HOP
+from knnvc.mini.acoustic_space import pitch_space
 
 
 def columns(log_f0: Tensor, voicing: float = 1.0) -> Tensor:

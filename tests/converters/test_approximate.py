@@ -14,14 +14,15 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from knnvc import pipeline
 from knnvc.cli.main import cli
 from knnvc.converters import approximate as indices
-from knnvc.converters.knn import search
 from knnvc.converters.matching_set import MatchingSet, load
-from knnvc.errors import KnnvcError, UsageError
+from knnvc.converters.search import search
+from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
 from knnvc.kept import KeptFiles, kept_indices
-from knnvc.pipeline import KnnvcWarning, VoiceConverter
+from knnvc.mini.converter import MiniConverter
+from knnvc.options import ConvertOptions
+from knnvc.pipeline import VoiceConverter
 
 Speech = tuple[Tensor, Tensor]
 
@@ -167,7 +168,7 @@ def test_an_index_that_came_with_a_set_is_never_read(
         saved.with_name(name).write_bytes(b"IwSQ of a stranger")
     monkeypatch.setattr(faiss, "read_index", lambda *_: pytest.fail("it was parsed"))
     one = load(saved)
-    assert torch.isfinite(tiny.match(one.match[:5], one, index="ivf")).all()
+    assert torch.isfinite(tiny.match(one.match[:5], one, index="ivf").values).all()
     assert saved.with_name("anna.ivf.faiss").read_bytes() == b"IwSQ of a stranger"
 
 
@@ -226,17 +227,18 @@ def test_an_index_is_kept_and_used_again(
     one = load(saved)
     features = one.match[:40] + 0.01
     # All cells and much of the graph are read, so even noise finds its nearest.
-    converted = tiny.match(features, one, index=kind)
-    assert (converted - tiny.match(features, one, index="flat")).norm() < 0.05 * converted.norm()
+    converted = tiny.match(features, one, index=kind).values
+    exact = tiny.match(features, one, index="flat").values
+    assert (converted - exact).norm() < 0.05 * converted.norm()
     (path,) = (entry.path for entry in kept_indices().files())
     before = path.stat().st_ino  # another file would have another
     with monkeypatch.context() as patch:
         patch.setattr(indices, "build", lambda *_: pytest.fail("it was built again"))
-        assert torch.equal(tiny.match(features, load(saved), index=kind), converted)
+        assert torch.equal(tiny.match(features, load(saved), index=kind).values, converted)
     assert path.stat().st_ino == before
     path.write_bytes(flip(path.read_bytes(), 100))  # damaged: built again, without a word
-    assert torch.equal(tiny.match(features, load(saved), index=kind), converted)
-    content = indices.content_hash(kind, [one.match], "None")
+    assert torch.equal(tiny.match(features, load(saved), index=kind).values, converted)
+    content = indices.content_hash(kind, [one.match], "")
     assert indices.IndexCache().load(kind, content) is not None
     assert list(saved.parent.glob("*.faiss")) == []
 
@@ -246,7 +248,7 @@ def test_another_set_of_the_same_name_has_another_index(tiny: VoiceConverter, sa
     tiny.match(one.match[:5], one, index="ivf")
     turned = one.match.flip(0).contiguous()
     dataclasses.replace(one, match=turned, synth=turned).save(saved, force=True)
-    converted = tiny.match(turned[:5], load(saved), k=1, index="ivf")
+    converted = tiny.match(turned[:5], load(saved), k=1, index="ivf").values
     assert (converted - turned[:5]).norm() < 1e-2 * converted.norm()
     assert len(kept_indices().files()) == 2
 
@@ -259,7 +261,7 @@ def test_an_index_that_cannot_be_kept_is_told(
     one = load(saved)
     with pytest.warns(KnnvcWarning, match="the index is not kept: "):
         assert tiny.prepare(one, "ivf") == "ivf"
-    assert torch.isfinite(tiny.match(one.match[:5], one, index="ivf")).all()
+    assert torch.isfinite(tiny.match(one.match[:5], one, index="ivf").values).all()
 
 
 def test_a_set_in_memory_keeps_its_index_there(tiny: VoiceConverter, saved: Path) -> None:
@@ -281,9 +283,9 @@ def test_mini_searches_its_acoustic_space(
 
     real = indices.build
     monkeypatch.setattr(indices, "build", build)
-    mini.match(mini.encode(noise), one, index="ivf")
-    space = mini.space
-    assert space is not None
+    mini.match(mini.encode((noise, 16_000)), one, index="ivf")
+    assert isinstance(mini.converter, MiniConverter)
+    space = mini.converter.space
     statistics = space.statistics(one.synth, one.match)
     assert torch.equal(seen[0], space.vectors(one.synth, one.match, statistics, one.frame_start))
 
@@ -315,4 +317,4 @@ def test_the_command_line_builds_and_uses_an_index(
     assert isinstance(load(target), MatchingSet)
     refused = CliRunner().invoke(cli, ["convert", "a", "--ref", "b", "--index", "annoy"])
     assert refused.exit_code == 2
-    assert pipeline.ConvertOptions().index == "auto"
+    assert ConvertOptions().index == "auto"

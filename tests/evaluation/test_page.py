@@ -91,9 +91,9 @@ def test_names_are_drawn_as_they_stand(
 def test_what_cannot_be_measured_is_a_dash(measured: Evaluation, record: Make) -> None:
     records = [replace(record(SOURCE, "a", "anna"), said="")]
     text = page.build(results(records, measured), columns(records))
-    assert '<td data-label="WER %">–</td>' in text
-    assert '<td data-label="added">–</td>' in text
-    assert '<td data-label="WER %">0.0</td>' not in text
+    assert '<td data-label="WER %">–<' in text
+    assert '<td data-label="added">–<' in text
+    assert '<td data-label="WER %">0.0<' not in text
 
 
 # In a browser -------------------------------------------------------------------------------------

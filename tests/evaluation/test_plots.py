@@ -14,10 +14,11 @@ import torch
 from click.testing import CliRunner
 
 from knnvc import VoiceConverter
-from knnvc.audio import HOP, SAMPLE_RATE, load_audio, write_audio
+from knnvc.audio import SAMPLE_RATE, load_audio, write_audio
 from knnvc.cli.main import cli
 from knnvc.converters.knn import Index
-from knnvc.encoders.ssl import Encoder, load_every_layer
+from knnvc.encoders.chunked import HOP, ChunkedEncoder
+from knnvc.encoders.ssl import load_every_layer
 from knnvc.errors import KnnvcError
 from knnvc.evaluation.plots import MOST_BINS, matching, project
 from knnvc.evaluation.probe import SILENCE, UNKNOWN, Spoken, layer_outputs, probe
@@ -251,7 +252,7 @@ def test_every_layer_of_a_transformers_checkpoint(tmp_path: Path) -> None:
         )
     ).eval()
     model.save_pretrained(tmp_path / "wavlm")
-    encoder = Encoder(load_every_layer(tmp_path / "wavlm"))
+    encoder = ChunkedEncoder(load_every_layer(tmp_path / "wavlm"))
     wave = load_audio(SOURCE)[:SAMPLE_RATE]
     found = layer_outputs(encoder, wave)
     depth = len(model.encoder.layers)

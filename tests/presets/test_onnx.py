@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from knnvc.encoders.encoder import MelWavLM
 from torch import Tensor
 
 from knnvc import VoiceConverter
 from knnvc.audio import SAMPLE_RATE
 from knnvc.cli.main import cli
+from knnvc.mini.encoder import MelWavLM
 from knnvc.vocoders.source_filter import SourceFilterVocoder
 
 onnxruntime = pytest.importorskip("onnxruntime")

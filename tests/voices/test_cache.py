@@ -17,9 +17,8 @@ import torch
 from knnvc import MatchingSet, VoiceConverter
 from knnvc.cli.main import cli
 from knnvc.converters.matching_set import Adaptation, SetInfo
-from knnvc.errors import UsageError
+from knnvc.errors import KnnvcWarning, UsageError
 from knnvc.mini.acoustic_space import AcousticSpace
-from knnvc.pipeline import KnnvcWarning
 from knnvc.voices.cache import DEFAULT_LIMIT, SetCache, limit_from_environment, set_key
 
 RATE = 16_000

@@ -77,7 +77,10 @@ _LETTERED = frozenset(
     "phase question point line row column seat zone bus route flat apartment unit side hall lot "
     "schedule rule letter answer letters grades form step case category schedule street avenue "
     "platform house wing file entry key note item version layer set size generation drive "
-    "language article chapter volume book episode season problem test sample product".split()
+    "language article chapter volume book episode season problem test sample product "
+    "exit track floor lane dock pier deck tower site sector "
+    "district region quadrant station pin drawer shelf box slot port cell patient suspect witness "
+    "victim subject person company player".split()
 )
 # And one after these is: "by J. Smith".
 _BEFORE_NAMES = frozenset(
@@ -100,7 +103,10 @@ def rules() -> list[Rule]:
     return [
         Rule(r"\b(?:e\.\s?g\.|eg\.)", lambda m: "for example"),
         Rule(r"\b(?:i\.\s?e\.|ie\.)", lambda m: "that is"),
-        Rule(r"\b[Ww]/o\b", lambda m: "without"),
+        Rule(r"\b[Ww]/o(?:ut)?\b", lambda m: "without"),
+        Rule(r"\b[Ww]/in\b", lambda m: "within"),
+        Rule(r"(?<=\d)[ -]?y/o\b", lambda m: " years old"),
+        Rule(r"\bVS\b\.?(?=\s)", lambda m: "VERSUS"),
         Rule(r"(?<!\d)(?<!\d )\bw/(?=\s|[a-z]{2})", lambda m: "with "),
         Rule(r"\bb/c\b", lambda m: "because"),
         Rule(r"\bc/o\b", lambda m: "care of"),

@@ -72,6 +72,21 @@ def rules(numbers: Numbers) -> list[Rule]:
             lambda m: _month(m["month"]),
         ),
         Rule(
+            r"\b(?P<a>"
+            + "|".join(_WEEKDAYS)
+            + r")\.?\s?[-–—]\s?(?P<b>"
+            + "|".join(_WEEKDAYS)
+            + r")\b",
+            lambda m: f"{_WEEKDAYS[m['a']]} to {_WEEKDAYS[m['b']]}",
+        ),
+        Rule(
+            rf"\b{_MONTH_NAME.replace('month', 'a')}\.?\s?[-–—]\s?{_MONTH_NAME}\b\.?",
+            lambda m: (
+                f"{_month(m['a'])} to {_month(m['month'])}"
+                + (_stop_of_name(m) if m[0].endswith(".") else "")
+            ),
+        ),
+        Rule(
             r"\b(?P<month>Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\.(?!\w)",
             lambda m: _month(m["month"]) + _stop_of_name(m),
         ),

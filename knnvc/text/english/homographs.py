@@ -27,6 +27,11 @@ _THIRD = re.compile(
     r"(?:\b(?:[Hh]e|[Ss]he|[Ii]t|[Ww]ho)|(?<![.!?] )(?<!^)\b[A-Z][a-z]+|^[A-Z][a-z]+)"
     r"(?: (?:never|also|just|once|then|only|already|even|quickly|slowly|\w+ly))?\s+$"
 )
+# "My mother read": of the present it would be "reads".
+_NOUN = re.compile(
+    r"(?i)\b(?:my|his|her|our|their|your|the|a|an|this|that|every|each) (?:\w+ )?"
+    r"(?!people |children |men |women |you |they |we )\w*[^\Ws]\s+$"
+)
 _FIRST_WORD = re.compile(r"[A-Z][a-z]+(?= )")
 _SUBJECT = re.compile(
     r"(?i)\b(?:I|you|we|they)"
@@ -60,6 +65,8 @@ def _read(m: Match) -> str:
     if not before or _PLAIN.search(before):
         coordinated = re.search(r"\b(?:and|or) $", before) and re.search(r"\w+ed\b", before)
         return past if coordinated and _PAST.search(sentence) else m[0]
+    if _NOUN.search(before) and not _question(before):
+        return past
     first = _FIRST_WORD.match(before)
     third = _THIRD.search(before)
     if third and third.start() == 0 and first and first[0] not in ("He", "She", "It", "Who"):

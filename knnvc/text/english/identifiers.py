@@ -115,6 +115,21 @@ def rules(numbers: Numbers) -> list[Rule]:
     return [
         # Cards, bank accounts, books, social security
         Rule(
+            r"\b(?P<name>IS[BS]N)(?:-1[03])?:?\s*(?P<n>(?:\d[ -]?){7,12}[\dXx])\b",
+            lambda m: f"{spell(m['name'])} {numbers.groups(m['n'])}",
+            final=True,
+        ),
+        Rule(
+            rf"{_APART}3[47]\d{{13}}(?![\w-]|[.,]\d)",
+            lambda m: numbers.groups(f"{m[0][:4]} {m[0][4:10]} {m[0][10:]}"),
+            final=True,
+        ),
+        Rule(
+            rf"{_APART}\d{{12,15}}(?![\w-]|[.,]\d|\s?%)",
+            lambda m: numbers.groups(re.sub(r"(\d{4})(?=\d)", r"\1 ", m[0])),
+            final=True,
+        ),
+        Rule(
             r"\b[A-Z]{2}\d{2}(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,4})?\b",
             lambda m: numbers.groups(m[0]),
             final=True,
@@ -128,11 +143,6 @@ def rules(numbers: Numbers) -> list[Rule]:
         Rule(
             r"(?<![\w.,$£€-])[3-6]\d{15}(?![\w.])",
             lambda m: numbers.groups(re.sub(r"(\d{4})", r"\1 ", m[0])),
-            final=True,
-        ),
-        Rule(
-            r"\b(?P<name>IS[BS]N)(?:-1[03])?:?\s*(?P<n>(?:\d[ -]?){7,12}[\dXx])\b",
-            lambda m: f"{spell(m['name'])} {numbers.groups(m['n'])}",
             final=True,
         ),
         Rule(

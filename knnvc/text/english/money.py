@@ -98,6 +98,10 @@ def rules(numbers: Numbers) -> list[Rule]:
     second = SCALE.replace("scale", "s2")
     return [
         Rule(
+            r"\b(?P<a>US|NZ|HK|AU|MX) \$(?=\d)|\$(?P<b>US|NZ|HK|AU|CA)\s?(?=\d)",
+            lambda m: f"{m['a'] or m['b']}$",
+        ),
+        Rule(
             rf"(?P<coin>(?:\b(?:{_LETTERS}))?{COIN})\s?(?P<n>{NUMBER}){SCALE}?{RANGE}"
             rf"(?:{_LETTERS})?{COIN}?\s?(?P<n2>{NUMBER})(?:(?P<scale2>{second})\b)?",
             money.range,

@@ -36,23 +36,17 @@ def european_rules() -> list[Rule]:
     ]
 
 
+_RAISED = r"\s?[({]?(?P<sign>[-−+]?)(?P<power>\d+(?:\.\d+)?|[A-Za-z])[)}]?(?!\w)"
+
+
 def power_rules(numbers: Numbers) -> list[Rule]:
     """ "10^6", "x^2", "2**8": before minus signs are read."""
-
-    def power(m: Match) -> str:
-        raised = m["power"]
-        if not m["sign"] and raised in ("2", "3"):
-            return " squared" if raised == "2" else " cubed"
-        minus = "minus " if m["sign"] in ("-", "−") else ""
-        said = numbers.number(raised) if raised[0].isdigit() else raised
-        return f" to the power of {minus}{said}"
-
-    raised = r"[({]?(?P<sign>[-−+]?)(?P<power>\d+(?:\.\d+)?|[A-Za-z])[)}]?(?!\w)"
+    quantities = _Quantities(numbers)
     return [
         Rule(
-            r"(?:(?<=[\d)])|(?<=\b[A-Za-z])(?<!\d\s\w)(?<!\d\w)(?<![/·⋅]\w))\s?(?:\^|\*\*(?=[\d(]))\s?"
-            + raised,
-            power,
+            r"(?:(?<=[\d)])|(?<=\b[A-Za-z])(?<!\d\s\w)(?<!\d\w)(?<![/·⋅]\w))"
+            r"\s?(?:\^|\*\*(?=[\d(]))" + _RAISED,
+            quantities.power,
         ),
         Rule(
             r"(?<![\w.,])(?P<n>\d+(?:\.\d+)?)[eE](?P<sign>[-−+]?)(?P<power>\d{1,3})(?!\w)",
@@ -104,9 +98,10 @@ def mixed_rules(numbers: Numbers) -> list[Rule]:
         ),
         Rule(r"(?<=\d)\s?[×x]\s?(?=10\s?to the power)", lambda m: " times "),
         Rule(r"(?<=\d)\s?[×x]\s?(?=\d)", lambda m: " by "),
+        Rule(r"(?<=[A-Za-z)])\s?\^" + _RAISED, quantities.power),
         Rule(r"\bCO2\b", lambda m: "C-O-two"),
         Rule(
-            r"(?<![\w.,])(?P<n>\d+(?:\.\d+)?)[x×](?!\w)",
+            r"(?<![\w.,/])(?P<n>\d+(?:\.\d+)?)[x×](?!\w)",
             lambda m: numbers.number(m["n"]) + " times",
         ),
         Rule(
@@ -159,6 +154,15 @@ class _Quantities:
         if len(parts) == 2:
             return self.numbers.number(number)
         return " point ".join(self.numbers.number(part) for part in parts)
+
+    def power(self, m: Match) -> str:
+        """What follows the base of a power."""
+        raised = m["power"]
+        if not m["sign"] and raised in ("2", "3"):
+            return " squared" if raised == "2" else " cubed"
+        minus = "minus " if m["sign"] in ("-", "−") else ""
+        said = self.numbers.number(raised) if raised[0].isdigit() else raised
+        return f" to the power of {minus}{said}"
 
     def degrees(self, m: Match) -> str:
         """ "40°26′46″ N"."""

@@ -136,12 +136,14 @@ _ALONE = {
     "ppi": ("pixel per inch", "pixels per inch"),
     "px": ("pixel", "pixels"),
     "rad": ("radian", "radians"),
+    "Nm": ("newton meter", "newton meters"),
+    "kNm": ("kilonewton meter", "kilonewton meters"),
     "kWp": ("kilowatt peak", "kilowatts peak"),
     "kgf": ("kilogram force", "kilograms force"),
     "lbf": ("pound force", "pounds force"),
 }
 # Units without a prefix that stand close to a number like the others.
-_BARE = "m g L l W V Hz mol Pa Wh VA Ω Bq Gy Sv lm lx eV cal bar Ah bps kat IU Wb bit"
+_BARE = "m g L l W V Hz mol Pa Wh VA Ω Bq Gy Sv lm lx cd eV cal bar Ah bps kat IU Wb bit"
 # These are said only after a space, as "5N" may be anything.
 _APART = "s J N t"
 # Of a divisor only: "5 mg/d".
@@ -270,7 +272,7 @@ def _numberless_rules(units: _Units) -> list[Rule]:
             lambda m: f" per {units.name(m['unit'], many=False, below=True)}",
         ),
         Rule(
-            r"(?<=[\w)])\s?/\s?(?P<unit>(?:mL|ml|µL|dL|kg|mg|km|cm|mm|hr|mol|kWh)[²³]?)(?![\w/²³])",
+            r"(?<=[\w)])\s?/\s?(?P<unit>(?:mL|ml|µL|dL|L|kg|mg|km|cm|mm|hr|mol|kWh)[²³]?)(?![\w/²³])",
             lambda m: f" per {units.name(m['unit'], many=False, below=True)}",
         ),
         Rule(rf"(?<=\d)/(?P<unit>{_TIMES})\b", lambda m: f" per {m['unit']}"),

@@ -54,6 +54,7 @@ def test_ranges_of_times(hour: int, minute: int, dash: str) -> None:
     [
         ("due 03/2025", "due March twenty twenty-five"),
         ("2008/09 season", "two thousand eight to oh nine season"),
+        ("Mon-Fri, Jan.–Mar. only", "Monday to Friday, January to March only"),
         ("Mar-2020", "March twenty twenty"),
         ("on 5 Nov. He left", "on the fifth of November. He left"),
     ],

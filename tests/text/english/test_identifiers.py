@@ -58,6 +58,10 @@ def test_books(printed: str) -> None:
     ("printed", "said"),
     [
         ("account number 12345678", "account number " + spoken("12345678")),
+        (
+            "378282246310005",
+            "three seven eight two, eight two two four six three, one zero zero zero five",
+        ),
         ("my PIN is 0421", "my PIN is zero four two one"),
         ("routing number 021000021", "routing number " + spoken("021000021")),
         ("order #10293 came", "order one zero two nine three came"),

@@ -78,6 +78,8 @@ def test_paths_and_addresses(printed: str) -> None:
         ("10^-3", "ten to the power of minus three"),
         ("10⁻³", "ten to the power of minus three"),
         ("x^3", "x cubed"),
+        ("mc^2", "mc squared"),
+        ("$US5, US $5", "five U-S dollars, five U-S dollars"),
         ("a<=b", "a at most b"),
         ("a ≥ b", "a at least b"),
         ("x<5 and y>6", "x less than five and y more than six"),
