@@ -310,7 +310,7 @@ def test_peaks_that_do_not_fit_are_told(
     path = record(tmp_path / "source.wav", torch.from_numpy(source[0]))
     with pytest.warns(KnnvcWarning, match=r"LUFS instead of .* it cannot be louder"):
         loud.convert_file(path, ben, tmp_path / "out.wav", ConvertOptions(loudness=False))
-    assert load_audio(tmp_path / "out.wav").max() == pytest.approx(1.0, abs=1e-3)
+    assert 0.8 < load_audio(tmp_path / "out.wav").max() < 1.0  # below full scale
 
 
 def test_copy_synthesis(tiny: VoiceConverter, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from knnvc.audio import find_audio, load_audio, to_length
+from knnvc.audio import find_audio, load_audio
+from knnvc.audio.joining import to_length
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.options import ConvertOptions
 from knnvc.pipeline import VoiceConverter
