@@ -155,14 +155,24 @@ def cache_dir() -> Path:
     chosen = os.environ.get("KNNVC_CACHE")
     if chosen:
         return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "knnvc"
+    return _platform_dir("XDG_CACHE_HOME", Path.home() / ".cache")
+
+
+def data_dir() -> Path:
+    """Return the folder for what the user keeps, own voices say: the platform's data folder."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "knnvc"
+    return _platform_dir("XDG_DATA_HOME", Path.home() / ".local" / "share")
+
+
+def _platform_dir(variable: str, usual: Path) -> Path:
+    """The folder on Windows, or where the XDG `variable` says."""
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA")
-        base = Path(local) if local else Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "knnvc"
+        return (Path(local) if local else Path.home() / "AppData" / "Local") / "knnvc"
+    return Path(os.environ.get(variable) or usual) / "knnvc"
 
 
 def sha256_file(path: Path) -> str:

@@ -1,11 +1,10 @@
-"""Build the ready voices: Kokoro speaks some sentences, a preset encodes them.
+"""Build the ready voices: Kokoro speaks a minute of sentences in each, kept as Opus with a card.
 
     pip install -r vocoder/requirements.txt
     python matching_sets/build.py
 
-The speech and what was measured on it are kept in --audio, so that for a newly trained encoder only
-the sets are made again. A few voices go into the package (knnvc/voices), the others beside this
-script.
+The sentences and what was measured are kept in --audio, so that a run which was stopped goes on
+where it was. Four voices go into the package (knnvc/voices), the others beside this script.
 """
 
 from __future__ import annotations
@@ -19,9 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+import torch
+from torch import Tensor
 
-from knnvc import VoiceConverter
-from knnvc.audio import HOP, SAMPLE_RATE, load_audio
+from knnvc.audio import load_audio, normalize_loudness
+from knnvc.audio.joining import silence, trim_edges
 from knnvc.audio.pitch import f0_track
 from knnvc.evaluation.instruments import Instruments, errors, plain, spelt
 from knnvc.files import atomic_path
@@ -34,6 +35,11 @@ from recipe import kokoro
 REPOSITORY = Path(__file__).resolve().parents[1]
 LICENCE = "Apache-2.0 (speech of Kokoro-82M)"
 SEED = 11
+RATE = kokoro.KOKORO_SAMPLE_RATE  # Hz: all that Kokoro speaks is kept
+PAUSE = 0.1  # seconds between sentences, besides what `trim_edges` leaves
+LOUDNESS = -23.0  # LUFS (EBU R 128)
+PIECE = 8  # seconds whose naturalness is predicted at once
+KILOBITS = 40  # a second: docs/experiments/2026-11-29-ready-voices.md
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ BUNDLED = ("heart", "michael", "emma", "george")
 def synthesize(parts: Path, audio: Path, seconds: float) -> dict[str, list[Path]]:
     """Let every voice speak `seconds` of sentences into `audio/NAME`; returns the recordings.
 
-    Those that are there already are taken as they are.
+    Silence around sentences does not count. Those that are there already are taken as they are.
     """
     ingredients = kokoro.fetch(parts)
     narrator = kokoro.Narrator(ingredients)
@@ -86,91 +92,89 @@ def synthesize(parts: Path, audio: Path, seconds: float) -> dict[str, list[Path]
             path = audio / name / f"{name}_{take:03d}.flac"
             if not path.exists():
                 rng = random.Random(SEED * 1_000_003 + 1000 * number + take)
-                speech = narrator.speak(text, speaker, rng)
+                speech = narrator.speak(text, speaker, rng, RATE)
                 if speech is None:
                     continue
                 path.with_suffix(".txt").write_text(text + "\n")
                 with atomic_path(path) as temporary:
-                    sf.write(temporary, speech.wave, SAMPLE_RATE)
+                    sf.write(temporary, speech.wave, RATE, subtype="PCM_24")
             recordings[name].append(path)
-            spoken += sf.info(path).duration
+            spoken += len(sentence(path)) / RATE
         print(f"{name}: {spoken:.0f} s", flush=True)
     return recordings
 
 
-def build(preset: str, spoken: dict[str, list[Path]], out: Path, bundled: Path) -> None:
-    """Encode every voice's recordings with `preset`; write sets, cards and the table of voices."""
-    converter = VoiceConverter.from_preset(preset)
-    instruments = Instruments(numerals=True)
-    cards: dict[str, Card] = {}
-    for name, recordings in spoken.items():
-        member = CAST[name]
-        voice = converter.matching_set(recordings, speaker=name, licence=LICENCE)
-        folder, other = (bundled, out) if name in BUNDLED else (out, bundled)
-        voice.save(folder / f"{name}.safetensors", force=True)
-        (other / f"{name}.safetensors").unlink(missing_ok=True)  # an older build's
-        distillmos, wer = listen(instruments, recordings)
-        cards[name] = Card(
-            source=f"Kokoro-82M {member.source}",
-            sex=member.sex,
-            accent=member.accent,
-            licence=LICENCE,
-            preset=voice.info.preset,
-            seconds=round(voice.seconds, 1),
-            sentences=len(recordings),
-            pitch=median_pitch(recordings),
-            distillmos=distillmos,
-            wer=wer,
-        )
-        print(f"{name}: {voice.seconds:.0f} s, DistillMOS {distillmos}, WER {wer} %", flush=True)
-    for folder, inside in ((bundled, True), (out, False)):
-        write_cards(folder, {n: card for n, card in cards.items() if (n in BUNDLED) is inside})
-    (out / "VOICES.md").write_text(table(cards), encoding="utf-8")
+def sentence(path: Path) -> Tensor:
+    """What was spoken, [S], without the silence around it."""
+    return trim_edges(load_audio(path, RATE), RATE)
 
 
-def median_pitch(recordings: list[Path]) -> float:
-    """Of all voiced frames, in Hz."""
-    waves = [load_audio(path).numpy() for path in recordings]
-    f0 = np.concatenate([f0_track(wave, len(wave) // HOP) for wave in waves])
-    return round(float(np.median(f0[f0 > 0])), 1)
-
-
-def listen(instruments: Instruments, recordings: list[Path]) -> tuple[float, float]:
-    """DistillMOS, and word errors in per cent against what was spoken; measured once, then kept."""
-    found = []
+def joined(recordings: list[Path]) -> Tensor:
+    """The sentences of a voice as one signal [S] of even loudness."""
+    parts = []
     for path in recordings:
-        kept = path.with_suffix(".json")
-        if not kept.exists():
-            heard = instruments.listen(load_audio(path).numpy())
-            counts = errors(plain(spelt(path.with_suffix(".txt").read_text())), heard.words)
-            measured = {
-                "distillmos": heard.distillmos,
-                "words": counts.words,
-                "word_errors": counts.word_errors,
-            }
-            with atomic_path(kept) as temporary:
-                temporary.write_text(json.dumps(measured) + "\n")
-        found.append(json.loads(kept.read_text()))
-    wrong, words = (sum(one[key] for one in found) for key in ("word_errors", "words"))
-    distillmos = float(np.mean([one["distillmos"] for one in found]))
-    return round(distillmos, 2), round(100 * wrong / words, 1)
+        parts += [sentence(path), silence(PAUSE, RATE)]
+    return normalize_loudness(torch.cat(parts[:-1]), RATE, LOUDNESS)
+
+
+def write_opus(path: Path, waveform: Tensor, kilobits: float = KILOBITS) -> None:
+    """Write `waveform` [S] as Opus of about so many kilobits a second."""
+    # libsndfile maps its compression level to bits so: src/ogg_opus.c, `ogg_opus_setup_encoder`.
+    level = 1 - (1000 * kilobits - 6000) / 250_000
+    with atomic_path(path) as temporary:
+        settings = {"format": "OGG", "subtype": "OPUS", "compression_level": level}
+        with sf.SoundFile(str(temporary), "w", RATE, channels=1, **settings) as file:
+            file.write(waveform.numpy())
+
+
+def card(name: str, path: Path, recordings: list[Path], kept: Path) -> Card:
+    """What is known of a voice whose audio is at `path`; what was measured is in `kept`, later."""
+    if not kept.exists():
+        said = " ".join(one.with_suffix(".txt").read_text() for one in recordings)
+        measured = listen(load_audio(path).numpy(), said)
+        with atomic_path(kept) as temporary:
+            temporary.write_text(json.dumps(measured) + "\n")
+    member = CAST[name]
+    return Card(
+        source=f"Kokoro-82M {member.source}",
+        licence=LICENCE,
+        seconds=round(sf.info(str(path)).duration, 1),
+        sex=member.sex,
+        accent=member.accent,
+        sentences=len(recordings),
+        **json.loads(kept.read_text()),
+    )
+
+
+def listen(wave: np.ndarray, said: str) -> dict[str, float]:
+    """Median pitch in Hz, DistillMOS and word errors in per cent of a voice [S] at 16 kHz."""
+    instruments = Instruments(numerals=True)
+    f0 = f0_track(wave, len(wave) // 320)
+    pieces = np.array_split(wave, max(1, round(len(wave) / 16_000 / PIECE)))
+    natural = [instruments.listen(piece, words=False).distillmos for piece in pieces]
+    counts = errors(plain(spelt(said)), instruments.words(wave))
+    return {
+        "pitch": round(float(np.median(f0[f0 > 0])), 1),
+        "distillmos": round(float(np.mean(natural)), 2),
+        "wer": round(100 * counts.word_errors / counts.words, 1),
+    }
 
 
 def table(cards: dict[str, Card]) -> str:
     """The voices as a Markdown table."""
     rows = [
-        f"| {name} | {card.source} | {card.sex} | {card.accent} | {card.pitch:.0f} Hz "
-        f"| {card.seconds:.0f} s, {card.sentences} | {card.distillmos} | {card.wer} % "
+        f"| {name} | {one.source} | {one.sex} | {one.accent} | {one.pitch:.0f} Hz "
+        f"| {one.seconds:.0f} s, {one.sentences} | {one.distillmos} | {one.wer} % "
         f"| {'package' if name in BUNDLED else 'here'} |"
-        for name, card in sorted(cards.items())
+        for name, one in sorted(cards.items())
     ]
     head = (
         "| voice | spoken by | sounds like | accent | pitch | speech, sentences | DistillMOS | WER "
-        "| lies in |\n|---|---|---|---|---|---|---|---|---|\n"
+        "| where |\n|---|---|---|---|---|---|---|---|---|\n"
     )
     return (
-        "# Ready voices\n\nWritten by `build.py`. DistillMOS and WER (Whisper tiny.en) are those "
-        f"of the recordings, not of conversions. Licence of all: {LICENCE}.\n\n"
+        "# Ready voices\n\n`build.py` writes this table. It measures the recordings, not "
+        f"conversions; WER is that of Whisper tiny.en. Licence of all: {LICENCE}.\n\n"
         + head
         + "\n".join(rows)
         + "\n"
@@ -180,15 +184,25 @@ def table(cards: dict[str, Card]) -> str:
 def main() -> None:
     """Read the command line, speak, encode, write the cards."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--preset", default="mini", help="whose encoder the sets shall fit")
     parser.add_argument("--parts", type=Path, default=Path("corpus/parts"), help="downloads")
-    parser.add_argument("--audio", type=Path, default=Path("runs/voices"), help="the speech")
-    parser.add_argument("--seconds", type=float, default=75.0, help="of each voice")
+    parser.add_argument("--audio", type=Path, default=Path("runs/voices"), help="the sentences")
+    parser.add_argument("--seconds", type=float, default=60.5, help="of each voice")
+    parser.add_argument("--kilobits", type=float, default=KILOBITS, help="a second of Opus")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "matching_sets")
     parser.add_argument("--bundled", type=Path, default=REPOSITORY / "knnvc/voices")
     options = parser.parse_args()
     spoken = synthesize(options.parts, options.audio, options.seconds)
-    build(options.preset, spoken, options.out, options.bundled)
+    cards: dict[str, Card] = {}
+    for name, recordings in spoken.items():
+        folder = options.bundled if name in BUNDLED else options.out
+        path = folder / f"{name}.opus"
+        if not path.exists():
+            write_opus(path, joined(recordings), options.kilobits)
+        cards[name] = card(name, path, recordings, options.audio / f"{name}.json")
+        print(f"{name}: {cards[name]}", flush=True)
+    for folder, inside in ((options.bundled, True), (options.out, False)):
+        write_cards(folder, {n: one for n, one in cards.items() if (n in BUNDLED) is inside})
+    (options.out / "VOICES.md").write_text(table(cards), encoding="utf-8")
 
 
 if __name__ == "__main__":

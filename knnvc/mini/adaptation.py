@@ -10,7 +10,7 @@ N frames of the target, T frames of a piece.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from knnvc.converters.matching_set import MatchingSet, SetInfo
+from knnvc.errors import UsageError
 from knnvc.mini.encoder import MiniEncoder
 from knnvc.mini.refiner import Refiner
 from knnvc.mini.ridge import Ridge
 from knnvc.mini.vocal_tract import other_tract
-from knnvc.tensors import read_tensors
+from knnvc.tensors import pack, read_tensors, write_tensors
 from knnvc.vocoders.source_filter import SourceFilterVocoder
 
 REFINER_PENALTY = 250.0  # frames of evidence against an adaptation
@@ -35,6 +36,7 @@ MOST_VOCODED = 1500  # frames that a vocoder is adapted by; more add nothing
 LEAST_ADAPTED = 600  # frames held out (of 40 s) to adapt a refiner; with fewer words are lost
 MOST_ADAPTED = 6000  # of them, evenly drawn, and
 MOST_REFERENCE = 15000  # frames that they are converted with
+PITCH_COLUMNS = 2  # log2 f0 and voicing
 FORMANTS = (0.85, 1.18)  # factors that make two voices of one, where there are no others
 
 
@@ -164,6 +166,25 @@ def two_voices_of(one: MatchingSet, mels: int) -> list[MatchingSet]:
     return [replace(one, synth=torch.cat([other, pitch], dim=1)) for other in moved]
 
 
+def write_voices(path: Path, sets: Mapping[str, MatchingSet]) -> None:
+    """Write a preset's asset: the frames of each voice, in 8 bits but for the pitch.
+
+    Values are rounded by column, to 1/127 of its largest.
+    """
+    encoders = {one.info.encoder for one in sets.values()}
+    if len(encoders) != 1:
+        raise UsageError("the voices must come from one encoder")
+    tensors: dict[str, Tensor] = {}
+    for name, one in sets.items():
+        synth, match = one.synth, one.match
+        tensors[f"{name}.spectra"] = synth[:, :-PITCH_COLUMNS].T
+        tensors[f"{name}.phones"] = match[:, PITCH_COLUMNS:].T
+        tensors[f"{name}.pitch"] = match[:, :PITCH_COLUMNS].flatten()
+    packed = pack(tensors)
+    packed |= {f"{name}.frame_start": one.frame_start for name, one in sets.items()}
+    write_tensors(path, packed, {"encoder": encoders.pop()})
+
+
 def read_voices(path: Path, encoder: MiniEncoder) -> list[MatchingSet]:
     """The voices that references are converted into, of a preset's asset.
 
@@ -175,7 +196,8 @@ def read_voices(path: Path, encoder: MiniEncoder) -> list[MatchingSet]:
     names = sorted({name.partition(".")[0] for name in tensors})
     found = []
     for name in names:
-        match, synth = tensors[f"{name}.match"].float(), tensors[f"{name}.synth"].float()
+        spectra, phones = tensors[f"{name}.spectra"].float().T, tensors[f"{name}.phones"].float().T
+        pitch = tensors[f"{name}.pitch"].float().reshape(-1, PITCH_COLUMNS)
         starts = tensors[f"{name}.frame_start"]
         info = SetInfo(
             preset="mini",
@@ -186,5 +208,6 @@ def read_voices(path: Path, encoder: MiniEncoder) -> list[MatchingSet]:
             seconds=(0.0,) * len(starts),
             speaker=name,
         )
+        match, synth = torch.cat([pitch, phones], dim=1), torch.cat([spectra, pitch], dim=1)
         found.append(MatchingSet(match, synth, starts, info))
     return found

@@ -57,8 +57,8 @@ class SetBuilder:
             one.check_encoder(self.encoder.fingerprint, self.preset)
         ready = found.sets
         if found.recordings:
-            label = speaker or found.label
-            ready.append(self._encoded(found.recordings, trim, label, licence, progress, cache))
+            named = (speaker or found.label, licence or found.licence)
+            ready.append(self._encoded(found.recordings, trim, *named, progress, cache))
         if not ready:
             raise UsageError("there are no references: name a folder, recordings or a matching set")
         merged = ready[0] if len(ready) == 1 else merge(ready)

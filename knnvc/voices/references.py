@@ -16,7 +16,7 @@ from knnvc.audio.batches import mono_batch
 from knnvc.converters.matching_set import SUFFIX, MatchingSet
 from knnvc.converters.matching_set import load as load_set
 from knnvc.files import find_audio
-from knnvc.voices.ready import PREFIX, resolve
+from knnvc.voices.ready import PREFIX, check_missing, licence_of, resolve
 
 Samples: TypeAlias = Any
 """[S] samples or [B, S] a batch, as a tensor or an array, or (samples, rate in Hz)."""
@@ -43,11 +43,12 @@ class Recording:
 
 @dataclass
 class Gathered:
-    """References in order of kind: saved sets, recordings, and what they are called."""
+    """References in order of kind: saved sets, recordings, their name, a ready voice's licence."""
 
     sets: list[MatchingSet]
     recordings: list[Recording]
     label: str = ""
+    licence: str = ""
 
 
 def gather(refs: References, encoder_rate: int, sample_rate: int | None = None) -> Gathered:
@@ -64,6 +65,8 @@ def gather(refs: References, encoder_rate: int, sample_rate: int | None = None) 
     """
     found = Gathered([], [])
     for given in _listed(refs):
+        if isinstance(given, str):
+            check_missing(given)
         named = isinstance(given, str) and given.startswith(PREFIX)
         item = resolve(given) if isinstance(given, str | Path) else given
         if isinstance(item, MatchingSet):
@@ -75,6 +78,7 @@ def gather(refs: References, encoder_rate: int, sample_rate: int | None = None) 
             found.recordings += [Recording(path, str(path), folder) for path in find_audio(item)]
             name = given.removeprefix(PREFIX) if named else item.stem
             found.label = found.label or (folder.resolve().name if folder else name)
+            found.licence = found.licence or licence_of(item)
         else:
             for samples in mono_batch(item, encoder_rate, sample_rate):
                 number = len(found.recordings) + 1

@@ -58,7 +58,7 @@ class Ingredients:
 
 @dataclass(frozen=True)
 class Speech:
-    """A sentence as spoken: `wave` [S] at 16 kHz, its phones, and their durations.
+    """A sentence as spoken: `wave` [S], its phones, and their durations.
 
     Durations count units of 25 ms, with one more at either end for the padding; `speed` is the
     factor they were asked for.
@@ -246,11 +246,13 @@ class Narrator:
             for path in ingredients.voices.glob("*.bin")
         }
 
-    def speak(self, text: str, speaker: Speaker, rng: random.Random) -> Speech | None:
+    def speak(
+        self, text: str, speaker: Speaker, rng: random.Random, sample_rate: int = SAMPLE_RATE
+    ) -> Speech | None:
         """Read one sentence out; None if it is too short or too long for the model.
 
         British voices speak British English, American ones American; others either, by `rng`,
-        which also draws the speed.
+        which also draws the speed. The wave is at `sample_rate` Hz.
         """
         accent = speaker.blend[0][0][0]
         language = {"a": "en-us", "b": "en-gb"}.get(accent, rng.choice(["en-us", "en-gb"]))
@@ -260,7 +262,8 @@ class Narrator:
         speed = rng.uniform(0.85, 1.2)
         style = self._style(speaker.blend, len(phones))
         audio, durations = self._engine.speak(self._tokens(phones), style, speed)
-        return Speech(_finished(audio), phones, [int(units) for units in durations], speed)
+        wave = _finished(audio, sample_rate)
+        return Speech(wave, phones, [int(units) for units in durations], speed)
 
     def repeat(
         self, record: dict[str, Any], other: dict[str, Any], pitch: float
@@ -288,11 +291,13 @@ class Narrator:
         return np.asarray(np.sum(parts, 0), dtype=np.float32)
 
 
-def _finished(audio: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """At the corpus' sample rate and level."""
+def _finished(
+    audio: npt.NDArray[np.float32], sample_rate: int = SAMPLE_RATE
+) -> npt.NDArray[np.float32]:
+    """At this sample rate and the corpus' level."""
     import soxr
 
-    wave = soxr.resample(audio, KOKORO_SAMPLE_RATE, SAMPLE_RATE, "HQ")
+    wave = soxr.resample(audio, KOKORO_SAMPLE_RATE, sample_rate, "HQ")
     return np.asarray(0.8 * wave / max(1e-4, float(np.abs(wave).max())), dtype=np.float32)
 
 
