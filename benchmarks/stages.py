@@ -126,12 +126,8 @@ def main() -> None:
     matched = converter.match(features, voice)
     frames = round(args.chunk_seconds * 50)
     network_ = converter.vocoder.network
-<<<<<<< HEAD
     vocode_all = ChunkedVocoder(network_, len(matched))
     vocode_pieces = ChunkedVocoder(network_, frames)
-=======
-    vocode_all, vocode_pieces = ChunkedVocoder(network_, len(matched)), ChunkedVocoder(network_, frames)
->>>>>>> main
     wave, vocode_whole = timed(lambda: vocode_all(matched), args.repeats)
     wave_pieces, vocode_chunked = timed(lambda: vocode_pieces(matched), args.repeats)
     row("vocode, whole", vocode_whole, args.seconds)
