@@ -12,6 +12,7 @@ B batch, N tokens, T frames, C channels; inside, tensors are [B, C, N] or [B, C,
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -108,7 +109,7 @@ class GlowConfig:
         _check(good, "a special token is not in the vocabulary")
         _check(
             self.window is None or (type(self.window) is int and 0 < self.window <= LARGEST),
-            f"window cannot be {self.window!r}",
+            f"window cannot be {reprlib.repr(self.window)}",
         )
         _check(self.length_scale > 0, "length_scale must be above 0")
         _check(
