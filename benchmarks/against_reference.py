@@ -282,6 +282,7 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Measure, print the table, write JSON and plot."""
+    # long: a script, read from top to bottom
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=float, nargs="+", default=[10, 60, 300, 600])
     parser.add_argument("--source", type=float, default=10.0, help="seconds")

@@ -85,6 +85,7 @@ def searched(index: indices.ApproximateIndex | Index, query: Tensor) -> tuple[Te
 
 def run(args: argparse.Namespace) -> None:
     """One kind at one size: build, search with several settings, append to the results."""
+    # long: a script, read from top to bottom
     saved = torch.load(args.cache, weights_only=True)
     query = saved["source"][:: max(1, len(saved["source"]) // args.queries)][: args.queries].clone()
     real = min(len(saved["reference"]), args.frames)

@@ -212,6 +212,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Measure, and print two tables."""
+    # long: a script, read from top to bottom
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="mini")
     parser.add_argument("--ref", action="append", required=True, metavar="NAME=FOLDER")

@@ -60,6 +60,7 @@ def frames_of(voice: MatchingSet, converter: VoiceConverter) -> Tensor:
 
 def main() -> None:
     """Run all stages."""
+    # long: a script, read from top to bottom
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="mini")
     parser.add_argument("--device", default="auto")

@@ -9,6 +9,7 @@ bear that format's parameter names.
 B batch, N tokens, T frames, C channels; inside, tensors are [B, C, N] or [B, C, T].
 """
 
+# long: one published network with its configuration and its file format
 from __future__ import annotations
 
 import math
