@@ -13,7 +13,9 @@ import argparse
 import json
 import random
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ from knnvc.audio.joining import silence, trim_edges
 from knnvc.audio.pitch import f0_track
 from knnvc.evaluation.instruments import Instruments, errors, plain, spelt
 from knnvc.files import atomic_path
-from knnvc.voices.ready import Card, write_cards
+from knnvc.voices.ready import Card, folder_cards, write_cards
 
 # Recipes are no part of knnvc.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vocoder"))
@@ -38,8 +40,8 @@ SEED = 11
 RATE = kokoro.KOKORO_SAMPLE_RATE  # Hz: all that Kokoro speaks is kept
 PAUSE = 0.1  # seconds between sentences, besides what `trim_edges` leaves
 LOUDNESS = -23.0  # LUFS (EBU R 128)
-PIECE = 8  # seconds whose naturalness is predicted at once
-KILOBITS = 40  # a second: docs/experiments/2026-11-29-ready-voices.md
+PIECE, PIECES = 8, 3  # seconds whose naturalness is predicted, and how often in a voice
+KILOBITS = 40  # a second, of which 46 are made: docs/experiments/2026-11-29-ready-voices.md
 
 
 @dataclass(frozen=True)
@@ -73,16 +75,21 @@ CAST = {
 BUNDLED = ("heart", "michael", "emma", "george")
 
 
-def synthesize(parts: Path, audio: Path, seconds: float) -> dict[str, list[Path]]:
-    """Let every voice speak `seconds` of sentences into `audio/NAME`; returns the recordings.
+def synthesize(
+    parts: Path, audio: Path, seconds: float, names: Collection[str]
+) -> dict[str, list[Path]]:
+    """Let each of these voices speak `seconds` of sentences into `audio/NAME`.
 
-    Silence around sentences does not count. Those that are there already are taken as they are.
+    Returns the recordings by name. Silence around sentences does not count. Those that are there
+    already are taken as they are.
     """
     ingredients = kokoro.fetch(parts)
     narrator = kokoro.Narrator(ingredients)
     texts = kokoro.sentences(ingredients.texts, SEED)
     recordings: dict[str, list[Path]] = {}
     for number, (name, member) in enumerate(CAST.items()):
+        if name not in names:
+            continue
         speaker = kokoro.Speaker(name, ((member.source, 1.0),))
         (audio / name).mkdir(parents=True, exist_ok=True)
         spoken, recordings[name] = 0.0, []
@@ -119,12 +126,20 @@ def joined(recordings: list[Path]) -> Tensor:
 
 def write_opus(path: Path, waveform: Tensor, kilobits: float = KILOBITS) -> None:
     """Write `waveform` [S] as Opus of about so many kilobits a second."""
-    # libsndfile maps its compression level to bits so: src/ogg_opus.c, `ogg_opus_setup_encoder`.
-    level = 1 - (1000 * kilobits - 6000) / 250_000
-    with atomic_path(path) as temporary:
-        settings = {"format": "OGG", "subtype": "OPUS", "compression_level": level}
-        with sf.SoundFile(str(temporary), "w", RATE, channels=1, **settings) as file:
-            file.write(waveform.numpy())
+    import av
+
+    samples = (waveform.clamp(-1, 1) * 32767).round().short().numpy()[None]
+    frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+    frame.sample_rate = RATE
+    with atomic_path(path) as temporary, av.open(str(temporary), "w", format="ogg") as file:
+        stream = file.add_stream("libopus", rate=RATE, layout="mono")
+        stream.bit_rate = round(1000 * kilobits)
+        # This one codes every band by transform. The others predict the treble at such rates,
+        # which conversions are heard to suffer from.
+        stream.codec_context.options = {"application": "lowdelay", "vbr": "on"}
+        stream.codec_context.format = "s16"
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            file.mux(packet)
 
 
 def card(name: str, path: Path, recordings: list[Path], kept: Path) -> Card:
@@ -146,11 +161,18 @@ def card(name: str, path: Path, recordings: list[Path], kept: Path) -> Card:
     )
 
 
+@cache
+def judges() -> Instruments:
+    """The instruments, loaded once."""
+    return Instruments(numerals=True)
+
+
 def listen(wave: np.ndarray, said: str) -> dict[str, float]:
     """Median pitch in Hz, DistillMOS and word errors in per cent of a voice [S] at 16 kHz."""
-    instruments = Instruments(numerals=True)
+    instruments = judges()
     f0 = f0_track(wave, len(wave) // 320)
-    pieces = np.array_split(wave, max(1, round(len(wave) / 16_000 / PIECE)))
+    starts = np.linspace(0, len(wave) - 16_000 * PIECE, PIECES).astype(int)
+    pieces = [wave[start : start + 16_000 * PIECE] for start in starts]
     natural = [instruments.listen(piece, words=False).distillmos for piece in pieces]
     counts = errors(plain(spelt(said)), instruments.words(wave))
     return {
@@ -190,15 +212,19 @@ def main() -> None:
     parser.add_argument("--kilobits", type=float, default=KILOBITS, help="a second of Opus")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "matching_sets")
     parser.add_argument("--bundled", type=Path, default=REPOSITORY / "knnvc/voices")
+    parser.add_argument("--voices", nargs="+", choices=CAST, default=list(CAST), metavar="NAME")
     options = parser.parse_args()
-    spoken = synthesize(options.parts, options.audio, options.seconds)
-    cards: dict[str, Card] = {}
-    for name, recordings in spoken.items():
-        folder = options.bundled if name in BUNDLED else options.out
-        path = folder / f"{name}.opus"
+    spoken = synthesize(options.parts, options.audio, options.seconds, options.voices)
+    cards = folder_cards(options.bundled) | folder_cards(options.out)
+    paths = {
+        name: (options.bundled if name in BUNDLED else options.out) / f"{name}.opus"
+        for name in spoken
+    }
+    for name, path in paths.items():
         if not path.exists():
-            write_opus(path, joined(recordings), options.kilobits)
-        cards[name] = card(name, path, recordings, options.audio / f"{name}.json")
+            write_opus(path, joined(spoken[name]), options.kilobits)
+    for name, path in paths.items():
+        cards[name] = card(name, path, spoken[name], options.audio / f"{name}.json")
         print(f"{name}: {cards[name]}", flush=True)
     for folder, inside in ((options.bundled, True), (options.out, False)):
         write_cards(folder, {n: one for n, one in cards.items() if (n in BUNDLED) is inside})
