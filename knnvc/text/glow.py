@@ -103,7 +103,7 @@ class GlowConfig:
                 good = type(value) in (int, float) and 0 <= value <= most
             else:
                 continue
-            _check(good, f"{name} cannot be {repr(value)[:20]}")
+            _check(good, f"{name} cannot be {reprlib.repr(value)}")
         _check(0 < len(self.vocabulary) <= LARGEST, "the vocabulary is empty or too large")
         tokens = [self.blank, *(self.ends or ())]
         good = all(t is None or (type(t) is int and 0 <= t < len(self.vocabulary)) for t in tokens)
