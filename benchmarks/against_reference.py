@@ -69,7 +69,7 @@ def build_preset(folder: Path) -> None:
     vocoder = HifiGanConfig.from_dict(published.vocoder_config)
     write_tensors(folder / "vocoder.safetensors", HifiGan(vocoder).state_dict())
     content = {
-        "format_version": 1,
+        "format_version": 2,
         "name": "random-large",
         "description": "Random weights of the published shapes.",
         "sample_rate": RATE,
@@ -80,13 +80,13 @@ def build_preset(folder: Path) -> None:
             "match_layer": 6,
             "synth_layer": 6,
         },
-        "matching": {"k": 4, "weighting": "mean", "lam": 1.0},
+        "converter": {"type": "knn", "config": {"k": 4, "weighting": "mean", "lam": 1.0}},
         "vocoder": {
             "type": "hifigan",
             "weights": "vocoder.safetensors",
             "config": dict(published.vocoder_config),
         },
-        "text_frontend": None,
+        "text_front_end": None,
         "licence": "none",
         "licences": {},
         "provenance": {},
@@ -282,6 +282,7 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Measure, print the table, write JSON and plot."""
+    # long: a script, read from top to bottom
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=float, nargs="+", default=[10, 60, 300, 600])
     parser.add_argument("--source", type=float, default=10.0, help="seconds")

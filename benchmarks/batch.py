@@ -75,6 +75,7 @@ def padding() -> tuple[float, float]:
 
 def main() -> None:
     """Run it."""
+    # long: a script, read from top to bottom
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=24)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each file")

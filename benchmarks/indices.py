@@ -22,7 +22,6 @@ from pathlib import Path
 
 import faiss
 import torch
-from stages import query_vectors
 from torch import Tensor
 
 from knnvc.audio import find_audio, load_audio
@@ -44,12 +43,12 @@ def encode(args: argparse.Namespace) -> None:
         for path in find_audio(getattr(args, name)):
             waveform = load_audio(path)
             if len(waveform) > 16_000:
-                spoken.append(converter.encode(waveform))
+                spoken.append(converter.encode((waveform, 16_000)))
                 ends += len(spoken[-1])
             if ends > 50 * 60 * args.minutes:
                 break
         # One speaker, so that its statistics are over everything.
-        saved[name] = query_vectors(converter, torch.cat(spoken))
+        saved[name] = converter.converter.compared(torch.cat(spoken))
         print(f"{name}: {ends} frames of {saved[name].shape[1]} columns")
     torch.save(saved, args.cache)
 
@@ -86,6 +85,7 @@ def searched(index: indices.ApproximateIndex | Index, query: Tensor) -> tuple[Te
 
 def run(args: argparse.Namespace) -> None:
     """One kind at one size: build, search with several settings, append to the results."""
+    # long: a script, read from top to bottom
     saved = torch.load(args.cache, weights_only=True)
     query = saved["source"][:: max(1, len(saved["source"]) // args.queries)][: args.queries].clone()
     real = min(len(saved["reference"]), args.frames)

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import torch
 from audio import SOURCE, TARGET, repeated
-from stages import query_vectors
 from torch import Tensor
 
 from knnvc.audio import SAMPLE_RATE, load_audio, write_audio
@@ -89,7 +88,7 @@ def chunks(args: argparse.Namespace) -> None:
     features: list[Tensor] = []
     for seconds in args.chunks:
         converter = VoiceConverter.from_preset(args.preset, "cpu", chunk_seconds=seconds)
-        features.append(converter.encode(source))
+        features.append(converter.encode((source, SAMPLE_RATE)))
     at = torch.arange(len(features[0]))
     far = torch.ones(len(at), dtype=torch.bool)
     for seconds in args.chunks:
@@ -99,7 +98,7 @@ def chunks(args: argparse.Namespace) -> None:
     one, other = features
     print(f"{len(at)} frames, {int(far.sum())} of them a second or more from any seam")
     # The pitch of unvoiced frames says nothing but is large: compare what is searched by instead.
-    searched = [query_vectors(converter, each) for each in features]
+    searched = [converter.converter.compared(each) for each in features]
     spectra = columns.synth if columns.pitch is None else slice(0, columns.pitch)
     kinds = {"spectra": (one[:, spectra], other[:, spectra]), "searched vectors": searched}
     for name, (some, others) in kinds.items():
@@ -115,8 +114,9 @@ def chunks(args: argparse.Namespace) -> None:
     if args.encode_only:
         return
     voice = converter.matching_set(TARGET)
-    matched = [converter.match(one, voice) for one in features]
-    waves = [converter.vocode(one) for one in matched]
+    frames = [converter.match(one, voice) for one in features]
+    waves = [converter.vocode(one) for one in frames]
+    matched = [one.values for one in frames]
     same = torch.cosine_similarity(*matched, dim=1)
     relative = (matched[0] - matched[1]).norm(dim=1) / matched[0].norm(dim=1)
     error = (waves[0] - waves[1]).reshape(len(at), -1)[far]

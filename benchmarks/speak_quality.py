@@ -104,13 +104,13 @@ def load_voice(
         if len(wave) < 2 * SAMPLE_RATE:
             continue
         if filled < seconds:
-            clips.append(wave)
+            clips.append((wave, SAMPLE_RATE))
             filled += len(wave) / SAMPLE_RATE
         elif len(trials) < MOST_TRIALS:
             trials.append(ears.embedding(wave.numpy()))
     if len(trials) < 2:
         print(f"{name}: too few recordings; similarity is measured on those of the matching set")
-        trials = [ears.embedding(clip.numpy()) for clip in clips[:MOST_TRIALS]]
+        trials = [ears.embedding(clip.numpy()) for clip, _ in clips[:MOST_TRIALS]]
     print(f"{name}: {filled:.0f} s of reference, {len(trials)} other recordings", flush=True)
     return Voice(name, converter.matching_set(clips), trials)
 
@@ -212,6 +212,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Measure, and print two tables."""
+    # long: a script, read from top to bottom
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="mini")
     parser.add_argument("--ref", action="append", required=True, metavar="NAME=FOLDER")

@@ -20,9 +20,12 @@ from torch.nn import functional
 
 from knnvc.converters.matching_set import MatchingSet, load
 from knnvc.converters.search import Index
+from knnvc.encoders.chunked import ChunkedEncoder
 from knnvc.pipeline import VoiceConverter
+from knnvc.vocoders.chunked import ChunkedVocoder
 
 Result = TypeVar("Result")
+RATE = 16_000  # Hz
 ALIKE = 0.9999  # cosine above which two frames count as the same
 
 
@@ -47,24 +50,17 @@ def row(name: str, seconds: float, audio: float, note: str = "") -> None:
     print(f"{name:<34} {seconds:8.2f} s {audio / seconds:9.1f} x real time  {note}".rstrip())
 
 
-def query_vectors(converter: VoiceConverter, features: Tensor) -> Tensor:
-    """What is searched for: the match columns, in the preset's acoustic space if it has one."""
-    columns, space = converter.encoder.columns, converter.space
-    synth, match = features[:, columns.synth], features[:, columns.match]
-    return space.vectors(synth, match, space.statistics(synth, match)) if space else match
-
-
-def reference_vectors(converter: VoiceConverter, voice: MatchingSet) -> Tensor:
-    """What is searched in, likewise."""
-    space = converter.space
-    if space is None:
-        return voice.match
-    statistics = space.statistics(voice.synth, voice.match)
-    return space.vectors(voice.synth, voice.match, statistics, voice.frame_start)
+def frames_of(voice: MatchingSet, converter: VoiceConverter) -> Tensor:
+    """The set's frames as features [N, D]."""
+    columns = converter.encoder.columns
+    features = torch.zeros(len(voice.synth), max(columns.synth.stop, columns.match.stop))
+    features[:, columns.synth], features[:, columns.match] = voice.synth, voice.match
+    return features
 
 
 def main() -> None:
     """Run all stages."""
+    # long: a script, read from top to bottom
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="mini")
     parser.add_argument("--device", default="auto")
@@ -79,7 +75,7 @@ def main() -> None:
     converter = VoiceConverter.from_preset(args.preset, args.device)
     print(f"{'load the preset':<34} {time.perf_counter() - began:8.2f} s")
     source, reference = repeated(SOURCE, args.seconds), repeated(TARGET, args.reference_seconds)
-    converter.encode(source[:16_000])  # the first call pays for lazy set-up
+    converter.encode((source[:16_000], RATE))  # the first call pays for lazy set-up
 
     # Encoding, whole and in chunks
     device, network = converter.encoder.device, converter.encoder.network
@@ -96,7 +92,7 @@ def main() -> None:
     )
 
     # The matching set: encoded, and loaded from disk
-    voice, build = timed(lambda: converter.matching_set([reference], trim=False), 1)
+    voice, build = timed(lambda: converter.matching_set((reference, RATE), trim=False), 1)
     row("reference, encode", build, args.reference_seconds)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "voice.safetensors")
@@ -107,8 +103,8 @@ def main() -> None:
     row("reference, load the saved set", load_seconds, args.reference_seconds, note)
 
     # Matching: in blocks, by brute force and by faiss's exact index, on the same vectors
-    query, k = query_vectors(converter, features), converter.k
-    searched = reference_vectors(converter, voice)
+    compared, k = converter.converter.compared, converter.k
+    query, searched = compared(features), compared(frames_of(voice, converter), voice.frame_start)
     index, index_seconds = timed(lambda: Index(searched), args.repeats)
     row("match, build the index", index_seconds, args.reference_seconds)
     (_, found), search = timed(lambda: index.search(query, k), args.repeats)
@@ -131,7 +127,8 @@ def main() -> None:
     matched = converter.match(features, voice)
     frames = round(args.chunk_seconds * 50)
     network_ = converter.vocoder.network
-    vocode_all, vocode_pieces = ChunkedVocoder(network_, len(matched)), ChunkedVocoder(network_, frames)
+    vocode_all = ChunkedVocoder(network_, len(matched))
+    vocode_pieces = ChunkedVocoder(network_, frames)
     wave, vocode_whole = timed(lambda: vocode_all(matched), args.repeats)
     wave_pieces, vocode_chunked = timed(lambda: vocode_pieces(matched), args.repeats)
     row("vocode, whole", vocode_whole, args.seconds)
@@ -143,7 +140,7 @@ def main() -> None:
     )
 
     # Everything but loading the preset and encoding the reference
-    _, everything = timed(lambda: converter.convert(source, voice), args.repeats)
+    _, everything = timed(lambda: converter.convert((source, RATE), voice), args.repeats)
     row("convert, source to waveform", everything, args.seconds)
 
     print("\nWhat working in chunks changes")
@@ -157,7 +154,7 @@ def main() -> None:
             f"  features, {where}: relative difference, median {float(values.median()):.1e}, "
             f"99th percentile {float(values.quantile(0.99)):.1e}, largest {float(values.max()):.1e}"
         )
-    _, again = index.search(query_vectors(converter, pieces), k)
+    _, again = index.search(compared(pieces), k)
     means = searched[found].mean(1), searched[again].mean(1)
     near = functional.cosine_similarity(*means)
     print(f"  mean of the {k} neighbours: the same for {float((near > ALIKE).float().mean()):.1%}")

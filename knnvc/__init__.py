@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from knnvc.converters.matching_set import MatchingSet
     from knnvc.errors import KnnvcError, UsageError
+    from knnvc.encoding import features
     from knnvc.options import ConvertOptions, SpeakOptions
     from knnvc.pipeline import VoiceConverter, convert, synthesize
 
@@ -24,6 +25,7 @@ __all__ = [
     "VoiceConverter",
     "__version__",
     "convert",
+    "features",
     "synthesize",
 ]
 
@@ -35,6 +37,7 @@ _HOMES = {
     "UsageError": "knnvc.errors",
     "VoiceConverter": "knnvc.pipeline",
     "convert": "knnvc.pipeline",
+    "features": "knnvc.encoding",
     "synthesize": "knnvc.pipeline",
 }
 

@@ -338,7 +338,10 @@ class Steps:
         return signals
 
     def _encoding(self, waveform: Tensor, progress: Progress | None) -> Tell | None:
-        return stage(progress, "encoding", max(1, len(waveform) // self.encoder.hop))
+        count = max(1, len(waveform) // self.encoder.hop)
+        tell = stage(progress, "encoding", count)
+        # An encoder may make a frame more or less: what was announced holds.
+        return tell and (lambda done, total: tell(done * count // total, count))
 
 
 def _weighted(voices: Voices) -> list[tuple[MatchingSet, float]]:

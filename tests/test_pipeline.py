@@ -109,7 +109,7 @@ def test_references_are_trimmed_and_the_source_is_not(tiny: VoiceConverter, sour
     assert len(trimmed.match) < len(whole.match) - 30
     quiet = np.concatenate([np.zeros(16_000), source[0]])
     made, _ = tiny.convert(quiet, clip, sample_rate=SAMPLE_RATE)
-    assert len(made) == ((len(quiet) - 400) // HOP + 1) * HOP
+    assert len(made) == len(quiet)
 
 
 @pytest.mark.parametrize("seconds", [0.02, 0.3, 0.7, 1.55])
@@ -132,7 +132,8 @@ def test_loudness_is_normalised_unless_turned_off(
 ) -> None:
     loud, _ = tiny.convert(source, ben)
     plain, _ = tiny.convert(source, ben, ConvertOptions(loudness=False))
-    gain = loud / np.where(plain == 0, 1, plain)
+    sounds = plain != 0
+    gain = loud[sounds] / plain[sounds]
     assert np.std(gain) < 1e-4 * np.mean(gain)
     assert abs(np.mean(gain) - 1) > 1e-3
 
@@ -160,8 +161,8 @@ def test_command_line_and_function_agree_on_defaults(preset: Path) -> None:
         assert default == function[name].default
     options = ConvertOptions()
     assert flags["trim"] is options.trim is True
-    flagged = ConvertOptions(loudness=flags["loudness"])
-    assert flagged.target_loudness == options.target_loudness == -16.0
+    assert options.target_loudness == -16.0
+    assert not isinstance(flags["loudness"], bool | float | str)  # unset: the option's default
     for name in ("k", "weighting", "seconds", "lam"):
         assert getattr(options, name) is None
         assert not isinstance(flags[name], int | float | str)  # unset: the preset decides
@@ -230,9 +231,9 @@ def test_a_set_of_another_encoder(
     tiny: VoiceConverter, mini: VoiceConverter, source: Source, ben: Path
 ) -> None:
     foreign = mini.matching_set(ben, trim=False)
-    with pytest.raises(KnnvcError, match=r"preset 'mini' .* not by that of 'tiny'"):
+    with pytest.raises(KnnvcError, match=r"preset 'mini' .* and not 'tiny'"):
         tiny.convert(source, foreign)
-    with pytest.raises(KnnvcError, match=r"preset 'mini' .* not by that of 'tiny'"):
+    with pytest.raises(KnnvcError, match=r"preset 'mini' "):
         tiny.match(tiny.encode(source), foreign)
 
 
@@ -265,7 +266,7 @@ def test_a_folder_of_bad_recordings_fails(tiny: VoiceConverter, tmp_path: Path) 
     record(tmp_path / "bad" / "1.wav", torch.zeros(8000))
     with pytest.raises(KnnvcError, match=r"1\.wav is entirely silent"):
         tiny.matching_set(tmp_path / "bad")
-    (tmp_path / "bad" / "2.wav").write_bytes(b"")
+    (tmp_path / "bad" / "2.wav").write_bytes(b"no audio")
     with pytest.raises(KnnvcError, match=r"none of the 2 recordings in .* can be used: .*1\.wav"):
         tiny.matching_set(tmp_path / "bad")
 
@@ -307,9 +308,9 @@ def test_peaks_that_do_not_fit_are_told(
 ) -> None:
     loud = VoiceConverter(tiny.encoder, tiny.converter, Spike())
     path = record(tmp_path / "source.wav", torch.from_numpy(source[0]))
-    with pytest.warns(KnnvcWarning, match=r"out.wav is 6\.0 dB quieter than asked"):
+    with pytest.warns(KnnvcWarning, match=r"LUFS instead of .* it cannot be louder"):
         loud.convert_file(path, ben, tmp_path / "out.wav", ConvertOptions(loudness=False))
-    assert load_audio(tmp_path / "out.wav").max() == pytest.approx(1.0, abs=1e-3)
+    assert 0.8 < load_audio(tmp_path / "out.wav").max() < 1.0  # below full scale
 
 
 def test_copy_synthesis(tiny: VoiceConverter, tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ def mono_batch(samples: Any, wanted_rate: int, sample_rate: int | None = None) -
             "the samples come without their sampling rate: give sample_rate=, or (samples, rate)"
         )
     array = samples.detach() if isinstance(samples, Tensor) else np.asarray(samples)
-    if array.ndim != 2:  # reading them says what is wrong with other shapes
+    if array.ndim == 1:
         return [to_waveform((samples, sample_rate), wanted_rate)]
-    if array.shape[0] > max(array.shape[1], 1):
+    if array.ndim != 2 or array.shape[0] > max(array.shape[1], 1):
         shape = list(array.shape)
         raise UsageError(
             f"samples of the shape {shape} are ambiguous: give [S] for one signal or [B, S] for a "

@@ -237,15 +237,12 @@ def set_info(path: str) -> None:
 def set_merge(paths: tuple[str, ...], output: str, force: bool) -> None:
     """Join matching sets of one encoder into one.
 
-    The preset that made them is loaded, to adapt to the voices together.
+    Sets of a preset that adapts to voices are adapted together when they are first used.
     """
     _check_set_output(output, force)
-    from knnvc.converters.matching_set import load
-    from knnvc.pipeline import VoiceConverter
+    from knnvc.converters.matching_set import load, merge
 
-    sets = [load(path) for path in paths]
-    converter = VoiceConverter.from_preset(sets[0].info.preset)
-    merged = converter.matching_set(sets)
+    merged = merge([load(path) for path in paths])
     merged.save(output, force=force)
     _describe(merged, output)
 

@@ -108,7 +108,7 @@ def speak(
     from knnvc.presets.search import find_preset
     from knnvc.text.documents import kind_of, read_document
 
-    found = find_preset(loaded.preset)
+    found = find_preset(loaded.preset, configs=False)
     if found.text_front_end is None:
         raise UsageError(
             f"preset {found.name!r} has no text front end, so it cannot speak; choose another "

@@ -92,16 +92,36 @@ def import_published(
     hifigan = _check_vocoder(vocoder, values, vocoder_state)
     _check_fit(wavlm, hifigan)
 
-    content = {
-        "format_version": FORMAT_VERSION,
+    files = {
+        "encoder": {"file": encoder.name, "sha256": sha256_file(encoder), "layers": depth},
+        "vocoder": {"file": vocoder.name, "sha256": sha256_file(vocoder)},
+    }
+    content = _knn_vc(wavlm, layer, hifigan) | {
         "name": name or out.resolve().name,
         "description": description
         or f"Imported from {encoder.name} (layer {layer}) and {vocoder.name}.",
+        "licence": licence,
+        "licences": dict(licences or {}),
+        "provenance": files,
+    }
+    with _replace_folder(out) as folder:
+        folder.mkdir()
+        write_tensors(folder / "encoder.safetensors", encoder_state)
+        write_tensors(folder / "vocoder.safetensors", vocoder_state)
+        save_json(folder, content)
+        load_preset(folder)  # what is handed over can be read
+    return load_preset(out)
+
+
+def _knn_vc(wavlm: Mapping[str, Any], layer: int, hifigan: HifiGanConfig) -> dict[str, Any]:
+    """What preset.json says of the parts of published kNN-VC."""
+    return {
+        "format_version": FORMAT_VERSION,
         "sample_rate": hifigan.sampling_rate,
         "encoder": {
             "type": "wavlm",
             "weights": "encoder.safetensors",
-            "config": wavlm,
+            "config": dict(wavlm),
             "match_layer": layer,
             "synth_layer": layer,
         },
@@ -112,20 +132,7 @@ def import_published(
             "config": hifigan.to_dict(),
         },
         "text_front_end": None,
-        "licence": licence,
-        "licences": dict(licences or {}),
-        "provenance": {
-            "encoder": {"file": encoder.name, "sha256": sha256_file(encoder), "layers": depth},
-            "vocoder": {"file": vocoder.name, "sha256": sha256_file(vocoder)},
-        },
     }
-    with _replace_folder(out) as folder:
-        folder.mkdir()
-        write_tensors(folder / "encoder.safetensors", encoder_state)
-        write_tensors(folder / "vocoder.safetensors", vocoder_state)
-        save_json(folder, content)
-        load_preset(folder)  # what is handed over can be read
-    return load_preset(out)
 
 
 def pull(

@@ -83,8 +83,12 @@ class Preset:
         return [*found, *(path for part in parts if part for path in part.assets.values())]
 
 
-def load_preset(folder: Path) -> Preset:
+def load_preset(folder: Path, *, configs: bool = True) -> Preset:
     """Read and check the `preset.json` of a folder.
+
+    Args:
+        folder: of the preset.
+        configs: whether the parts' configurations are checked, too, which imports their modules.
 
     Raises:
         UsageError: the folder has no preset.json.
@@ -94,7 +98,7 @@ def load_preset(folder: Path) -> Preset:
     if not (folder / FILE_NAME).is_file():
         raise UsageError(f"the folder {folder} is no preset: it has no {FILE_NAME}")
     try:
-        preset = parse(read_json(folder / FILE_NAME), folder)
+        preset = parse(read_json(folder / FILE_NAME), folder, configs=configs)
     except ValueError as error:
         raise KnnvcError(
             f"the preset {folder} is damaged ({error}): mend its {FILE_NAME}, or get it again"
@@ -114,7 +118,7 @@ def save_json(folder: Path, content: Mapping[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def parse(values: Mapping[str, Any], folder: Path) -> Preset:
+def parse(values: Mapping[str, Any], folder: Path, *, configs: bool = True) -> Preset:
     """The preset that the content of a preset.json describes.
 
     Raises:
@@ -136,12 +140,12 @@ def parse(values: Mapping[str, Any], folder: Path) -> Preset:
     parts: dict[str, Any] = dict.fromkeys(_PARTS)
     for key, (kind, _) in _PARTS.items():
         if values.get(key) is not None:
-            parts[key] = _part(key, kind, values[key], folder)
+            parts[key] = _part(key, kind, values[key], folder, configs)
     texts: dict[str, Any] = {key: values[key] for key in (*_TEXTS, *_OBJECTS)}
     return Preset(folder=folder, sample_rate=rate, **texts, **parts)
 
 
-def _part(key: str, kind: str, values: Any, folder: Path) -> PartSpec:
+def _part(key: str, kind: str, values: Any, folder: Path, configs: bool) -> PartSpec:
     """One part of a preset, checked against the registry."""
     _check_that(isinstance(values, dict), f"{key} must be an object")
     _check_that("type" in values, f"missing keys in {key}: type")
@@ -163,7 +167,8 @@ def _part(key: str, kind: str, values: Any, folder: Path) -> PartSpec:
         _check_that(plain, f"{key} {name} must be a file name without a folder")
     _check_settings(key, entry, values)
     try:
-        entry.check(values["config"])
+        if configs:
+            entry.check(values["config"])
     except KnnvcError as error:
         raise ValueError(str(error)) from error
     return PartSpec(

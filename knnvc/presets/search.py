@@ -79,8 +79,12 @@ PUBLISHED: dict[str, PublishedPreset] = {
 }
 
 
-def find_preset(name_or_folder: str | Path) -> Preset:
+def find_preset(name_or_folder: str | Path, *, configs: bool = True) -> Preset:
     """Find a preset: bundled with the package, then pulled into the cache, then a folder.
+
+    Args:
+        name_or_folder: "mini", say, or the path of a folder or its preset.json.
+        configs: see `load_preset`.
 
     Raises:
         UsageError: There is none; the message lists the valid names, or says how to get it.
@@ -94,12 +98,12 @@ def find_preset(name_or_folder: str | Path) -> Preset:
             and Path(text).name == text
             and (home / text / FILE_NAME).is_file()
         ):
-            return load_preset(home / text)
+            return load_preset(home / text, configs=configs)
     folder = Path(name_or_folder).expanduser()
     if folder.name == FILE_NAME and folder.is_file():
-        return load_preset(folder.parent)
+        return load_preset(folder.parent, configs=configs)
     if (folder / FILE_NAME).is_file():
-        return load_preset(folder)
+        return load_preset(folder, configs=configs)
     if text in PUBLISHED:
         raise UsageError(_not_pulled(PUBLISHED[text]))
     if folder.is_dir():
@@ -124,7 +128,7 @@ def list_presets() -> list[PresetEntry]:
             if folder.name in entries or not (folder / FILE_NAME).is_file():
                 continue
             try:
-                preset = load_preset(folder)
+                preset = load_preset(folder, configs=False)
             except KnnvcError as error:
                 entry = PresetEntry(folder.name, "damaged", str(error), "unknown", folder)
             else:

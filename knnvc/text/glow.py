@@ -9,9 +9,11 @@ bear that format's parameter names.
 B batch, N tokens, T frames, C channels; inside, tensors are [B, C, N] or [B, C, T].
 """
 
+# long: one published network with its configuration and its file format
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -101,14 +103,14 @@ class GlowConfig:
                 good = type(value) in (int, float) and 0 <= value <= most
             else:
                 continue
-            _check(good, f"{name} cannot be {repr(value)[:20]}")
+            _check(good, f"{name} cannot be {reprlib.repr(value)}")
         _check(0 < len(self.vocabulary) <= LARGEST, "the vocabulary is empty or too large")
         tokens = [self.blank, *(self.ends or ())]
         good = all(t is None or (type(t) is int and 0 <= t < len(self.vocabulary)) for t in tokens)
         _check(good, "a special token is not in the vocabulary")
         _check(
             self.window is None or (type(self.window) is int and 0 < self.window <= LARGEST),
-            f"window cannot be {self.window!r}",
+            f"window cannot be {reprlib.repr(self.window)}",
         )
         _check(self.length_scale > 0, "length_scale must be above 0")
         _check(

@@ -252,7 +252,7 @@ def touched(path: Path) -> None:
     ("change", "options", "words"),
     [
         (None, {"lam": 0.5}, r"by other settings \(lam 1.0, now 0.5\), and 2 more are in the way"),
-        (None, {"loudness": False}, "loudness True, now False"),
+        (None, {"loudness": False}, "loudness -16.0, now None"),
         (lambda: noise(Path("anna/one.wav"), 1.0, 99), {}, "other references"),
         (lambda: noise(Path("anna/two.wav"), 1.0, 99), {}, "other references"),
         (lambda: noise(Path("takes/b.wav"), 0.4, 99), {}, "before its source changed"),

@@ -176,7 +176,7 @@ def test_convert(run: Run, preset: Path, source: Path, anna: Path, home: Path) -
     result = run("convert", source, "--ref", anna, "--preset", preset)
     assert (result.code, result.out) == (0, "talk_as_anna.wav\n")
     assert list(files(home)) == [home / "talk_as_anna.wav"]
-    assert len(load_audio(home / "talk_as_anna.wav")) == 24 * 320
+    assert len(load_audio(home / "talk_as_anna.wav")) == 8000
 
 
 def test_the_first_command_of_the_readme(run: Run, home: Path) -> None:
@@ -351,7 +351,7 @@ def test_a_reference_shorter_than_k(
         ("--seconds", "nan", "from 0.02 to 86400"),
         ("--seconds", "1e9", "from 0.02 to 86400"),
         ("--weighting", "median", "'mean', 'distance'"),
-        ("--device", "tpu", "'auto', 'cpu', 'cuda', 'mps'"),
+        ("--device", "tpu", "choose one of auto, cpu, cuda, mps"),
         ("--preset", "min", "did you mean mini?"),
         ("--preset", "wavlm-large", "knnvc preset pull wavlm-large"),
         ("--preset", ".", "no preset.json"),
@@ -466,8 +466,9 @@ def test_a_result_with_peaks_is_told_about_once(
     result = run("convert", source, "b.wav", *common)
     assert result.code == 0
     first, second = result.err.splitlines()
-    assert first.startswith(f"Warning: {Path('out', 'talk.wav')} is 12.0 dB quieter than asked")
-    assert second.startswith(f"Warning: {Path('out', 'b.wav')} is 12.0 dB quieter than asked")
+    for line in (first, second):
+        assert line.startswith("Warning: the result has ")
+        assert line.endswith("single peaks are so high that it cannot be louder.")
 
 
 @pytest.mark.parametrize(
@@ -594,7 +595,7 @@ def test_presets(run: Run, parity: Path, source: Path, home: Path) -> None:
     names = {line.split()[0]: line.split()[1] for line in listed.out.splitlines()}
     assert names["mini"] == "bundled"
     assert names["wavlm-large"] == "available"
-    assert "encoder      mini" in run("preset", "info", "mini").out
+    assert "\n  encoder                  mini, " in run("preset", "info", "mini").out
     published = run("preset", "info", "wavlm-large").out
     assert "knnvc preset pull wavlm-large" in published
     assert "6fb4b3c3e6aa567f0a997b30855859cb81528ee8078802af439f7b2da0bf100f" in published
@@ -603,7 +604,7 @@ def test_presets(run: Run, parity: Path, source: Path, home: Path) -> None:
     config = ("--vocoder-config", parity / "hifigan_tiny.json")
     made = run("preset", "import", *flags, *config, "--layer", 6, "own")
     assert (made.code, made.out) == (0, "own\n")
-    assert "match layer 6, synth layer 6" in run("preset", "info", "own").out
+    assert "match_layer 6, synth_layer 6" in run("preset", "info", "own").out
     result = run("convert", source, "--ref", source, "--preset", "own", "-o", "out.wav")
     assert (result.code, result.out) == (0, "out.wav\n")
 

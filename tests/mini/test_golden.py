@@ -1,5 +1,8 @@
-"""What `mini` says stays what it was: fingerprints of three results, made before the house was
-rebuilt (commit a88355d)."""
+"""What `mini` says stays what it is: fingerprints of three results.
+
+They are of the vocoder of 2026-11-29. With the vocoder before, the rebuilt house gave the bytes of
+the one before it (commit a88355d).
+"""
 
 from __future__ import annotations
 

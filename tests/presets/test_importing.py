@@ -41,12 +41,11 @@ def import_tiny(out: Path, layer: int = 6, **options: Any) -> Preset:
     return import_published(WAVLM, layer, HIFIGAN, CONFIG, out, **options)
 
 
-def sentence(error: BaseException) -> str:
-    """Return the message, after making sure that it is one line."""
-    text = str(error)
-    assert text
-    assert "\n" not in text
-    return text
+def sentence(error: KnnvcError) -> str:
+    """Return the message in full, after making sure that it is one line."""
+    assert str(error)
+    assert "\n" not in str(error)
+    return error.full
 
 
 # Import -----------------------------------------------------------------------------------------

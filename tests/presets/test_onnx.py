@@ -51,7 +51,7 @@ def test_a_published_preset_needs_nothing_but_its_graphs(preset: Path, tmp_path:
     for seconds in (0.3, 1.3, 2.7):
         waveform = noise(seconds)
         (features,) = run(encoder, waveform[None])
-        assert close(features[0], converter.encode(waveform))
+        assert close(features[0], converter.encode((waveform, SAMPLE_RATE)))
         (made,) = run(vocoder, features)
         assert close(made[0, 0], converter.vocode(features[0]))
     again = CliRunner().invoke(cli, ["preset", "export-onnx", str(preset), str(tmp_path)])
@@ -70,7 +70,7 @@ def test_the_networks_of_mini_are_in_its_graphs(mini: VoiceConverter, tmp_path: 
         mel = network.log_mel(noise(seconds)[None])
         for made, wanted in zip(run(encoder, mel), network.predict(mel), strict=True):
             assert close(made, wanted)
-        frames = mini.encode(noise(seconds))[:, mini.encoder.columns.synth]
+        frames = mini.encode((noise(seconds), SAMPLE_RATE))[:, mini.encoder.columns.synth]
         shapes = filters.shape(frames[None])
         for made, wanted in zip(run(vocoder, frames[None]), shapes, strict=True):
             assert close(made, wanted)

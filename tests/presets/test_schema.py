@@ -21,12 +21,11 @@ LAYERS = {"type": "wavlm", "match_layer": 6, "synth_layer": 6}
 pytestmark = pytest.mark.usefixtures("own_places")
 
 
-def sentence(error: BaseException) -> str:
-    """Return the message, after making sure that it is one line."""
-    text = str(error)
-    assert text
-    assert "\n" not in text
-    return text
+def sentence(error: KnnvcError) -> str:
+    """Return the message in full, after making sure that it is one line."""
+    assert str(error)
+    assert "\n" not in str(error)
+    return error.full
 
 
 # Reading ----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from knnvc.errors import UsageError
+from knnvc.errors import KnnvcError, UsageError
 from knnvc.presets.schema import load_preset
 from knnvc.presets.search import (
     PUBLISHED,
@@ -23,12 +23,11 @@ Minimal = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("own_places")
 
 
-def sentence(error: BaseException) -> str:
-    """Return the message, after making sure that it is one line."""
-    text = str(error)
-    assert text
-    assert "\n" not in text
-    return text
+def sentence(error: KnnvcError) -> str:
+    """Return the message in full, after making sure that it is one line."""
+    assert str(error)
+    assert "\n" not in str(error)
+    return error.full
 
 
 # Finding ----------------------------------------------------------------------------------------
