@@ -198,7 +198,7 @@ def test_a_preset_around_a_huggingface_encoder(
     converter = VoiceConverter.from_preset(tmp_path, device="cpu")
     source = noise(16_000)
     made, rate = converter.convert((source, SAMPLE_RATE), (noise(24_000, 1), SAMPLE_RATE))
-    assert (made.shape, rate) == ((49 * HOP,), 16_000)
+    assert (made.shape, rate) == ((16_000,), 16_000)
     target = converter.matching_set((noise(24_000, 1), SAMPLE_RATE), trim=False)
     assert target.match.shape == (74, DIM)
     assert target.match.shape == target.synth.shape
