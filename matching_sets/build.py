@@ -225,9 +225,9 @@ def main() -> None:
             write_opus(path, joined(spoken[name]), options.kilobits)
     for name, path in paths.items():
         cards[name] = card(name, path, spoken[name], options.audio / f"{name}.json")
+        inside = {n: one for n, one in cards.items() if (n in BUNDLED) is (name in BUNDLED)}
+        write_cards(path.parent, inside)
         print(f"{name}: {cards[name]}", flush=True)
-    for folder, inside in ((options.bundled, True), (options.out, False)):
-        write_cards(folder, {n: one for n, one in cards.items() if (n in BUNDLED) is inside})
     (options.out / "VOICES.md").write_text(table(cards), encoding="utf-8")
 
 
