@@ -72,7 +72,7 @@ def test_a_set_of_another_encoder_is_not_prepared(
     tiny: VoiceConverter, mini: VoiceConverter, ben: Path
 ) -> None:
     foreign = mini.matching_set(ben, trim=False)
-    with pytest.raises(KnnvcError, match="was made by the encoder of preset 'mini'"):
+    with pytest.raises(KnnvcError, match="fits the encoder of preset 'mini'"):
         tiny.converter.prepare(foreign)
 
 
