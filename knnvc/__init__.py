@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from knnvc.converters.matching_set import MatchingSet
-    from knnvc.errors import KnnvcError, UsageError
     from knnvc.encoding import features
+    from knnvc.errors import KnnvcError, UsageError
     from knnvc.options import ConvertOptions, SpeakOptions
     from knnvc.pipeline import VoiceConverter, convert, synthesize
 

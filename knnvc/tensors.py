@@ -303,6 +303,9 @@ def check_shapes(path: Path, expected: Mapping[str, Tensor], state: Mapping[str,
 
 def as_single(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights in single precision, in which computing is done; they may be stored in half."""
+    for name, tensor in state.items():
+        if tensor.is_complex():
+            raise KnnvcError(f"the weights {name[:40]} are complex numbers: get the preset again")
     return {name: tensor.float() for name, tensor in state.items()}
 
 

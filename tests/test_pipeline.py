@@ -333,6 +333,7 @@ def test_progress_rises_to_its_total(tiny: VoiceConverter, source: Source, anna:
         source,
         anna,
         progress=lambda stage, done, total: told.setdefault(stage, []).append((done, total)),
+        cache=False,
     )
     assert list(told) == ["references", "encoding", "matching", "vocoding"]
     for steps in told.values():

@@ -16,6 +16,7 @@ from knnvc.errors import KnnvcError, UsageError
 from knnvc.tensors import (
     LARGEST_LIST,
     as_float32,
+    as_single,
     checksum,
     pack,
     read_json,
@@ -283,3 +284,8 @@ def test_safetensors_failure_to_write_is_one_sentence(
         write_tensors(tmp_path / "x.safetensors", {"x": torch.zeros(1)})
     assert "No space left" in sentence(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_complex_weights_are_refused() -> None:
+    with pytest.raises(KnnvcError, match="complex numbers"):
+        as_single({"a": torch.zeros(2, dtype=torch.complex64)})

@@ -140,7 +140,7 @@ def matching(
     path, target = existing(source, "source"), reference(ref)
     _require()
     with Progress() as progress:
-        from knnvc.audio import load_audio, require_audio
+        from knnvc.audio import SAMPLE_RATE, load_audio, require_audio
         from knnvc.evaluation.figures import save_png
         from knnvc.evaluation.plots import matching as match
         from knnvc.evaluation.plots import matching_figure
@@ -149,7 +149,7 @@ def matching(
         wave = require_audio(load_audio(path), str(path))
         converter = VoiceConverter.from_preset(preset, device)
         voice = converter.matching_set(target, trim=trim, progress=progress)
-        found = match(converter, converter.encode(wave, progress), voice, k)
+        found = match(converter, converter.encode((wave, SAMPLE_RATE), progress), voice, k)
         name = _name(voice.info.speaker, target)
         save_png(matching_figure(found, wave.numpy(), path.stem, name), picture, force=force)
     say_path(picture)
@@ -182,8 +182,6 @@ def spectrograms(
     path, target = existing(source, "source"), reference(ref)
     _require()
     with Progress() as progress:
-        import torch
-
         from knnvc.audio import SAMPLE_RATE, find_audio, load_audio, require_audio, resample
         from knnvc.converters.matching_set import SUFFIX
         from knnvc.evaluation.figures import save_png
@@ -195,8 +193,8 @@ def spectrograms(
         converter = VoiceConverter.from_preset(preset, device)
         voice = converter.matching_set(target, trim=trim, progress=progress)
         options = ConvertOptions(lam=lam, k=k, trim=trim)
-        made, rate = converter.convert(wave, voice, options, progress)
-        converted = resample(torch.from_numpy(made), rate, SAMPLE_RATE)
+        made, rate = converter.convert((wave, SAMPLE_RATE), voice, options, progress)
+        converted = resample(made, rate, SAMPLE_RATE)
         name = _name(voice.info.speaker, target)
         if target.suffix == SUFFIX:
             # There are no recordings in a set; its first frames are heard through the vocoder.

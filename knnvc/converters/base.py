@@ -12,6 +12,7 @@ from torch import Tensor
 
 from knnvc.converters.matching_set import MatchingSet
 from knnvc.encoders.base import Encoder
+from knnvc.errors import KnnvcError
 from knnvc.frames import Frames
 from knnvc.options import MatchOptions
 from knnvc.progress import Progress
@@ -72,8 +73,16 @@ class Converter(Protocol):
 
 
 def check_encoder(one: MatchingSet, encoder: Encoder) -> None:
-    """Raise KnnvcError unless the set was made by this encoder."""
+    """Raise KnnvcError unless the set was made by this encoder, and has its columns."""
     one.check_encoder(encoder.fingerprint)
+    columns = encoder.columns
+    wanted = (columns.match.stop - (columns.match.start or 0), columns.width)
+    found = (one.match.shape[1], one.synth.shape[1])
+    if found != wanted:
+        raise KnnvcError(
+            f"the matching set has {found[0]} and {found[1]} columns, but its encoder gives "
+            f"{wanted[0]} and {wanted[1]}: get or build it again"
+        )
 
 
 def mix(total: Tensor | None, part: Tensor, weight: float) -> Tensor:

@@ -87,6 +87,9 @@ class WavLMConfig:
             raise ValueError(f"feat_extract_norm is {self.feat_extract_norm!r}, not group or layer")
         if not len(self.conv_dim) == len(self.conv_stride) == len(self.conv_kernel):
             raise ValueError("conv_dim, conv_stride and conv_kernel are not equally long")
+        for size in (*self.conv_dim, *self.conv_stride, *self.conv_kernel):
+            if type(size) is not int or not 0 < size <= 1 << 16:
+                raise ValueError(f"a convolution's size is {str(size)[:20]}, no whole number")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError("hidden_size is not divisible by num_attention_heads")
 

@@ -254,7 +254,7 @@ class Evaluation:
                     break
                 pieces.append(load_audio(path)[:left])
                 left -= len(pieces[-1])
-            made = self.converter.matching_set(pieces)
+            made = self.converter.matching_set(pieces, sample_rate=SAMPLE_RATE)
             used = sum(map(len, pieces)) / SAMPLE_RATE
             self._voice = (target, seconds, made, used)
         return self._voice[2:]

@@ -131,7 +131,7 @@ def probe(
         raise KnnvcError("the alignments hold no speech: check the corpus")
     features = layers.pop("features")
     joined = {name: torch.cat(values) for name, values in layers.items()}
-    if converter is not None:
+    if converter is not None and not _compares_columns(converter, features[0]):
         joined[COMPARED] = _compared(converter, features, spoken, names)
     scores = []
     for number, (name, values) in enumerate(joined.items()):
@@ -168,6 +168,12 @@ def layer_outputs(encoder: ChunkedEncoder, wave: Tensor) -> dict[str, Tensor]:
     for name, columns in getattr(network, "named_columns", {}).items():
         found[name] = features[:, columns]
     return found | {"features": features}
+
+
+def _compares_columns(converter: VoiceConverter, features: Tensor) -> bool:
+    """Whether what is compared are the match columns themselves, which are a layer already."""
+    columns = features[:, converter.encoder.columns.match]
+    return torch.equal(converter.converter.compared(features), columns)
 
 
 def _compared(

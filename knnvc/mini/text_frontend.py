@@ -83,6 +83,8 @@ class TextFrontendConfig(Checked):
         super().__post_init__()
         if not self.symbols or len(set(self.symbols)) != len(self.symbols):
             raise UsageError("symbols must be text without a sign twice")
+        if self.channels % self.heads:
+            raise UsageError(f"{self.heads} heads do not divide {self.channels} channels")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TextFrontendConfig:

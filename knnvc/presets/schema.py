@@ -115,7 +115,8 @@ def save_json(folder: Path, content: Mapping[str, Any]) -> None:
     """Write the content of a `preset.json` into a folder, all or nothing."""
     with atomic_path(folder / FILE_NAME) as temporary:
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        temporary.write_text(text, encoding="utf-8")
+        # A file name that is not UTF-8 reaches us with surrogates, which no JSON reader likes.
+        temporary.write_bytes(text.encode("utf-8", "replace"))
 
 
 def parse(values: Mapping[str, Any], folder: Path, *, configs: bool = True) -> Preset:

@@ -141,7 +141,7 @@ def _plain(text: str) -> str:
 def _from_json(path: Path, text: str) -> tuple[dict[str, str], dict[str, str]]:
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: nested beyond all reason
         raise KnnvcError(f"the lexicon {path} is no JSON: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(said, str) for said in values.values()):
         raise KnnvcError(

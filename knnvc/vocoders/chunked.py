@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from knnvc.errors import UsageError
+from knnvc.errors import KnnvcError, UsageError
 from knnvc.frames import Frames
 from knnvc.processes import computing
 from knnvc.progress import Tell
@@ -144,7 +144,13 @@ class ChunkedVocoder:
         right = min(len(prepared), end + network.context_frames)
         given = () if adaptation is None else (adaptation.to(self.device),)
         audio = network(prepared[None, left:right], *given)[0, 0]
-        return audio[(start - left) * network.hop : (end - left) * network.hop].float().cpu()
+        made = audio[(start - left) * network.hop : (end - left) * network.hop].float().cpu()
+        if not bool(torch.isfinite(made).all()):
+            raise KnnvcError(
+                "the vocoder makes values that are no numbers: the preset or the matching set is "
+                "damaged; get or build it again"
+            )
+        return made
 
     def _check(self, frames: Frames) -> int:
         computing()

@@ -51,7 +51,7 @@ def refusal(path: Path) -> str:
     """What the loader says about a bad file: one sentence that names it."""
     with pytest.raises(KnnvcError) as caught:
         load_audio(path)
-    message = str(caught.value)
+    message = caught.value.full
     assert str(path) in message
     assert "\n" not in message
     assert message.endswith(".")

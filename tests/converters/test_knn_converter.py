@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,24 @@ def test_a_set_of_another_encoder_is_not_prepared(
     tiny: VoiceConverter, mini: VoiceConverter, ben: Path
 ) -> None:
     foreign = mini.matching_set(ben, trim=False)
-    with pytest.raises(KnnvcError, match="was made by the encoder of preset 'mini'"):
+    with pytest.raises(KnnvcError, match="fits the encoder of preset 'mini'"):
         tiny.converter.prepare(foreign)
 
 
 def test_frames_are_compared_by_the_columns_to_match(tiny: VoiceConverter, source: Source) -> None:
     features = torch.from_numpy(tiny.encode(source))
     assert torch.equal(tiny.converter.compared(features), features[:, tiny.encoder.columns.match])
+
+
+def test_a_set_with_other_columns_than_the_encoder_gives_is_refused(
+    tiny: VoiceConverter, anna: Path
+) -> None:
+    whole = tiny.matching_set(anna)
+    cut = whole.match[:, :-1].contiguous()
+    for one in (
+        dataclasses.replace(whole, match=cut, synth=cut),
+        dataclasses.replace(whole, match=cut),
+        dataclasses.replace(whole, synth=torch.cat([whole.synth, whole.synth], 1)),
+    ):
+        with pytest.raises(KnnvcError, match=f"its encoder gives {whole.synth.shape[1]}"):
+            tiny.prepare(one)

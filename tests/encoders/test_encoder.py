@@ -198,7 +198,7 @@ def test_a_preset_around_a_huggingface_encoder(
     converter = VoiceConverter.from_preset(tmp_path, device="cpu")
     source = noise(16_000)
     made, rate = converter.convert((source, SAMPLE_RATE), (noise(24_000, 1), SAMPLE_RATE))
-    assert (made.shape, rate) == ((49 * HOP,), 16_000)
+    assert (made.shape, rate) == ((16_000,), 16_000)
     target = converter.matching_set((noise(24_000, 1), SAMPLE_RATE), trim=False)
     assert target.match.shape == (74, DIM)
     assert target.match.shape == target.synth.shape
@@ -443,3 +443,11 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
         load("mini", {"depth": 3})
     with pytest.raises(KnnvcError, match="unknown encoder type 'wavenet': valid types are mini"):
         load("wavenet", {})
+
+
+@pytest.mark.parametrize("stride", [0.5, True, 0, 2**31, "2"])
+def test_a_stride_is_a_whole_number(stride: object) -> None:
+    from knnvc.encoders.wavlm import WavLMConfig
+
+    with pytest.raises(ValueError, match="no whole number"):
+        WavLMConfig.from_dict({"conv_stride": [5, 2, 2, 2, 2, 2, stride]})

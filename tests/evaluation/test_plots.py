@@ -24,6 +24,7 @@ from knnvc.evaluation.plots import MOST_BINS, matching, project
 from knnvc.evaluation.probe import SILENCE, UNKNOWN, Spoken, layer_outputs, probe
 from knnvc.evaluation.vectors import of_features, of_set, principal_components
 from knnvc.extras import need
+from knnvc.mini.converter import MiniConverter
 from knnvc.text.phones import STATES
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "audio"
@@ -110,23 +111,21 @@ def test_the_vectors_drawn_are_those_compared(mini: VoiceConverter, preset: Path
     """What is found in them is what the converter selects, with an acoustic space and without."""
     for converter in (mini, VoiceConverter.from_preset(preset, "cpu")):
         voice = converter.matching_set(TARGETS)
-        features = converter.encode(load_audio(SOURCE)[: 2 * SAMPLE_RATE])
+        features = converter.encode((load_audio(SOURCE)[: 2 * SAMPLE_RATE], SAMPLE_RATE))
         _, nearest = Index(of_set(converter, voice)).search(of_features(converter, features), 1)
-        plain = VoiceConverter(converter.preset, converter.encoder, converter.vocoder)
-        if plain.space is None:
-            expected = voice.synth[nearest[:, 0]]
-            assert torch.allclose(plain.match(features, voice, k=1, lam=1.0), expected)
-        else:
-            plain.space.options = replace(plain.space.options, candidates=1)
-            plain.space.finish = lambda selected, *_: selected  # type: ignore[method-assign]
-            assert torch.equal(
-                plain.match(features, voice, k=1, lam=1.0), voice.synth[nearest[:, 0]]
-            )
+        rule = converter.converter
+        if isinstance(rule, MiniConverter):  # without unit selection, refiner and following
+            rule = MiniConverter(rule.config, rule.encoder)
+            rule.space.options = replace(rule.space.options, candidates=1)
+            rule.space.finish = lambda selected, *_: selected  # type: ignore[method-assign]
+        plain = VoiceConverter(converter.encoder, rule, converter.vocoder)
+        selected = plain.match(features, voice, k=1, lam=1.0).values
+        assert torch.allclose(selected, voice.synth[nearest[:, 0]])
 
 
 def test_the_heat_map_holds_the_chosen_distances(mini: VoiceConverter) -> None:
     voice = mini.matching_set(TARGETS)
-    features = mini.encode(load_audio(SOURCE)[: 2 * SAMPLE_RATE])
+    features = mini.encode((load_audio(SOURCE)[: 2 * SAMPLE_RATE], SAMPLE_RATE))
     found = matching(mini, features, voice, k=3)
     assert found.distances.shape == (MOST_BINS, len(features))
     assert found.neighbours.shape == found.chosen.shape == (len(features), 3)
@@ -187,7 +186,9 @@ def spoken(mini: VoiceConverter) -> list[Spoken]:
     found = []
     for speaker, wave in waves.items():
         for number, piece in enumerate(wave.tensor_split(3)):
-            said = mini.encode(piece)[:, mini.encoder.columns.match][:, 2 : 2 + STATES]
+            said = mini.encode((piece, SAMPLE_RATE))[:, mini.encoder.columns.match][
+                :, 2 : 2 + STATES
+            ]
             states = said.argmax(1).numpy()
             phones = np.where(states > 0, 1 + (states - 1) // 3, SILENCE)
             found.append(Spoken(f"{number}", speaker, piece.numpy(), phones))

@@ -126,3 +126,11 @@ def test_attention_sees_distances_and_not_places() -> None:
     with torch.inference_mode():
         here, there = layer(hidden, torch.ones(1, 4, dtype=torch.bool)), layer(shifted, real)
     assert torch.allclose(here, there[:, 5:], atol=1e-5)
+
+
+def test_heads_divide_the_channels() -> None:
+    from knnvc.errors import KnnvcError
+    from knnvc.mini.text_frontend import TextFrontendConfig
+
+    with pytest.raises(KnnvcError, match="5 heads do not divide 256 channels"):
+        TextFrontendConfig.from_dict({"symbols": "ab", "channels": 256, "heads": 5})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -315,3 +316,11 @@ def test_published_config_is_the_published_one() -> None:
     assert HifiGanConfig.from_dict(PUBLISHED["wavlm-large"].vocoder_config) == HifiGanConfig()
     for known in PUBLISHED.values():
         assert {known.encoder, known.vocoder} <= set(REGISTRY)
+
+
+def test_a_file_name_that_is_no_utf8_is_written_readably(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"w\xff.pt")
+    odd.write_bytes(WAVLM.read_bytes())
+    made = import_published(odd, 6, HIFIGAN, CONFIG, tmp_path / "out")
+    assert made.provenance["encoder"]["file"] == "w?.pt"
+    assert load_preset(tmp_path / "out") == made

@@ -71,3 +71,10 @@ def test_damaged_files(tmp_path: Path, name: str, content: bytes, message: str) 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         Lexicon.load(tmp_path / "none.txt")
+
+
+def test_json_that_is_nested_beyond_reason_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "words.json"
+    path.write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(KnnvcError, match="is no JSON"):
+        Lexicon.load(path)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from knnvc.errors import UsageError
+from knnvc.errors import KnnvcError, UsageError
 from knnvc.frames import Frames
 from knnvc.vocoders import classical
 from knnvc.vocoders.chunked import ChunkedVocoder
@@ -100,6 +100,14 @@ def test_the_result_is_float32_on_the_cpu_without_gradient(features: Tensor) -> 
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match=r"this vocoder takes \[frames, 3\]"):
         ChunkedVocoder(TinyNetwork())(Frames(torch.zeros(shape)))
+
+
+def test_values_that_are_no_numbers_are_refused(features: Tensor) -> None:
+    network = TinyNetwork()
+    with torch.no_grad():
+        network.second.bias.fill_(math.nan)
+    with pytest.raises(KnnvcError, match="no numbers"):
+        ChunkedVocoder(network)(Frames(features))
 
 
 def test_chunks_have_at_least_one_frame() -> None:

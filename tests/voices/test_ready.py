@@ -195,7 +195,9 @@ def test_a_users_voice_does_not_depend_on_the_ready_voices(tmp_path: Path) -> No
         }
         command = [sys.executable, "-W", "ignore", "-c", code]
         command += [str(examples / "target"), str(examples / "source.wav")]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=tmp_path)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, cwd=tmp_path
+        )
         told.append(done.stdout.split())
     assert int(told[0][0]) >= 4
     assert int(told[1][0]) == 0

@@ -1,0 +1,1 @@
+"""Files with something wrong in them, made from good ones, and what knnvc says to each."""
