@@ -123,7 +123,7 @@ def test_the_readme_shows_commands() -> None:
 def test_the_commands_of_the_readme_exist(command: str) -> None:
     name, *rest = shlex.split(command)[1:]
     found = cli.commands[name]
-    if isinstance(found, click.Group):
+    if isinstance(found, click.Group) and rest:
         name, *rest = rest
         found = found.commands[name]
     found.make_context(name, rest)  # parses, and raises UsageError for an unknown option

@@ -118,6 +118,8 @@ def test_a_signal_while_it_starts_is_one_sentence(
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "KNNVC_CACHE": str(tmp_path / "cache")},
+            # Tests that run in the background would hand on a SIGINT that is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         while not ready.exists():
             time.sleep(0.005)

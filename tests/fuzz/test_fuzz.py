@@ -107,4 +107,4 @@ def test_planted_violations_are_found() -> None:
     assert "DeprecationWarning" in warned[0]
     assert "hello" in printed[0]
     assert "left.tmp" in left[0]
-    assert "GB of memory" in large[0]
+    assert any("GB of memory" in one for one in large)  # a slow machine also says CPU

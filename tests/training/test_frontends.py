@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,9 @@ def test_a_front_end_that_does_not_fit_leaves_the_preset_alone(tmp_path: Path) -
     with pytest.raises(UsageError, match=r"no file .*text_frontend.json"):
         add_trained_frontend(load_preset(folder), weights)
     write_settings(tmp_path, "mini-tts", FITTING.to_dict(), "en-us")
-    with pytest.raises(KnnvcError, match="does not fit its configuration"):
+    with pytest.raises(KnnvcError) as caught:
         add_trained_frontend(load_preset(folder), weights)
+    assert "does not fit its configuration" in caught.value.full
     write_settings(tmp_path, "mini-tts", CONFIG.to_dict(), "en-us")
     with pytest.raises(
         KnnvcError, match="predicts 6 columns of mini's features, but its encoder gives 162"
@@ -98,10 +100,22 @@ def test_a_front_end_that_does_not_fit_leaves_the_preset_alone(tmp_path: Path) -
     done = CliRunner().invoke(cli, ["preset", "add-text-frontend", str(folder), "none.safetensors"])
     assert done.exit_code == 2
     assert "knnvc train text-frontend" in done.stderr
+    # As many columns as mini's frames have, but no phones to match by.
     write_settings(tmp_path, "glow-tts", glow.config.to_dict(), "de")
+    with pytest.raises(KnnvcError, match="use a front end that was trained on this encoder"):
+        add_trained_frontend(load_preset(folder), weights)
+    assert (folder / "preset.json").read_bytes() == before
+
+
+def test_a_glow_front_end_is_added_to_a_published_preset(preset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(preset, folder)
+    width = load_preset(folder).encoder.config["hidden_size"]
+    config = GlowConfig(("<PAD>", "a"), out_channels=width, encoder_layers=1, flow_blocks=1)
+    weights = tmp_path / "text_frontend.safetensors"
+    write_tensors(weights, GlowTts(config).state_dict())
+    write_settings(tmp_path, "glow-tts", config.to_dict(), "de")
     made = add_trained_frontend(load_preset(folder), weights)
     assert made.text_front_end is not None
-    assert (made.text_front_end.type, made.text_front_end.settings["language"]) == (
-        "glow-tts",
-        "de",
-    )
+    assert made.text_front_end.type == "glow-tts"
+    assert made.text_front_end.settings["language"] == "de"

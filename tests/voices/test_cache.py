@@ -18,7 +18,7 @@ from knnvc import MatchingSet, VoiceConverter
 from knnvc.cli.main import cli
 from knnvc.converters.matching_set import Adaptation, SetInfo
 from knnvc.errors import KnnvcWarning, UsageError
-from knnvc.mini.acoustic_space import AcousticSpace
+from knnvc.mini.converter import MiniConverter
 from knnvc.voices.cache import DEFAULT_LIMIT, SetCache, limit_from_environment, set_key
 
 RATE = 16_000
@@ -164,24 +164,24 @@ def test_the_limit_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_key_holds_everything_that_decides_the_bytes() -> None:
     files, cpu = [("a.wav", "1" * 64, True)], torch.device("cpu")
-    pieces = (1500, 100)
+    settings = ("encoder", "1500", "100", "float32")
     keys = {
-        set_key("encoder", pieces, True, files, cpu),
-        set_key("other", pieces, True, files, cpu),
-        set_key("encoder", (200, 50), True, files, cpu),
-        set_key("encoder", pieces, False, files, cpu),
-        set_key("encoder", pieces, True, [("a.wav", "2" * 64, True)], cpu),
-        set_key("encoder", pieces, True, [("b.wav", "1" * 64, True)], cpu),
-        set_key("encoder", pieces, True, files * 2, cpu),
+        set_key(settings, True, files, cpu),
+        set_key(("other", *settings[1:]), True, files, cpu),
+        set_key((*settings, "adaptation"), True, files, cpu),
+        set_key(settings, False, files, cpu),
+        set_key(settings, True, [("a.wav", "2" * 64, True)], cpu),
+        set_key(settings, True, [("b.wav", "1" * 64, True)], cpu),
+        set_key(settings, True, files * 2, cpu),
     }
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(threads + 1)
-        keys.add(set_key("encoder", pieces, True, files, cpu))
+        keys.add(set_key(settings, True, files, cpu))
     finally:
         torch.set_num_threads(threads)
     assert len(keys) == 8
-    assert set_key("encoder", pieces, True, files, cpu) in keys
+    assert set_key(settings, True, files, cpu) in keys
 
 
 def test_a_converter_encodes_references_once(
@@ -213,26 +213,24 @@ def test_a_converter_encodes_references_once(
     assert not torch.equal(other.synth, found.synth)
 
 
-def test_a_converter_that_would_correct_otherwise_asks_for_another_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_converter_that_would_adapt_otherwise_asks_for_another_set(tmp_path: Path) -> None:
     anna = noise(tmp_path / "anna" / "a.wav", 0.6).parent
     cache = SetCache(tmp_path / "cache", 10**9)
-    converter = VoiceConverter.from_preset("mini", "cpu")
-    space = converter.space
-    assert space is not None
+    mini = VoiceConverter.from_preset("mini", "cpu")
+    rule = mini.converter
+    assert isinstance(rule, MiniConverter)
 
-    def sets(**changes: float) -> int:
-        options = dataclasses.replace(space.options, **changes)
-        converter.space = AcousticSpace(options, space.mels, space.substeps)
-        converter.matching_set(anna, cache=cache)
+    def sets(k: int = 4, others: int = 4) -> int:
+        """How many sets are kept after a converter with such settings has asked for one."""
+        config, voices = dataclasses.replace(rule.config, k=k), rule.others[:others]
+        other = MiniConverter(config, rule.encoder, mini.vocoder, rule.refiner, voices)
+        VoiceConverter(rule.encoder, other, mini.vocoder).matching_set(anna, cache=cache)
         return len(cache.sets())
 
     assert sets() == 1
-    assert sets(envelope_transfer=0.5) == 2
+    assert sets(k=5) == 2
     assert sets() == 2
-    monkeypatch.setattr("knnvc.pipeline.packaged", list)  # the voices it converts by way of
-    assert sets() == 3
+    assert sets(others=3) == 3  # the voices it converts by way of
 
 
 def test_the_cache_commands(
