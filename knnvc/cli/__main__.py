@@ -1,4 +1,4 @@
-"""Run the command line: `python -m knnvc`."""
+"""Run the command line as `python -m knnvc.cli`, which profilers and accelerate start."""
 
 from knnvc.cli.start import main
 
