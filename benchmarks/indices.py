@@ -178,6 +178,8 @@ def report(args: argparse.Namespace) -> None:
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
+    from knnvc.evaluation.figures import PALETTE
+
     rows = [json.loads(line) for line in args.results.read_text().splitlines()]
     rows.sort(key=lambda r: (r["frames"], ["flat", "ivf", "hnsw"].index(r["kind"]), r["search_s"]))
     print(
@@ -192,15 +194,18 @@ def report(args: argparse.Namespace) -> None:
             f"| {r['peak_mb'] / 1000:.1f} GB |"
         )
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
-    for kind, marker in (("flat", "o"), ("ivf", "s"), ("hnsw", "^")):
+    for (kind, marker), color in zip(
+        (("flat", "o"), ("ivf", "s"), ("hnsw", "^")), PALETTE, strict=False
+    ):
+        look = {"marker": marker, "color": color}  # the same on the left and on the right
         name = {"ivf": f"probes {indices.IVF_PROBES}", "hnsw": f"beam {indices.HNSW_SEARCH_BEAM}"}
         mine = [r for r in rows if r["kind"] == kind and r["setting"] == name.get(kind, "")]
         sizes = [r["frames"] for r in mine]
         label = f"{kind} {name.get(kind, '')}"
         milliseconds = [1000 * r["search_s"] / r["queries"] for r in mine]
-        left.plot(sizes, milliseconds, marker=marker, label=label)
+        left.plot(sizes, milliseconds, label=label, **look)
         if kind != "flat":
-            right.plot(sizes, [100 * r["recall"] for r in mine], marker=marker, label=label)
+            right.plot(sizes, [100 * r["recall"] for r in mine], label=label, **look)
     left.axvline(indices.AUTO_FRAMES, color="grey", linestyle=":", label="--index auto changes")
     fewest, most = (f(rows, key=lambda r: r["frames"]) for f in (min, max))
     if most["columns"] != fewest["columns"]:

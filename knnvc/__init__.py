@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from knnvc.options import ConvertOptions, SpeakOptions
     from knnvc.pipeline import VoiceConverter, convert, synthesize
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "ConvertOptions",
     "KnnvcError",

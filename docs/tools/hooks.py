@@ -24,6 +24,7 @@ ELSEWHERE = {  # page: file of the repository
     "project/model-card.md": "knnvc/presets/mini/MODEL_CARD.md",
     "project/ready-voices.md": "matching_sets/VOICES.md",
     "project/release.md": "packaging/RELEASE.md",
+    "project/security.md": "SECURITY.md",
 }
 PAGES = {file: page for page, file in ELSEWHERE.items()}
 LINK = re.compile(r"(!?)\[([^\]]+)\]\(([^)#\s]+)(#[^)\s]*)?\)")

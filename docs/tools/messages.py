@@ -112,7 +112,8 @@ def clean(text: str) -> str:
 def row(text: str, remedy: str = "") -> str:
     """A line of the page's tables."""
     marks = "``" if "`" in text else "`"
-    return f"| {marks}{text}{marks} | {remedy} |".replace("|file|", "\\|file\\|")
+    escaped = text.replace("|", "\\|")
+    return f"| {marks}{escaped}{marks} | {remedy} |"
 
 
 def advice(text: str) -> str:

@@ -51,6 +51,11 @@ def literal(text: str) -> str:
     return f" {shown}" if shown.startswith("_") else shown
 
 
+def caption(made: Any, text: str) -> None:
+    """Say below a figure what to look for."""
+    made.supxlabel(f"What to look for: {text}", fontsize=9, color="#555555")
+
+
 def save_png(made: Any, path: Path, *, force: bool = True) -> Path:
     """Write a figure as PNG, whole or not at all."""
     with atomic_path(path, force=force) as temporary:
