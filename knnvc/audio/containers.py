@@ -173,7 +173,7 @@ def _is_end(content: Content, at: int, order: Order) -> bool:
 
 
 def _samples_end(content: Content, start: int, length: int, order: Order) -> int:
-    """Where samples end that begin at `start` and of which a header says `length` bytes."""
+    """Where samples end that begin at `start`, if a header says `length` bytes."""
     end = start + length
     if length >= _PLACEHOLDER or end > len(content):
         return len(content)

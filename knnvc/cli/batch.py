@@ -78,8 +78,8 @@ def batch(
 ) -> None:
     """Convert many files: IN is a folder, a glob, or a manifest; OUT mirrors it.
 
-    A manifest is a CSV file or JSON lines, with the columns source, ref, output, lam and k,
-    of which only source is required. Started again, a batch goes on where it was stopped.
+    A manifest is a CSV file or JSON lines with the columns source, ref, output, lam and k. Only
+    source is required. Started again, a batch goes on where it was stopped.
 
     \b
     knnvc batch takes/ converted/ --ref anna/ --workers 2

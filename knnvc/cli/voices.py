@@ -1,4 +1,4 @@
-"""`knnvc voices`: the ready voices that `--ref voice:NAME` understands, and those of one's own."""
+"""`knnvc voices`: the ready voices that `--ref voice:NAME` understands, and one's own."""
 
 from __future__ import annotations
 

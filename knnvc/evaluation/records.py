@@ -172,7 +172,7 @@ def read_records(path: Path) -> list[Record]:
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings of a new run; those of one that goes on must be the same.
+    """Write the settings of a new run; a run that goes on must have the same.
 
     Raises:
         UsageError: they are not, so its records could not be compared with new ones.

@@ -206,7 +206,7 @@ def rendered(
     speakers: Sequence[SpeakerRow],
     demos: Sequence[Compared],
 ) -> str:
-    """All tables in one format; as CSV the table of systems only, or that of the demos."""
+    """All tables in one format; as CSV one only, of the systems or of the demos."""
     _, write, intervals = FORMATS[style]
     if style == "csv":
         return plain_csv(demo_table(demos)) if demos else main_csv(rows, measures)

@@ -62,7 +62,7 @@ class RefinerFit:
         statistics: Tensor | None = None,
         views: Sequence[Tensor] = (),
     ) -> None:
-        """Count a piece of which `truth` [T, width] is known; the rest [T, ...] as in `refine`."""
+        """Count a piece with known `truth` [T, width]; the rest [T, ...] as in `refine`."""
         given = self.refiner.batch_of_one(selected, content, spectrum, statistics, views)
         frames, _, bands, *_ = given
         hidden = self.refiner.hidden(*given)

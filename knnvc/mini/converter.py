@@ -349,7 +349,7 @@ class MiniConverter:
         return self._source(features[:, columns.synth], features[:, columns.match], statistics)
 
     def _source(self, synth: Tensor, match: Tensor, statistics: Statistics | None = None) -> Source:
-        """A source; by default its speaker's statistics are those of its own columns."""
+        """A source; by default with the statistics of its own columns."""
         return Source(synth, match, statistics or self.space.statistics(synth, match))
 
     def _converted(

@@ -153,7 +153,7 @@ class Refiner(nn.Module):
         statistics: Tensor | None = None,
         views: Tensor | None = None,
     ) -> Tensor:
-        """What the last layer reads [B, T, channels]; arguments as those of `forward`."""
+        """What the last layer reads [B, T, channels]; arguments as of `forward`."""
         width = self.config.width
         spectra, pitch = selected[..., :width], selected[..., width:]
         # Unvoiced frames carry no meaningful pitch: hide it.

@@ -158,7 +158,7 @@ class _Reader:
             )
 
     def _flush(self, pause: float | None = None) -> None:
-        """End the passage at hand; `pause` is that of a boundary, None inside a sentence."""
+        """End the passage at hand; `pause` belongs to a boundary, None inside a sentence."""
         text, self._text = self._text, ""
         ended = bool(re.search(r"[.!?…:]['\"”’)]*\s*$", text))
         if any(sign.isalnum() or FIRST <= ord(sign) < FIRST + MOST for sign in text):

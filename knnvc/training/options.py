@@ -29,9 +29,9 @@ class GlowTtsOptions:
 
 @dataclass(frozen=True)
 class HifiGanOptions:
-    """How HiFi-GAN v1 is trained for kNN-VC; names and values are those of the published files.
+    """How HiFi-GAN v1 is trained for kNN-VC; with the names and values of the published files.
 
-    `batch_size` is that of all GPUs together, `segment_size`, `n_fft`, `hop_size` and `win_size`
+    `batch_size` counts all GPUs together, `segment_size`, `n_fft`, `hop_size` and `win_size`
     are in samples; an epoch goes once through the utterances.
     """
 

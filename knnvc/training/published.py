@@ -175,7 +175,7 @@ def _loader(
 
 
 def _batches(loader: Any, step: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Epoch by epoch without end, the first one being that of `step`."""
+    """Epoch by epoch without end, from the epoch of `step` on."""
     epoch = step // len(loader)
     while True:
         if hasattr(loader, "set_epoch"):

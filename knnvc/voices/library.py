@@ -126,7 +126,7 @@ def _joined(
 
 
 def _rate_of(path: Path) -> int:
-    """Hz; 0 if the file cannot be read, of which `load_audio` tells."""
+    """Hz; 0 if the file cannot be read; `load_audio` says why."""
     import soundfile
 
     try:
