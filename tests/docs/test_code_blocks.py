@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.docs import blocks as module
 from tests.docs.blocks import Block, blocks, check, commands, furnish, pages, run, run_python
@@ -16,13 +18,20 @@ REASONS = ("network", "hours", "minutes", "needs", "the voices are there", "seve
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the recordings of the examples, in which nothing of the user's is found."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the recordings of the examples, in which nothing of the user's is found.
+
+    All of it is short, so one thread is faster than several.
+    """
     furnish(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KNNVC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    return tmp_path
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield tmp_path
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in ALL if block.language == "sh"}))
