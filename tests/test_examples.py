@@ -1,26 +1,20 @@
-"""What a newcomer copies has to run: the example scripts, and what README.md shows."""
+"""What a newcomer copies has to run: the example scripts; tests/docs runs what README shows."""
 
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 import soundfile as sf
-
-from knnvc.cli.main import cli
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 SOURCE = EXAMPLES / "audio/source.wav"
 TARGET = EXAMPLES / "audio/target"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def run(*args: str | Path, cwd: Path) -> str:
@@ -92,41 +86,6 @@ def test_published_preset(
         cwd=tmp_path,
     )
     assert seconds(tmp_path / "out.wav") == pytest.approx(2.0, abs=0.04)
-
-
-def blocks(language: str) -> list[str]:
-    """The code blocks of one language in README.md."""
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-def test_the_python_of_the_readme_runs(tmp_path: Path, source: Path) -> None:
-    audio = tmp_path / "examples/audio"
-    (audio / "target").mkdir(parents=True)
-    shutil.copy(source, audio / "source.wav")
-    for clip in TARGET.glob("vm-*.flac"):  # some, to be quick
-        shutil.copy(clip, audio / "target")
-    (tmp_path / "readme.py").write_text("\n".join(blocks("python")), encoding="utf-8")
-    run("readme.py", cwd=tmp_path)
-
-
-def commands() -> list[str]:
-    text = "\n".join(blocks("sh")).replace("\\\n", " ")
-    lines = [part.split("#")[0].strip() for line in text.splitlines() for part in line.split("&&")]
-    return sorted({line for line in lines if line.startswith("knnvc ")})
-
-
-def test_the_readme_shows_commands() -> None:
-    assert len(commands()) > 10
-
-
-@pytest.mark.parametrize("command", commands())
-def test_the_commands_of_the_readme_exist(command: str) -> None:
-    name, *rest = shlex.split(command)[1:]
-    found = cli.commands[name]
-    if isinstance(found, click.Group) and rest:
-        name, *rest = rest
-        found = found.commands[name]
-    found.make_context(name, rest)  # parses, and raises UsageError for an unknown option
 
 
 def test_tts(tmp_path: Path, preset: Path, parity: Path, voices: tuple[Path, Path]) -> None:
