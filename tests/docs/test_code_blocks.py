@@ -70,7 +70,7 @@ def test_a_block_has_a_language_that_is_checked(block: Block) -> None:
 
 
 def test_pages_show_something() -> None:
-    assert len([block for block in ALL if block.language == "sh" and not block.mark]) > 25
+    assert len([block for block in ALL if block.language == "sh" and not block.mark]) >= 20
     shown = {block.page for block in ALL}
     assert {"README.md", "docs/index.md", "docs/speak.md", "docs/batch.md"} <= shown
 
