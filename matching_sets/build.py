@@ -196,7 +196,7 @@ def table(cards: dict[str, Card]) -> str:
     )
     return (
         "# Ready voices\n\n`build.py` writes this table. It measures the recordings, not "
-        f"conversions; WER is that of Whisper tiny.en. Licence of all: {LICENCE}.\n\n"
+        f"conversions; WER is by Whisper tiny.en. Licence of all: {LICENCE}.\n\n"
         + head
         + "\n".join(rows)
         + "\n"

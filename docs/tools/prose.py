@@ -28,6 +28,8 @@ BANNED = {
     r"\bit should be noted\b": "drop it",
     r"\bin terms of\b": "say which",
 }
+ROOTS = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+FOLDERS = ("docs", "packaging", "benchmarks", "matching_sets", "vocoder")
 # History keeps its words.
 HISTORY = ("docs/experiments/",)
 FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
@@ -37,8 +39,8 @@ END = re.compile(r"(?<=[.!?:;])[\"”)*]*\s+")
 
 def documents() -> list[Path]:
     """README, cards and documents that tell how things are, not how they came about."""
-    found = [ROOT / one for one in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
-    found += sorted((ROOT / "docs").rglob("*.md")) + sorted((ROOT / "packaging").rglob("*.md"))
+    found = [ROOT / one for one in ROOTS]
+    found += [path for one in FOLDERS for path in sorted((ROOT / one).rglob("*.md"))]
     return [one for one in found if not _path(one).startswith(HISTORY)]
 
 

@@ -26,8 +26,9 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 84rem;
 h1 { margin: 0 0 .3rem; line-height: 1.2 }
 h2 { margin: 2.2rem 0 .6rem } h3 { margin: 1.4rem 0 .4rem }
 .wide { overflow-x: auto }
-table { border-collapse: collapse; font-size: .9rem; width: 100% }
-th, td { padding: .3rem .6rem; text-align: right; vertical-align: top }
+table { border-collapse: collapse; font-size: .9rem }
+table:has(.said) { width: 100% }
+th, td { padding: .3rem .9rem; text-align: right; vertical-align: top }
 th { border-bottom: 2px solid #222; vertical-align: bottom; line-height: 1.25 }
 td { font-variant-numeric: tabular-nums }
 td:first-child, th:first-child { text-align: left }
@@ -48,11 +49,12 @@ details { margin: .6rem 0 } summary { cursor: pointer; font-weight: 600 }
   thead { display: none } td { overflow-wrap: anywhere }
   tr { border-bottom: 1px solid #ddd; padding: .5rem 0 }
   td, td:first-child, .said { display: flex; justify-content: flex-end; align-items: center;
-    gap: .5rem; padding: .1rem 0; text-align: right; width: auto }
-  td:first-child { display: block; font-weight: 600; text-align: left }
-  td::before { content: attr(data-label); color: #666; flex: 1 0 auto; text-align: left }
+    gap: .5rem; padding: .1rem 0; text-align: right; width: auto; white-space: nowrap }
+  td:first-child { display: block; font-weight: 600; text-align: left; white-space: normal }
+  td::before { content: attr(data-label); color: #666; flex: 1 1 0; text-align: left;
+    white-space: normal }
   td:first-child::before { content: none }
-  .said, .said[data-label] { display: block; text-align: left }
+  .said, .said[data-label] { display: block; text-align: left; white-space: normal }
   .said::before { margin-right: .6rem }
   small { display: inline; min-width: 7.5rem }
   audio { width: 12rem; flex: 0 1 12rem; min-width: 0 }

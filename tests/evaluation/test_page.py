@@ -116,8 +116,15 @@ PROBE = """
   const pairs = [...document.querySelectorAll("dt")].map(dt => {
     const a = dt.getBoundingClientRect(), b = dt.nextElementSibling.getBoundingClientRect();
     return b.top - (b.left >= a.right - 1 ? a.top : a.bottom) });
+  const tall = [...document.querySelectorAll("td:not(:first-child):not(.said)")]
+    .map(one => one.getBoundingClientRect().height);
+  const apart = [...document.querySelectorAll("table")].filter(t => !t.querySelector(".said"))
+    .flatMap(t => [...t.querySelectorAll("th")]).map(one => {
+      const range = document.createRange(); range.selectNodeContents(one);
+      return one.getBoundingClientRect().width - range.getBoundingClientRect().width });
   parent.document.body.textContent = JSON.stringify({ width: innerWidth, right, gap,
-    inner: Math.max(...inner), pairs: Math.max(...pairs.map(Math.abs)),
+    inner: Math.max(...inner), tall: Math.max(...tall), apart: Math.max(...apart),
+    pairs: Math.max(...pairs.map(Math.abs)),
     scroll: document.documentElement.scrollWidth });
 })</script>
 """
@@ -142,9 +149,16 @@ def in_browser(path: Path, width: int, *options: str) -> str:
 def test_nothing_is_cut_on_any_screen(measured: Evaluation, record: Make, tmp_path: Path) -> None:
     """At the widths of a phone, a laptop and a desktop."""
     records = [
-        record(system, source, target, speaker=source.split("/")[0], asked=asked, errors=errors)
+        record(system, source, target, speaker=source.split("/")[0], asked=asked, errors=errors + n)
         for target in ("anna", "ben")
-        for source in ("ls1688/1688-142285-0000", "p225/p225_003_with_a_long_name_of_a_file")
+        for n, source in enumerate(
+            (
+                "ls1688/1688-142285-0000",
+                "ls1688/1688-142285-0001",
+                "p225/p225_003_with_a_long_name_of_a_file",
+                "p225/p225_005",
+            )
+        )
         for system, asked, errors in (
             (SOURCE, 60.0, 0),
             (COPY, 60.0, 1),
@@ -170,4 +184,6 @@ def test_nothing_is_cut_on_any_screen(measured: Evaluation, record: Make, tmp_pa
         assert numbers["right"] <= width
         assert numbers["inner"] <= 0, width  # nor within a table,
         assert numbers["pairs"] <= 4  # every label beside or right above its value,
+        assert numbers["tall"] < 80, width  # no value is squeezed into a column of digits,
+        assert numbers["apart"] < 120, width  # columns stand as close as their titles allow,
         assert numbers["gap"] < 400  # and no hole but where a plot is
