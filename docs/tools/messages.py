@@ -117,10 +117,15 @@ def row(text: str, remedy: str = "") -> str:
 
 
 def advice(text: str) -> str:
-    """What a message itself says to do, as a sentence; empty if it says nothing."""
+    """What a message itself says to do, as a sentence; empty if it says nothing that is whole."""
     for mark in ("; ", ": "):
         _, found, tail = text.rpartition(mark)
-        if found and re.match(r"[a-z]+ ", tail + " ") and len(tail.split()) > 1:
+        if (
+            found
+            and re.match(r"[a-z]+ ", tail + " ")
+            and len(tail.split()) > 2
+            and HOLE not in tail
+        ):
             return f"{tail[0].upper()}{tail[1:]}."
     return ""
 

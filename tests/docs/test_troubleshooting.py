@@ -33,7 +33,8 @@ def test_remedies_are_sentences() -> None:
     for text, remedy in messages.explained(PAGE).items():
         assert remedy[0].isupper() or remedy[0] == "`", text
         assert remedy.endswith((".", "`")), text
-        assert len(remedy) >= 8, text
+        assert len(remedy) > 12, text
+        assert messages.HOLE not in remedy, text
 
 
 @pytest.fixture
@@ -73,9 +74,9 @@ def test_messages_are_found_however_they_are_said(package: Path) -> None:
 
 def test_a_page_is_mended() -> None:
     page = "## The call\n\n| a | b |\n|---|---|\n| `old` | Old. |\n\n## Text\n\n| a | b |\n"
-    new = messages.Message("new | thing; do it", "knnvc/cli/x.py", 1)
+    new = messages.Message("new | thing; do it all at once", "knnvc/cli/x.py", 1)
     made = messages.mended(page, [new, messages.Message("words", "knnvc/text/x.py", 1)])
     assert "old" not in made
     assert "| a | b |\n| `words` |  |\n" in made
     assert made.index("new") < made.index("## Text")
-    assert messages.explained(made)["new | thing; do it"] == "Do it."
+    assert messages.explained(made)["new | thing; do it all at once"] == "Do it all at once."
