@@ -29,7 +29,9 @@ CACHE = click.option(
     help="Keep encoded references for the next time; see `knnvc cache`.",
 )
 _MOST_BARS = 16  # of workers
-_FILE_BAR = "  {desc} |{bar:20}| {percentage:3.0f} %"
+# Looks like `knnvc.cli.common.BAR`, and says no bytes, by which the whole is measured.
+_ALL_BAR = "{desc} [{bar:20}] {percentage:3.0f}%  {remaining}"
+_FILE_BAR = "  {desc} [{bar:20}] {percentage:3.0f}%"
 
 
 @click.command()
@@ -182,7 +184,7 @@ class Bars:  # a knnvc.batch.run.Watcher, which `knnvc --help` need not import
             self._say(f"{kept} of {len(plan)} files are up to date", error=True)
         size = sum(line.task.size for line in left if line.task)
         if sys.stderr.isatty() and size:
-            self._all = _bar(size, 0, unit="B", unit_scale=True, smoothing=0.05)
+            self._all = _bar(size, 0, bar_format=_ALL_BAR, smoothing=0.05)
             self._label()
 
     def stage(self, stage: Stage) -> None:
@@ -226,7 +228,9 @@ class Bars:  # a knnvc.batch.run.Watcher, which `knnvc --help` need not import
         failed = f", {self._failed} failed" if self._failed else ""
         minutes = (time.monotonic() - self._began) / 60
         rate = f", {self._done / minutes:.0f} a minute" if self._done else ""
-        self._all.set_description_str(f"{self._done} of {self._count} files{failed}{rate}")
+        speech = f", {self.speech:.0f} s of speech" if self._done else ""
+        words = f"{self._done} of {self._count} files{failed}{speech}{rate}"
+        self._all.set_description_str(words)
 
     def _say(self, text: str, error: bool = False) -> None:
         if self._all is None:
@@ -246,6 +250,7 @@ def _bar(total: int, position: int, **options: Any) -> Any:
         file=sys.stderr,
         leave=False,
         dynamic_ncols=True,
+        ascii=" #",
         **options,
     )
 

@@ -101,6 +101,14 @@ def say_path(path: Path | str) -> None:
     click.echo(shown(str(path).replace("\n", "\x00").replace("\t", "\x00")))
 
 
+BAR: dict[str, Any] = {  # how every bar looks; see also `knnvc.cli.batch`
+    "bar_template": "%(label)s [%(bar)s] %(info)s",
+    "width": 20,
+    "fill_char": "#",
+    "empty_char": " ",
+}
+
+
 class Progress:
     """What is said on stderr during work: a bar for each stage, and warnings, one line each.
 
@@ -150,7 +158,7 @@ class Progress:
             self.close()
             self._stage, self._done = (stage, total), 0
             name = shown(stage, lines=False)
-            self._bar = click.progressbar(length=total, label=f"{name:<10}", file=sys.stderr)
+            self._bar = click.progressbar(length=total, label=f"{name:<10}", file=sys.stderr, **BAR)
             self._bar.__enter__()
         self._bar.update(done - self._done)
         self._done = done
