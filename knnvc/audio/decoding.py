@@ -184,7 +184,7 @@ def _container(file: BinaryIO, parts: tuple[Part, ...]) -> Any:
     # Names and comments in a file may be in any encoding, and are of no use here. PyAV 19 takes
     # any bytes and no longer has the argument.
     takes_any = int(av.__version__.split(".")[0]) >= 19
-    encoding = {} if takes_any else {"metadata_errors": "ignore"}
+    encoding: dict[str, Any] = {} if takes_any else {"metadata_errors": "ignore"}
     return av.open(_Nameless(_opened(file, parts)), options=dict(_OPTIONS), **encoding)
 
 
