@@ -119,11 +119,13 @@ def _has_words(language: str, identifier: str) -> bool:
     return named is not None and (data / f"{named[1]}_dict").is_file()
 
 
+@lru_cache(maxsize=1)
 def languages() -> dict[str, str]:
     """Every language that espeak-ng speaks: its code, like "en-us", and its name, sorted."""
     return {code: name for code, (_, name) in sorted(_voices().items())}
 
 
+@lru_cache(maxsize=64)
 def find_language(language: str) -> str:
     """The code of a language, whatever its spelling: "en_US" is "en-us", "German" is "de".
 

@@ -26,6 +26,7 @@ from knnvc.text.english import (
 from knnvc.text.english.numbers import BEGINNING, Match, Numbers, Rule
 
 _MOST = 60_000
+_LOOK_BACK = 20  # signs before a match in which the end of a sentence is looked for
 _FIRST = 0x100000  # of the private-use signs that stand for what is final; a lexicon has others
 
 
@@ -65,11 +66,12 @@ def _say(say: Callable[[Match], str], kept: list[str] | None, m: Match) -> str:
     if said == found:
         return said
     if kept is not None and len(kept) < _MOST:
-        if re.search(r"[.!?][\"')]*\s+$", m.string[: m.start()]) and not found[0].islower():
+        before = m.string[max(0, m.start() - _LOOK_BACK) : m.start()]
+        if re.search(r"[.!?][\"')]*\s+$", before) and not found[0].islower():
             said = said[:1].upper() + said[1:]  # it begins a sentence
         kept.append(said)
         return chr(_FIRST + len(kept) - 1)
-    before, after = m.string[: m.start()][-1:], m.string[m.end() : m.end() + 1]
+    before, after = m.string[max(0, m.start() - 1) : m.start()], m.string[m.end() : m.end() + 1]
     if before.isalpha() and said[:1].isalpha() and not found[:1].isalpha():
         said = " " + said
     if after.isalnum() and said[-1:].isalpha() and not found[-1:].isalpha():
