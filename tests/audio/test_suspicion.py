@@ -88,7 +88,7 @@ def test_speech_is_not_suspected(voice: str) -> None:
         telephone = torch.fft.irfft(spectrum * ((hertz > 300) & (hertz < 3400)), len(piece))
         noisy = piece + 0.3 * piece.std() * hiss[: len(piece)]
         clipped = torch.tanh(3 * piece / piece.std())
-        for heard in map(lambda one: listen(one, RATE), (piece, noisy, clipped, telephone)):
+        for heard in (listen(one, RATE) for one in (piece, noisy, clipped, telephone)):
             assert heard.fault is None
 
 
