@@ -10,7 +10,9 @@ from knnvc.text.english.numbers import (
     SURNAMES,
     Match,
     Rule,
+    after,
     at_the_end,
+    before,
     next_word,
     spell,
     stop_before_capital,
@@ -174,26 +176,26 @@ _WAYS = {"St": "Street", "Dr": "Drive"}
 
 def _numbered(m: Match) -> str:
     """ "No. 5" is a number; "He said no. 5 people left" is an answer and a sentence."""
-    before, after = m.string[: m.start()], m.string[m.end() :]
+    ahead, behind = before(m), after(m)
     name, which = m["name"], m["which"]
     gap = re.match(r"\w+\.(\s?)", m[0])
     counted = (
         r" (?!(?:is|was|has|does|its|this)\b)[a-z]+s\b| (?:people|men|women|of (?:us|them|you))\b"
     )
-    people = bool(gap and gap[1] and re.match(counted, after))
+    people = bool(gap and gap[1] and re.match(counted, behind))
     if (
         name in ("no", "No")
-        and _ANSWERS.search(before)
+        and _ANSWERS.search(ahead)
         and (people or len(which) == 1 > which.isdigit())
     ):
         return m[0]
     if name.lower() in _TAKEN_AS_ART and (
-        people or (name.islower() and not _ARTS.search(before)) or which == "I"
+        people or (name.islower() and not _ARTS.search(ahead)) or which == "I"
     ):
         return m[0]
-    if which == "I" and name.islower() and not re.match(r"[,;:)\]]|\.?$", after):
+    if which == "I" and name.islower() and not re.match(r"[,;:)\]]|\.?$", behind):
         return m[0]
-    if name == "No" and people and (not before.strip() or before.rstrip()[-1] in ".!?\"'“"):
+    if name == "No" and people and (not ahead.strip() or ahead.rstrip()[-1] in ".!?\"'“"):
         return m[0]  # "No. 5 people left."
     return f"{_NUMBERED[name]} {which}"
 
@@ -204,11 +206,11 @@ def _title(m: Match) -> str:
     word = next_word(m).split("'")[0]
     if at_the_end(m):
         return said + "."
-    before = m.string[: m.start()].split()
-    owned = bool(before) and before[-1].lower() in (
+    words = before(m).split()
+    owned = bool(words) and words[-1].lower() in (
         "the a an my his her our your their this that no".split()
     )
-    follows = m.string[m.end() :].lstrip()[len(word) : len(word) + 1]
+    follows = after(m).lstrip()[len(word) : len(word) + 1]
     if (
         word in STARTERS
         and (owned or word not in SURNAMES)
@@ -226,13 +228,13 @@ _DATED = re.compile(
 
 def _begin(m: Match) -> str:
     """The mark of a beginning before a number, but not after "Jan." and "5 ft."."""
-    dated = _DATED.search(m.string[: m.start()])
+    dated = _DATED.search(before(m))
     return m["gap"] if dated else m["gap"] + BEGINNING
 
 
 def _abbreviation(m: Match) -> str:
     word = m["word"]
-    if re.search(r"\d\s?$", m.string[: m.start()]):  # a unit
+    if re.search(r"\d\s?$", before(m)):  # a unit
         return m[0]
     if word in _OPEN:
         stop = "." if at_the_end(m) else ""
@@ -249,12 +251,11 @@ def _dotted(m: Match) -> str:
     if m["owner"]:
         return said + "'s"
     word = next_word(m)
-    before = m.string[: m.start()]
     place = m["letters"] in ("U.S.", "U.K.", "D.C.", "U.N.", "E.U.", "L.A.", "U.S.A.")
     whole = re.search(
         r"\b(?:in|to|from|of|across|outside|inside|within|throughout|leave|left|and|visit(?:ed)?)"
         r"(?: the)? (?:Washington,? )?$",
-        before,
+        before(m),
     )
     if place and whole and word[:1].isupper() and word[1:].islower():
         return said + ("" if word in _INSTITUTIONS else ".")
@@ -265,14 +266,14 @@ def _initials(m: Match) -> str:
     """ "J. K. Rowling", but not "He got an A. She left" or "plan B. Sarah left"."""
     letters = re.sub(r"[.\s]", "", m["letters"])
     word = next_word_inside(m)
-    before = m.string[: m.start()].rstrip()
-    last = re.sub(r"\W", "", before.split()[-1]) if before else ""
+    ahead = before(m).rstrip()
+    last = re.sub(r"\W", "", ahead.split()[-1]) if ahead else ""
     lettered = last.lower() in _LETTERED
     # "vitamin A and C. Dogs need it": a pair of letters.
-    paired = bool(re.search(r"\b[A-Z],? (?:and|or|to)$", before))
+    paired = bool(re.search(r"\b[A-Z],? (?:and|or|to)$", ahead))
     named = (
-        not before
-        or before[-1] in ".,;:!?\"'“("
+        not ahead
+        or ahead[-1] in ".,;:!?\"'“("
         or (last[:1].isupper() and last != "I")
         or (last.lower() in _BEFORE_NAMES and letters != "I")
     )
@@ -283,5 +284,5 @@ def _initials(m: Match) -> str:
 
 def next_word_inside(m: Match) -> str:
     """The word right after initials, whose match takes the space."""
-    found = re.match(r"\s*([A-Za-z']*)", m.string[m.end() :])
+    found = re.match(r"\s*([A-Za-z']*)", after(m))
     return found[1] if found else ""

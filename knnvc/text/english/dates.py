@@ -12,6 +12,7 @@ from knnvc.text.english.numbers import (
     Match,
     Numbers,
     Rule,
+    after,
     plural,
     stop_before_capital,
 )
@@ -269,6 +270,6 @@ def _month(name: str) -> str:
 
 def _stop_of_name(m: Match) -> str:
     """The stop of a month or a day: no number follows, and a capital begins a sentence."""
-    if re.match(r"\s*[,;:!?)]|\s*\d", m.string[m.end() :]):
+    if re.match(r"\s*[,;:!?)]|\s*\d", after(m)):
         return ""
     return stop_before_capital(m)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import re
 
-from knnvc.text.english.numbers import NUMBER, RANGE, SCALE, SCALES, Match, Numbers, Rule
+from knnvc.text.english.numbers import (
+    NUMBER,
+    RANGE,
+    SCALE,
+    SCALES,
+    Match,
+    Numbers,
+    Rule,
+    after,
+    before,
+)
 from knnvc.text.english.units import UNITS
 
 # (one, many, hundredth, hundredths)
@@ -150,8 +160,8 @@ class _Money:
         if values.get("code"):  # "$5 USD"
             coin = _CODES[values["code"]]
         # "a $5 bill", but "for $5 a head".
-        before, after = m.string[max(0, m.start() - 3) : m.start()], m.string[m.end() :]
-        single = bool(re.search(r"\b[Aa]n? $", before) and re.match(r"[ -][a-z]", after))
+        ahead, behind = before(m)[-3:], after(m)
+        single = bool(re.search(r"\b[Aa]n? $", ahead) and re.match(r"[ -][a-z]", behind))
         number, scale = m["n"], values.get("scale")
         if re.fullmatch(r"\d+,\d\d", number):  # 5,50 €
             number = number.replace(",", ".")

@@ -14,6 +14,8 @@ from knnvc.text.english.numbers import (
     Match,
     Numbers,
     Rule,
+    after,
+    before,
     stop_before_capital,
 )
 
@@ -265,7 +267,7 @@ def _numberless_rules(units: _Units) -> list[Rule]:
         Rule(
             rf"(?<![\w./'’-])(?P<unit>(?:{_one_of(_LONE.split())}|µ(?:g|m|s|L|l|A|V|F|W|mol|M))"
             rf"{_POWER}?|(?<=per )m[²³])(?![\w²³/'’]|\.\w)",
-            lambda m: units.name(m["unit"], many=not re.search(r"\bper $", m.string[: m.start()])),
+            lambda m: units.name(m["unit"], many=not re.search(r"\bper $", before(m))),
         ),
         Rule(
             rf"(?<=[a-z]s)/(?P<unit>{_FACTOR}|{_TIMES})(?![\w/²³])",
@@ -278,9 +280,7 @@ def _numberless_rules(units: _Units) -> list[Rule]:
         Rule(rf"(?<=\d)/(?P<unit>{_TIMES})\b", lambda m: f" per {m['unit']}"),
         Rule(r"µ(?=\w)", lambda m: " micro "),
         Rule(r"µ", lambda m: " mu "),
-        Rule(
-            r"Ω", lambda m: " ohms " if re.search(r"\d\s?$", m.string[: m.start()]) else " omega "
-        ),
+        Rule(r"Ω", lambda m: " ohms " if re.search(r"\d\s?$", before(m)) else " omega "),
     ]
 
 
@@ -297,7 +297,7 @@ class _Units:
         if not m["stop"]:
             return said
         stop = stop_before_capital(m)
-        return said + (stop or ("" if re.match(r"\s*[a-z\d,;:]", m.string[m.end() :]) else "."))
+        return said + (stop or ("" if re.match(r"\s*[a-z\d,;:]", after(m)) else "."))
 
     def amps(self, m: Match) -> str:
         """ "1.5A", "a 10 A fuse"; "Flat 5A" stays."""
