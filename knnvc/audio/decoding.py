@@ -235,9 +235,7 @@ def _samples(frame: Any) -> Samples:
     if name in _SCALES:
         offset = 128 if name == "u8" else 0
         values = (values.astype(np.float64) - offset) / _SCALES[name]
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # of 64 bits; reported later with the file's name
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller reports it
         samples: Samples = values.astype(np.float32)
     return samples
 

@@ -28,7 +28,12 @@ _TITLES = {
     "Rev": "Reverend", "Hon": "Honorable", "Gov": "Governor", "Sen": "Senator",
     "Sens": "Senators", "Rep": "Representative", "Reps": "Representatives", "Pres": "President",
     "Supt": "Superintendent", "Insp": "Inspector", "Det": "Detective", "Msgr": "Monsignor",
-    "Messrs": "Messrs", "Mt": "Mount", "Ft": "Fort", "St": "Saint",
+    "Messrs": "Messrs", "Mx": "Mix", "Mme": "Madam", "Fr": "Father", "Cdr": "Commander",
+    "Brig": "Brigadier", "Amb": "Ambassador", "Atty": "Attorney", "Drs": "Doctors",
+    "Profs": "Professors", "Pt": "Point",
+    "Wm": "William", "Chas": "Charles", "Geo": "George", "Thos": "Thomas", "Jas": "James",
+    "Jos": "Joseph", "Robt": "Robert", "Benj": "Benjamin",
+    "Mt": "Mount", "Ft": "Fort", "St": "Saint",
 }  # fmt: skip
 _WITHOUT_STOP = ("Mr", "Mrs", "Ms", "Dr", "Prof", "St", "Mt", "Lt", "Col", "Sgt", "Capt")
 # Before a capital letter these go on: "approx. London".
@@ -46,7 +51,10 @@ _ABBREVIATIONS = {
     "Mich": "Michigan", "Minn": "Minnesota", "Okla": "Oklahoma", "Ariz": "Arizona",
     "Tenn": "Tennessee", "Tex": "Texas", "Wis": "Wisconsin", "Penn": "Pennsylvania",
     "Colo": "Colorado", "Ind": "Indiana", "Kan": "Kansas", "Neb": "Nebraska", "Nev": "Nevada",
-    "Va": "Virginia", "Wash": "Washington",
+    "Va": "Virginia", "Wash": "Washington", "Esq": "Esquire", "Ln": "Lane", "Pl": "Place",
+    "Ct": "Court", "Cir": "Circle", "Expy": "Expressway", "Tpke": "Turnpike", "Bldg": "Building",
+    "Mfg": "Manufacturing", "Intl": "International", "Natl": "National", "Rte": "Route",
+    "Mgr": "Manager", "Assoc": "Associates", "Attn": "Attention", "Acct": "Account",
 }  # fmt: skip
 # These end one wherever a capital follows.
 _CLOSED = {
@@ -54,8 +62,20 @@ _CLOSED = {
     "max": "maximum", "min": "minimum", "misc": "miscellaneous", "temp": "temperature",
     "avg": "average", "hrs": "hours", "mins": "minutes", "secs": "seconds", "yrs": "years",
     "lbs": "pounds", "apt": "apartment", "ave": "avenue", "blvd": "boulevard",
+    "prof": "professor", "capt": "captain", "assoc": "associate", "mgr": "manager",
+    "mgmt": "management", "acct": "account", "appt": "appointment", "attn": "attention",
+    "bldg": "building", "cert": "certificate", "encl": "enclosed", "esp": "especially",
+    "intl": "international", "mfg": "manufacturing", "natl": "national", "orig": "original",
+    "pkg": "package", "qty": "quantity", "resp": "respectively", "std": "standard",
+    "usu": "usually", "amt": "amount", "abbr": "abbreviation", "hosp": "hospital",
+    "univ": "university", "sgt": "sergeant", "gov": "governor", "sen": "senator",
+    "vol": "volume", "vols": "volumes", "tsp": "teaspoon", "tbsp": "tablespoon",
 }  # fmt: skip
 _OPEN |= {word.capitalize(): said.capitalize() for word, said in _OPEN.items()}
+_CLOSED |= {
+    word.capitalize(): _CLOSED[word].capitalize()
+    for word in "mgmt pkg qty orig esp encl appt amt std misc avg".split()
+}
 _WORDS = _OPEN | _ABBREVIATIONS | _CLOSED
 _NUMBERED = {
     "No": "number", "no": "number", "Nos": "numbers", "nos": "numbers", "Fig": "figure",
@@ -64,6 +84,17 @@ _NUMBERED = {
     "p": "page", "pp": "pages", "Pp": "pages", "Sec": "section", "c": "circa", "ca": "circa",
     "Art": "article", "art": "article", "v": "version", "Op": "opus", "op": "opus",
     "para": "paragraph", "Para": "paragraph", "Ex": "example", "Nr": "number",
+    "Apt": "apartment", "apt": "apartment", "Ste": "suite",
+    "ste": "suite", "Rm": "room", "rm": "room", "Bldg": "building", "bldg": "building",
+    "Rte": "route", "rte": "route", "Hwy": "highway", "hwy": "highway", "Fl": "floor",
+    "Ver": "version", "ver": "version", "Tab": "table", "Pt": "part", "pt": "part",
+    "Sect": "section", "sect": "section", "sec": "section", "Chap": "chapter",
+    "chap": "chapter", "App": "appendix", "app": "appendix", "Pg": "page", "pg": "page",
+    "pgs": "pages", "Ep": "episode", "ep": "episode", "Bk": "book", "bk": "book",
+    "Sc": "scene", "sc": "scene", "Ln": "line", "ln": "line", "lns": "lines", "Ext": "extension",
+    "ext": "extension", "Col": "column", "col": "column", "vols": "volumes", "Ser": "series",
+    "Iss": "issue", "iss": "issue", "Eqs": "equations", "eqs": "equations", "Secs": "sections",
+    "Chs": "chapters", "chs": "chapters",
 }  # fmt: skip
 # "He said no. 5 people left", "I like art. 5 of us paint"
 _ANSWERS = re.compile(
@@ -96,7 +127,14 @@ _INSTITUTIONS = frozenset(
     "Representatives Geological Food Fish Forest Secret Customs Central Military Olympic "
     "Vice Dollar Grand Central Civil National Chamber Citizenship Immigration Soccer".split()
 )
-_STREET = r"(?:(?P<dir>[NSEW])\.? )?"
+_STREETS = (
+    "St|Ave?|Blvd|Rd|Dr|Ln|Pl|Ct|Hwy|Pkwy|Sq|Street|Avenue|Boulevard|Road|Drive|Lane|Place|Court|"
+    "Highway|Parkway|Square|Way"
+)
+_DIRECTIONS = {
+    "N": "North", "S": "South", "E": "East", "W": "West", "NE": "Northeast", "NW": "Northwest",
+    "SE": "Southeast", "SW": "Southwest",
+}  # fmt: skip
 
 
 def rules() -> list[Rule]:
@@ -108,6 +146,21 @@ def rules() -> list[Rule]:
         Rule(r"\b[Ww]/o(?:ut)?\b", lambda m: "without"),
         Rule(r"\b[Ww]/in\b", lambda m: "within"),
         Rule(r"(?<=\d)[ -]?y/o\b", lambda m: " years old"),
+        Rule(
+            # "123 N. Main St.", "E 45th St."
+            r"(?<![\w.])(?P<way>N|S|E|W|NE|NW|SE|SW)\.?"
+            rf"(?= (?:[A-Z][\w'’]+ |\d+(?:st|nd|rd|th) ){{1,3}}(?:{_STREETS})\b)",
+            lambda m: _DIRECTIONS[m["way"]],
+        ),
+        Rule(
+            r"(?<= (?:St|Rd|Ln|Pl|Ct|Dr)\. )(?P<way>N|S|E|W|NE|NW|SE|SW)\b\.?(?=[,;)]|$)|"
+            r"(?<= (?:Ave)\. )(?P<also>N|S|E|W|NE|NW|SE|SW)\b\.?(?=[,;)]|$)",
+            lambda m: _DIRECTIONS[m["way"] or m["also"]],
+        ),
+        Rule(
+            r"(?P<n>\d(?:st|nd|rd|th)|[Rr]ev(?:ised)?\.?|[Ss]econd|[Ff]irst|[Tt]hird) eds?\.",
+            lambda m: m["n"] + " edition",
+        ),
         Rule(r"\bVS\b\.?(?=\s)", lambda m: "VERSUS"),
         Rule(r"(?<!\d)(?<!\d )\bw/(?=\s|[a-z]{2})", lambda m: "with "),
         Rule(r"\bb/c\b", lambda m: "because"),
@@ -124,7 +177,7 @@ def rules() -> list[Rule]:
         ),
         Rule(
             # "Main St. was closed" and "5th Ave."; a saint stands before a name.
-            r"(?P<name>(?:[A-Z][\w'’]+|\d(?:st|nd|rd|th)) )(?P<way>St|Dr)\b"
+            r"(?P<name>(?:[A-Z][\w'’]+|\b[JS]r\.|\d(?:st|nd|rd|th)) )(?P<way>St|Dr)\b"
             r"(?P<stop>\.)(?=$|[,;:)?!]|\s+(?:[a-z\d(]|[NSEW]\b|(?:North|South|East|West|"
             + "|".join(STARTERS)
             + r")\b))",
@@ -221,7 +274,7 @@ def _title(m: Match) -> str:
 
 
 _DATED = re.compile(
-    r"(?:\b(?:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun|"
+    r"(?:\b(?:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun|Rs|Re|Fr|SFr|Kr|kr|Bs|KSh|Ksh|"
     r"[A-Za-z])|\b\d+(?:\.\d+)?\s?[A-Za-z]{1,4})\.$"
 )
 

@@ -38,6 +38,14 @@ def clock_rules(numbers: Numbers) -> list[Rule]:
     dates = _Dates(numbers)
     return [
         Rule(
+            r"(?<![\w.,:])(?P<hour>[01]?\d|2[0-3])[hH](?P<minute>[0-5]\d)(?!\w)",
+            lambda m: f"{m['hour']}:{m['minute']}",
+        ),
+        Rule(
+            r"(?<![\w.,:])(?P<hour>[01]\d|2[0-3])(?P<minute>[0-5]\d)(?= (?:hours|hrs)\b)",
+            dates.of_soldiers,
+        ),
+        Rule(
             rf"\b(?P<hour>\d{{1,2}})(?:[:.](?P<minute>[0-5]\d))?{RANGE}"
             r"(?=\d{1,2}(?:[:.]\d\d)?\s?[ap]\.?m\b)",
             lambda m: dates.clock(m["hour"], m["minute"] or "") + " to ",
@@ -69,7 +77,7 @@ def rules(numbers: Numbers) -> list[Rule]:
             dates.day_month,
         ),
         Rule(
-            rf"\b{_MONTH}(?=,? (?:1\d{{3}}|20\d\d)\b)",
+            rf"\b{_MONTH}(?=,? (?:1\d{{3}}|20\d\d|['’]\d\d)\b)",
             lambda m: _month(m["month"]),
         ),
         Rule(
@@ -199,6 +207,13 @@ class _Dates:
                 return said
             return f"{said} o'clock" if whole else f"{said} hundred hours"
         return f"{said} {self.numbers.two_digits(minute)}"
+
+    def of_soldiers(self, m: Match) -> str:
+        """ "0930 hours"."""
+        hour = self.numbers.two_digits(m["hour"]) if m["hour"] != "00" else "zero"
+        return (
+            f"{hour} {'hundred' if m['minute'] == '00' else self.numbers.two_digits(m['minute'])}"
+        )
 
     def half_day(self, m: Match) -> str:
         """ "3:30 p.m."."""

@@ -106,7 +106,52 @@ _ALONE = {
     "dB": ("decibel", "decibels"),
     "dBm": ("decibel milliwatt", "decibel milliwatts"),
     "dBA": ("decibel eigh", "decibels eigh"),
+    "dBFS": ("decibel full scale", "decibels full scale"),
+    "dBTP": ("decibel true peak", "decibels true peak"),
+    "dB(A)": ("decibel eigh", "decibels eigh"),
+    "dBc": ("decibel C", "decibels C"),
+    "dBV": ("decibel volt", "decibels volt"),
+    "dBi": ("decibel I", "decibels I"),
     "LUFS": ("luffs", "luffs"),
+    "LU": ("loudness unit", "loudness units"),
+    "ly": ("light year", "light years"),
+    "AU": ("astronomical unit", "astronomical units"),
+    "mos": ("month", "months"),
+    "pts": ("point", "points"),
+    "pcs": ("piece", "pieces"),
+    "doz": ("dozen", "dozen"),
+    "sqft": ("square foot", "square feet"),
+    "sqm": ("square meter", "square meters"),
+    "sq. ft": ("square foot", "square feet"),
+    "sq. mi": ("square mile", "square miles"),
+    "sq. m": ("square meter", "square meters"),
+    "sq. in": ("square inch", "square inches"),
+    "sq yd": ("square yard", "square yards"),
+    "cu. ft": ("cubic foot", "cubic feet"),
+    "cu in": ("cubic inch", "cubic inches"),
+    "cu. in": ("cubic inch", "cubic inches"),
+    "cu m": ("cubic meter", "cubic meters"),
+    "fl. oz": ("fluid ounce", "fluid ounces"),
+    "ft-lb": ("foot pound", "foot pounds"),
+    "ft-lbs": ("foot pound", "foot pounds"),
+    "ft·lb": ("foot pound", "foot pounds"),
+    "lb-ft": ("pound foot", "pound feet"),
+    "kt": ("knot", "knots"),
+    "kts": ("knot", "knots"),
+    "inHg": ("inch of mercury", "inches of mercury"),
+    "mpge": ("mile per gallon equivalent", "miles per gallon equivalent"),
+    "MPG": ("mile per gallon", "miles per gallon"),
+    "MPH": ("mile per hour", "miles per hour"),
+    "RPM": ("revolution per minute", "revolutions per minute"),
+    "BPM": ("beat per minute", "beats per minute"),
+    "FPS": ("frame per second", "frames per second"),
+    "DPI": ("dot per inch", "dots per inch"),
+    "PSI": ("pound per square inch", "pounds per square inch"),
+    "msec": ("millisecond", "milliseconds"),
+    "usec": ("microsecond", "microseconds"),
+    "µsec": ("microsecond", "microseconds"),
+    "cfm": ("cubic foot per minute", "cubic feet per minute"),
+    "gpm": ("gallon per minute", "gallons per minute"),
     "hp": ("horsepower", "horsepower"),
     "BTU": ("B-T-U", "B-T-U's"),
     "atm": ("atmosphere", "atmospheres"),
@@ -216,6 +261,27 @@ def rules(numbers: Numbers) -> list[Rule]:
         Rule(r"(?<=\d)\s?%", lambda m: " percent"),
         Rule(r"(?<=\d)\s?‰", lambda m: " per thousand"),
         Rule(
+            rf"(?<=percent)\s?/\s?(?P<unit>{_TIMES}|yr|mo|wk|hr|min|s)\b",
+            lambda m: f" per {_PERIODS.get(m['unit'], m['unit'])}",
+        ),
+        Rule(
+            r"(?<![\w.,])(?P<n>\d+(?:\.\d+)?)\s?(?P<sign>[\"”″]|''|['’′])(?=\s?[x×]\s?\d|"
+            rf"\s(?:{_MEASURED})\b|(?:(?<=[″′])(?!\s?\d)))",
+            units.length,
+        ),
+        Rule(
+            r"(?<=[x×] )(?P<n>\d+(?:\.\d+)?)(?P<sign>[\"”″]|''|['’′])(?!\w)|"
+            r"(?<=[x×])(?P<m>\d+(?:\.\d+)?)(?P<also>[\"”″]|''|['’′])(?!\w)",
+            units.length,
+        ),
+        Rule(
+            r"(?i:(?<=\bfever of )|(?<=temperature of )|(?<=temperature is )|(?<=temperature was )|"
+            r"(?<=oven to )|(?<=heat to )|(?<=bake at )|(?<=high of )|(?<=low of ))"
+            r"(?P<n>-?\d+(?:\.\d+)?)\s?(?P<scale>[FC])\b|"
+            r"(?<![\w.])(?P<warm>(?:9\d|10\d)\.\d)(?P<also>F)\b",
+            units.temperature,
+        ),
+        Rule(
             r"(?<![\w.])(?P<feet>[4-8])['’′](?P<inches>1[01]|\d)(?:[\"”″]|'')?(?!\w)",
             units.feet,
         ),
@@ -284,6 +350,15 @@ def _numberless_rules(units: _Units) -> list[Rule]:
     ]
 
 
+_PERIODS = {
+    "yr": "year", "mo": "month", "wk": "week", "hr": "hour", "min": "minute", "s": "second",
+}  # fmt: skip
+_MEASURED = (
+    "tall|high|long|wide|deep|thick|across|square|in (?:diameter|length|height|width)|screen|"
+    "display|monitor|TV|pipe|nails?|boards?|by|laptop|tablet|wheels?|pizza|ceilings?"
+)
+
+
 class _Units:
     """How units are said."""
 
@@ -324,6 +399,24 @@ class _Units:
     def feet(self, m: Match) -> str:
         """ "6'2" is "six foot two"."""
         return f"{self.numbers.number(m['feet'])} foot {self.numbers.number(m['inches'])}"
+
+    def length(self, m: Match) -> str:
+        """ "5' tall" is "five feet tall", "a 27\\" screen" has "twenty-seven inch"."""
+        values = m.groupdict()
+        number, sign = values["n"] or values["m"], values["sign"] or values["also"]
+        one, many = ("foot", "feet") if sign in "'’′" else ("inch", "inches")
+        noun = re.match(
+            r"\s(?:screen|display|monitor|TV|pipe|nail|board|laptop|tablet|wheel|pizza|ceil)",
+            after(m),
+        )
+        return f"{self.numbers.number(number)} {one if number == '1' or noun else many}"
+
+    def temperature(self, m: Match) -> str:
+        """ "a fever of 101 F"."""
+        number, scale = m["n"] or m["warm"], m["scale"] or m["also"]
+        said = self.numbers.number(number.lstrip("-"))
+        minus = "minus " if number.startswith("-") else ""
+        return f"{minus}{said} degrees {'Celsius' if scale == 'C' else 'Fahrenheit'}"
 
     def name(self, unit: str, many: bool, below: bool = False) -> str:
         """The words for an expression of units; `below` a stroke, d is a day."""
