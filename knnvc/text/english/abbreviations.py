@@ -141,26 +141,12 @@ def rules() -> list[Rule]:
     """The rules for abbreviations, before those for numbers."""
     numbered = "|".join(sorted(_NUMBERED, key=len, reverse=True))
     return [
+        *_place_rules(),
         Rule(r"\b(?:e\.\s?g\.|eg\.)", lambda m: "for example"),
         Rule(r"\b(?:i\.\s?e\.|ie\.)", lambda m: "that is"),
         Rule(r"\b[Ww]/o(?:ut)?\b", lambda m: "without"),
         Rule(r"\b[Ww]/in\b", lambda m: "within"),
         Rule(r"(?<=\d)[ -]?y/o\b", lambda m: " years old"),
-        Rule(
-            # "123 N. Main St.", "E 45th St."
-            r"(?<![\w.])(?P<way>N|S|E|W|NE|NW|SE|SW)\.?"
-            rf"(?= (?:[A-Z][\w'’]+ |\d+(?:st|nd|rd|th) ){{1,3}}(?:{_STREETS})\b)",
-            lambda m: _DIRECTIONS[m["way"]],
-        ),
-        Rule(
-            r"(?<= (?:St|Rd|Ln|Pl|Ct|Dr)\. )(?P<way>N|S|E|W|NE|NW|SE|SW)\b\.?(?=[,;)]|$)|"
-            r"(?<= (?:Ave)\. )(?P<also>N|S|E|W|NE|NW|SE|SW)\b\.?(?=[,;)]|$)",
-            lambda m: _DIRECTIONS[m["way"] or m["also"]],
-        ),
-        Rule(
-            r"(?P<n>\d(?:st|nd|rd|th)|[Rr]ev(?:ised)?\.?|[Ss]econd|[Ff]irst|[Tt]hird) eds?\.",
-            lambda m: m["n"] + " edition",
-        ),
         Rule(r"\bVS\b\.?(?=\s)", lambda m: "VERSUS"),
         Rule(r"(?<!\d)(?<!\d )\bw/(?=\s|[a-z]{2})", lambda m: "with "),
         Rule(r"\bb/c\b", lambda m: "because"),
@@ -203,6 +189,27 @@ def rules() -> list[Rule]:
         ),
         Rule(r"\b(?P<word>" + "|".join(_WORDS) + r")\.", _abbreviation),
         *_initial_rules(),
+    ]
+
+
+def _place_rules() -> list[Rule]:
+    """Directions in addresses, and editions of books."""
+    return [
+        Rule(
+            # "123 N. Main St.", "E 45th St."
+            r"(?<![\w.])(?P<way>N|S|E|W|NE|NW|SE|SW)\.?"
+            rf"(?= (?:[A-Z][\w'’]+ |\d+(?:st|nd|rd|th) ){{1,3}}(?:{_STREETS})\b)",
+            lambda m: _DIRECTIONS[m["way"]],
+        ),
+        Rule(
+            r"(?<= (?:St|Rd|Ln|Pl|Ct|Dr)\. )(?P<way>N|S|E|W|NE|NW|SE|SW)\b\.?(?=[,;)]|$)|"
+            r"(?<= (?:Ave)\. )(?P<also>N|S|E|W|NE|NW|SE|SW)\b\.?(?=[,;)]|$)",
+            lambda m: _DIRECTIONS[m["way"] or m["also"]],
+        ),
+        Rule(
+            r"(?P<n>\d(?:st|nd|rd|th)|[Rr]ev(?:ised)?\.?|[Ss]econd|[Ff]irst|[Tt]hird) eds?\.",
+            lambda m: m["n"] + " edition",
+        ),
     ]
 
 

@@ -260,27 +260,7 @@ def rules(numbers: Numbers) -> list[Rule]:
     return [
         Rule(r"(?<=\d)\s?%", lambda m: " percent"),
         Rule(r"(?<=\d)\s?‰", lambda m: " per thousand"),
-        Rule(
-            rf"(?<=percent)\s?/\s?(?P<unit>{_TIMES}|yr|mo|wk|hr|min|s)\b",
-            lambda m: f" per {_PERIODS.get(m['unit'], m['unit'])}",
-        ),
-        Rule(
-            r"(?<![\w.,])(?P<n>\d+(?:\.\d+)?)\s?(?P<sign>[\"”″]|''|['’′])(?=\s?[x×]\s?\d|"
-            rf"\s(?:{_MEASURED})\b|(?:(?<=[″′])(?!\s?\d)))",
-            units.length,
-        ),
-        Rule(
-            r"(?<=[x×] )(?P<n>\d+(?:\.\d+)?)(?P<sign>[\"”″]|''|['’′])(?!\w)|"
-            r"(?<=[x×])(?P<m>\d+(?:\.\d+)?)(?P<also>[\"”″]|''|['’′])(?!\w)",
-            units.length,
-        ),
-        Rule(
-            r"(?i:(?<=\bfever of )|(?<=temperature of )|(?<=temperature is )|(?<=temperature was )|"
-            r"(?<=oven to )|(?<=heat to )|(?<=bake at )|(?<=high of )|(?<=low of ))"
-            r"(?P<n>-?\d+(?:\.\d+)?)\s?(?P<scale>[FC])\b|"
-            r"(?<![\w.])(?P<warm>(?:9\d|10\d)\.\d)(?P<also>F)\b",
-            units.temperature,
-        ),
+        *_spelled_rules(units),
         Rule(
             r"(?<![\w.])(?P<feet>[4-8])['’′](?P<inches>1[01]|\d)(?:[\"”″]|'')?(?!\w)",
             units.feet,
@@ -319,6 +299,33 @@ def rules(numbers: Numbers) -> list[Rule]:
             lambda m: f"{numbers.number(m['n'])} {SCALES[m['scale']]}",
         ),
         *_numberless_rules(units),
+    ]
+
+
+def _spelled_rules(units: _Units) -> list[Rule]:
+    """Feet and inches by their signs, degrees by letters, and what follows percent."""
+    return [
+        Rule(
+            rf"(?<=percent)\s?/\s?(?P<unit>{_TIMES}|yr|mo|wk|hr|min|s)\b",
+            lambda m: f" per {_PERIODS.get(m['unit'], m['unit'])}",
+        ),
+        Rule(
+            r"(?<![\w.,])(?P<n>\d+(?:\.\d+)?)\s?(?P<sign>[\"”″]|''|['’′])(?=\s?[x×]\s?\d|"
+            rf"\s(?:{_MEASURED})\b|(?:(?<=[″′])(?!\s?\d)))",
+            units.length,
+        ),
+        Rule(
+            r"(?<=[x×] )(?P<n>\d+(?:\.\d+)?)(?P<sign>[\"”″]|''|['’′])(?!\w)|"
+            r"(?<=[x×])(?P<m>\d+(?:\.\d+)?)(?P<also>[\"”″]|''|['’′])(?!\w)",
+            units.length,
+        ),
+        Rule(
+            r"(?i:(?<=\bfever of )|(?<=temperature of )|(?<=temperature is )|(?<=temperature was )|"
+            r"(?<=oven to )|(?<=heat to )|(?<=bake at )|(?<=high of )|(?<=low of ))"
+            r"(?P<n>-?\d+(?:\.\d+)?)\s?(?P<scale>[FC])\b|"
+            r"(?<![\w.])(?P<warm>(?:9\d|10\d)\.\d)(?P<also>F)\b",
+            units.temperature,
+        ),
     ]
 
 
