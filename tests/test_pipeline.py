@@ -330,7 +330,7 @@ def test_peaks_that_do_not_fit_are_told(
 ) -> None:
     loud = VoiceConverter(tiny.encoder, tiny.converter, Spike())
     path = record(tmp_path / "source.wav", torch.from_numpy(source[0]))
-    with pytest.warns(KnnvcWarning, match=r"LUFS instead of .* it cannot be louder"):
+    with pytest.warns(KnnvcWarning, match=r"\.wav has .* LUFS instead of .* it cannot be louder"):
         loud.convert_file(path, ben, tmp_path / "out.wav", ConvertOptions(loudness=False))
     assert 0.8 < load_audio(tmp_path / "out.wav").max() < 1.0  # below full scale
 

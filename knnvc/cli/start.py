@@ -29,10 +29,19 @@ class Stopped(KeyboardInterrupt):
 
 def main() -> None:
     """Entry point of the `knnvc` command."""
+
+    def run() -> None:
+        from knnvc.cli.main import main as command
+
+        command()
+
+    guarded(run)
+
+
+def guarded(run: Callable[[], object]) -> None:
+    """Run a command that a signal ends with one sentence; what it starts is ended, too."""
     try:
         handle_signals()
-        from knnvc.cli.main import main as run
-
         run()
     except KeyboardInterrupt as error:
         leave(error)
