@@ -363,7 +363,7 @@ def resynthesize(
     level = ConvertOptions(loudness=loudness).target_loudness
     if level is not None:
         before = measure_loudness(waveform, given_rate)
-        made = normalize(made, rate, level, source_loudness=before)
+        made = normalize(made, rate, level, source_loudness=before, name=str(output))
     return _write(output, made, rate, force)
 
 
@@ -378,6 +378,7 @@ def _check_free(output: Path | str, force: bool) -> Path:
 def _write(output: Path, waveform: Tensor, sample_rate: int, force: bool) -> Path:
     """Write a result; where its peaks would not fit, a limiter takes them down at its loudness."""
     if len(waveform) and float(waveform.abs().max()) > PEAK:
-        waveform = normalize(waveform, sample_rate, measure_loudness(waveform, sample_rate))
+        level = measure_loudness(waveform, sample_rate)
+        waveform = normalize(waveform, sample_rate, level, name=str(output))
     write_audio(output, waveform, sample_rate, force=force)
     return output
