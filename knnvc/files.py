@@ -393,7 +393,7 @@ def _remove(path: Path) -> None:
 
 
 def told_apart(pairs: Sequence[tuple[Path, Path]]) -> list[Path]:
-    """Outputs of pairs of a source and an output, of which no two differ in the source alone.
+    """Outputs of pairs of a source and an output; no two pairs differ in the source alone.
 
     Where "a.wav" and "a.mp4" would both become "a.wav", the second becomes "a.mp4.wav". Sources
     that have the same name, too, are left to the caller.

@@ -87,6 +87,8 @@ def _said(function: ast.AST, names: Names) -> Iterator[tuple[ast.expr, str]]:
         explains = isinstance(node, ast.Return) and getattr(function, "name", "") == "explain"
         if explains and node.value is not None:
             yield from ((node.value, clean(text)) for text in _texts(node.value, names))
+        if isinstance(node, ast.JoinedStr):  # a warning that is kept, to be said later
+            yield from ((node, one) for one in _texts(node, names) if one.startswith("skipped "))
         if not (isinstance(node, ast.Call) and node.args):
             continue
         name = _name(node.func)
@@ -160,8 +162,7 @@ def _texts(node: ast.expr, names: Names, depth: int = 0) -> Iterator[str]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value
     elif isinstance(node, ast.JoinedStr):
-        parts = (one.value if isinstance(one, ast.Constant) else HOLE for one in node.values)
-        yield "".join(map(str, parts))
+        yield "".join(_part(one, names) for one in node.values)
     elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         for left in _texts(node.left, names, depth):
             for right in _texts(node.right, names, depth):
@@ -177,6 +178,16 @@ def _texts(node: ast.expr, names: Names, depth: int = 0) -> Iterator[str]:
             yield from _texts(value, names, depth + 1)
     else:
         yield HOLE
+
+
+def _part(node: ast.expr, names: Names) -> str:
+    """A part of an f-string: text, a constant's text, or a hole."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    inner = getattr(node, "value", None)
+    values = names.get(inner.id, []) if isinstance(inner, ast.Name) else []
+    value = getattr(values[0], "value", None) if len(values) == 1 else None
+    return value if isinstance(value, str) and len(value) < 60 else HOLE
 
 
 def section(file: str) -> str:
