@@ -26,7 +26,9 @@ RAISERS = frozenset(
 )
 # Sentences that are only a part of another message carry no advice of their own.
 PARTS = frozenset({"DecodeError", "NoSoundError", "_unlike", "_unreachable", "_cut", "_damaged"})
-OTHERS = frozenset("ValueError TypeError RuntimeError OSError AttributeError SystemExit".split())
+OTHERS = frozenset(
+    "AssertionError AttributeError OSError RuntimeError SystemExit TypeError ValueError".split()
+)
 SAYERS = frozenset({"say", "echo", "write", "_say"})
 PREFIX = re.compile(r"^(Error|Warning): ")
 # Heading of the page: beginnings of the files whose messages stand below it; the last is for all.

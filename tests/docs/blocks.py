@@ -111,7 +111,7 @@ def check(words: list[str]) -> None:
     if words and words[0] == "knnvc":
         parse(words[1:])
         return
-    assert words[0] in FOREIGN | {"echo", "ffmpeg", "sox"}, f"unknown command {words[0]}"
+    assert words[0] in FOREIGN | {"echo", "ffmpeg", "ffplay", "sox"}, f"unknown command {words[0]}"
     for extra in re.findall(r"knnvc\[(\w+)\]", " ".join(words)):
         project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
         assert f"\n{extra} = [" in project, f"no extra {extra}"
@@ -137,6 +137,10 @@ def parse(words: list[str]) -> None:
         name, *words = words
         assert name in command.commands, f"there is no command {name}"
         command = command.commands[name]
+    if command is cli:  # its options act at once: --install-completion
+        known = {option for one in command.params for option in one.opts}
+        assert {word.split("=")[0] for word in words} <= known | {"--help"}
+        return
     with contextlib.suppress(click.exceptions.Exit):  # --help
         command.make_context(name, words)
 

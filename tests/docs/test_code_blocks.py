@@ -14,7 +14,7 @@ from tests.docs import blocks as module
 from tests.docs.blocks import Block, blocks, check, commands, furnish, pages, run, run_python
 
 ALL = [block for page in pages() for block in blocks(page)]
-REASONS = ("network", "hours", "minutes", "needs", "the voices are there", "several machines")
+REASONS = ("network", "hours", "minutes", "needs", "several machines")
 
 
 @pytest.fixture
