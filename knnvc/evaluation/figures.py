@@ -51,7 +51,7 @@ def literal(text: str) -> str:
     return f" {shown}" if shown.startswith("_") else shown
 
 
-def caption(made: Any, text: str) -> None:
+def look_for(made: Any, text: str) -> None:
     """Say below a figure what to look for."""
     made.supxlabel(f"What to look for: {text}", fontsize=9, color="#555555")
 

@@ -18,7 +18,7 @@ from knnvc.audio.pitch import f0_track
 from knnvc.converters.matching_set import MatchingSet
 from knnvc.converters.search import Index
 from knnvc.errors import KnnvcError
-from knnvc.evaluation.figures import INK, MARKERS, PALETTE, caption, figure, literal, style
+from knnvc.evaluation.figures import INK, MARKERS, PALETTE, figure, literal, look_for, style
 from knnvc.evaluation.vectors import of_features, of_set, principal_components
 from knnvc.extras import need
 from knnvc.files import atomic_path
@@ -93,18 +93,6 @@ def _umap(vectors: Tensor, seed: int) -> Floats:
     return made
 
 
-LOOK_FRAMES = (
-    "the colours should lie in each other; where one is alone, the other speaker has no such sound"
-)
-LOOK_MATCHING = (
-    "yellow columns are sounds that the reference hardly has; flat runs of dots were taken in one "
-    "piece"
-)
-LOOK_SPECTROGRAMS = (
-    "the conversion keeps the source's rhythm, with the pitch range and formants of the target"
-)
-
-
 def frames_figure(projection: Projection, title: str) -> Any:
     """The projection in space, and from the side of its first two axes."""
     with style():
@@ -133,8 +121,7 @@ def frames_figure(projection: Projection, title: str) -> Any:
         legend = made.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
         for handle in legend.legend_handles:
             handle.set(alpha=1.0, sizes=[40])
-        # The legend lies where other figures have their caption.
-        made.suptitle(f"{literal(title)}\nWhat to look for: {LOOK_FRAMES}", fontsize=11)
+        made.suptitle(literal(title), fontsize=12)
         return made
 
 
@@ -164,7 +151,7 @@ def write_frames_html(projection: Projection, title: str, path: Path, *, force: 
     made = graphs.Figure(
         clouds,
         {
-            "title": {"text": f"{title}<br><sup>What to look for: {LOOK_FRAMES}</sup>"},
+            "title": {"text": title},
             "scene": scene | {"aspectmode": "data"},
             "legend": {"itemsizing": "constant"},
         },
@@ -218,6 +205,15 @@ def matching(
     )
 
 
+LOOK_MATCHING = (
+    "yellow columns are sounds that the reference hardly has; flat runs of dots were taken in one "
+    "piece"
+)
+LOOK_SPECTROGRAMS = (
+    "the conversion keeps the source's rhythm, with the pitch range and formants of the target"
+)
+
+
 def matching_figure(found: Matching, wave: Floats, source: str, target: str) -> Any:
     """Heat map of distances with the chosen neighbours, under the source's spectrogram."""
     length = found.distances.shape[1] * FRAME
@@ -259,7 +255,7 @@ def matching_figure(found: Matching, wave: Floats, source: str, target: str) -> 
         bottom.set_title("distance of the chosen: mean, smallest to largest", loc="left")
         bottom.set(xlabel="time in the source (s)", ylabel="distance", xlim=(0, length))
         bottom.set_ylim(bottom=0)
-        caption(made, LOOK_MATCHING)
+        look_for(made, LOOK_MATCHING)
         return made
 
 
@@ -288,7 +284,7 @@ def spectrograms_figure(waves: Sequence[tuple[str, Floats]]) -> Any:
         made.colorbar(
             image, ax=panels, label="level (dB below the loudest)", fraction=0.03, pad=0.01
         )
-        caption(made, LOOK_SPECTROGRAMS)
+        look_for(made, LOOK_SPECTROGRAMS)
         return made
 
 
