@@ -125,7 +125,7 @@ def _read_generator(path: Path, state: Mapping[str, Any], values: dict[str, Any]
     if any(name.startswith("activation_post.") for name in weights):
         config = BigVganConfig.from_dict(values).to_dict()
         spec = PartSpec("vocoder", "bigvgan", config)
-        return ReadVocoder(spec, weights, _mel(path, values))
+        return ReadVocoder(spec, weights, _mel(path, values) if "n_fft" in values else None)
     hifigan = HifiGanConfig.from_dict(values)
     spec = PartSpec("vocoder", "hifigan", hifigan.to_dict())
     mel = _mel(path, values) if hifigan.hifi_dim is None and "num_mels" in values else None
