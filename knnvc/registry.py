@@ -134,6 +134,8 @@ class Entry:
         Raises:
             KnnvcError: its files are damaged, or do not fit its configuration.
         """
+        if state is not None and self.build is None:
+            raise KnnvcError(f"the {self.kind} {self.name} cannot be taken out of its preset")
         load: Callable[..., Any] = _resolve(self.load if state is None else self.build)
         try:
             return load(spec, context) if state is None else load(spec, state, context)

@@ -25,7 +25,12 @@ _NAME = click.option("--name", help="Name of the preset.  [default: the folder's
     help="Published file (WavLM-Large.pt, wav2vec_large.pt, ...), a folder of transformers, or a "
     "name of `knnvc encoders`.",
 )
-@click.option("--layer", default=6, show_default=True, help="Layer to match in; -1 is the last.")
+@click.option(
+    "--layer",
+    type=int,
+    metavar="L",
+    help="To match in; -1 is the last, normed.  [default: 6 of WavLM, else the encoder's own]",
+)
 @click.option(
     "--vocoder",
     required=True,
@@ -38,7 +43,7 @@ _NAME = click.option("--name", help="Name of the preset.  [default: the folder's
 @click.argument("folder", metavar="DIR")
 def preset_import(
     encoder: str,
-    layer: int,
+    layer: int | None,
     vocoder: str,
     vocoder_config: str | None,
     name: str | None,

@@ -15,6 +15,7 @@ from knnvc.encoders.base import LAST, frames_a_second
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.presets.catalogue import ENCODERS, VOCODERS, Progress, find_known
 from knnvc.presets.checkpoints import Read, is_wavlm
+from knnvc.presets.copying import scaled_input
 from knnvc.presets.importing import check_out, import_published, replace_folder
 from knnvc.presets.loading import choose_device
 from knnvc.presets.named import encoder_files, warn_unverified, with_layer
@@ -26,6 +27,7 @@ from knnvc.tensors import read_tensors, write_tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
+PUBLISHED_LAYER = 6  # kNN-VC's
 # Of transformers' configurations, what says nothing of the network.
 _NOT_SIZES = frozenset(
     {"architectures", "transformers_version", "torch_dtype", "dtype", "model_type"}
@@ -72,6 +74,8 @@ def new_preset(
     known = None if vocoder is None else find_known(VOCODERS, str(vocoder))
     if encoder is None and known is not None and known.encoder:
         encoder, layer = known.encoder
+    if encoder is not None and read is not None and config is None:
+        config = scaled_input(encoder, read)
     if encoder is None:
         if read is None or read.mel is None:
             raise UsageError("name the --encoder whose features the preset is to match")
@@ -101,7 +105,12 @@ def new_preset(
 
 
 def import_any(
-    encoder: str, layer: int, vocoder: str, vocoder_config: str | None, out: Path, **more: Any
+    encoder: str,
+    layer: int | None,
+    vocoder: str,
+    vocoder_config: str | None,
+    out: Path,
+    **more: Any,
 ) -> Preset:
     """A preset of published files of any family; of WavLM and HiFi-GAN as kNN-VC published them.
 
@@ -111,6 +120,7 @@ def import_any(
     """
     config = None if vocoder_config is None else Path(vocoder_config)
     if config is not None and Path(encoder).is_file() and is_wavlm(Path(encoder)):
+        layer = PUBLISHED_LAYER if layer is None else layer
         return import_published(Path(encoder), layer, Path(vocoder), config, out, **more)
     return new_preset(encoder, layer, out, vocoder=vocoder, vocoder_config=config, **more)
 

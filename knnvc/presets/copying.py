@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from knnvc.audio.joining import to_length
 from knnvc.encoders.base import Encoder, frames_a_second
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.frames import Frames
-from knnvc.presets.catalogue import ENCODERS, VOCODERS, Known, Progress, find_known
+from knnvc.presets.catalogue import ENCODERS, VOCODERS, Progress, find_known
 from knnvc.presets.loading import choose_device, load_parts
 from knnvc.presets.named import is_preset, open_encoder, warn_unverified
 from knnvc.presets.search import find_preset, list_presets
@@ -103,7 +104,7 @@ def open_copier(
     if known is not None:
         folder = known.fetch(progress)
         warn_unverified(known)
-        read = read_vocoder(folder if known.type != "vocos" else folder / "pytorch_model.bin")
+        read = read_vocoder(folder)
         if known.encoder and encoder is None:
             encoder, layer = known.encoder
     elif Path(text).expanduser().exists():
@@ -124,8 +125,7 @@ def _with_encoder(
     context = Context(name, choose_device(device))
     vocoder: Vocoder = find("vocoder", read.spec.type).make(read.spec, context, read.state)
     if encoder is not None:
-        normalize = find_known(ENCODERS, encoder)
-        config = {"normalize": True} if _normalized(read, normalize) else None
+        config = scaled_input(encoder, read)
         reads = open_encoder(encoder, layer, device, config=config, progress=progress)
     elif read.mel is not None:
         reads = find("encoder", read.mel.type).make(read.mel, context)
@@ -141,10 +141,14 @@ def _with_encoder(
     return Copier(name, reads, vocoder)
 
 
-def _normalized(read: ReadVocoder, known: Known | None) -> bool:
-    """Whether WavLM large hears recordings scaled: ssl-vocoders were trained so, kNN-VC was not."""
-    rate = read.spec.config.get("sampling_rate")
-    return known is not None and known.name == "wavlm-large" and rate != known.sample_rate
+def scaled_input(encoder: str | Path, read: ReadVocoder) -> dict[str, Any] | None:
+    """Settings of the encoder that a vocoder of ssl-vocoders reads.
+
+    They were trained on what transformers' feature extractor gives; WavLM large, which here hears
+    recordings as they come, must hear them scaled.
+    """
+    ssl = read.spec.config.get("hifi_dim", 0) is None and read.mel is None
+    return {"normalize": True} if ssl and str(encoder) == "wavlm-large" else None
 
 
 def _unknown(text: str) -> UsageError:

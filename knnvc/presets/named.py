@@ -99,7 +99,7 @@ def encoder_files(
         if not path.exists():
             raise UsageError(f"there is no file {path}: check the path")
         return _expected(known, read_encoder(path, config), path)
-    if is_preset(text):
+    if is_preset(text) and not (config and known is not None):
         if config:
             raise UsageError(f"the encoder of preset {text!r} takes no settings")
         return find_preset(text).encoder, None

@@ -48,9 +48,7 @@ def _row(one: Known) -> tuple[str, ...]:
     what = one.summary
     if one.depth:
         what += f"; layers 0 to {one.depth}"
-    if one.encoder:
-        what += f", {one.sample_rate} Hz"
-    elif one.sample_rate != 16_000:
+    if one.encoder or one.sample_rate != 16_000:
         what += f", {one.sample_rate} Hz"
     if one.note:
         what += f" ({one.note})"

@@ -82,7 +82,8 @@ def _checkpoint_in(path: Path) -> Path:
             raise UsageError(f"there is no file {path}: check the path")
         return path
     patterns = ("bigvgan_generator*.pt", "pytorch_model.bin", "g_*", "generator*", "*.ckpt", "*.pt")
-    found = [one for pattern in patterns for one in sorted(path.glob(pattern)) if one.is_file()]
+    names = (one for pattern in patterns for one in sorted(path.glob(pattern), reverse=True))
+    found = [one for one in names if one.is_file() and one.suffix not in (".json", ".tmp")]
     if not found:
         raise UsageError(f"the folder {path} holds no checkpoint of a vocoder: name the file")
     return found[0]
