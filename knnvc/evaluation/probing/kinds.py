@@ -35,7 +35,7 @@ from knnvc.evaluation.probing.queries import search_all
 from knnvc.evaluation.statistics import Estimate, bootstrap, equal_error_rate
 from knnvc.extras import need
 
-BATCH_FRAMES, BATCH_UTTERANCES = 4096, 12
+BATCH_FRAMES, BATCH_UTTERANCES = 1024, 12
 VOICES = 128  # columns of a speaker embedding
 EER_RESAMPLES = 200
 

@@ -26,7 +26,7 @@ from knnvc.evaluation.probing.base import (
     digest,
 )
 from knnvc.evaluation.probing.custom import SUFFIXES, read_task
-from knnvc.evaluation.probing.encoded import Tell
+from knnvc.evaluation.probing.encoded import Encoded, Tell
 from knnvc.evaluation.probing.kinds import KINDS, Deal, Findings, new_encoded
 from knnvc.evaluation.probing.layers import Hearing
 from knnvc.evaluation.probing.sound_tasks import SOUND_TASKS
@@ -88,6 +88,7 @@ def probe_task(
     options: Options,
     tell: Tell | None = None,
     deals: list[list[Example]] | None = None,
+    encoded: Encoded | None = None,
 ) -> Result:
     """Ask one encoder one task.
 
@@ -98,15 +99,15 @@ def probe_task(
         options: how.
         tell: is told the stage, what is done of it, and how much there is.
         deals: the examples of every seed, if they are there already.
+        encoded: what was encoded for a task before.
 
     Raises:
         KnnvcError: the data do not suffice; `UsageError` if they are not there.
     """
     deals = deals or dealt_examples(task, places, options)
     kind = KINDS[task.kind]
-    encoded = new_encoded(task.kind, hearing)
-    for examples in deals:
-        encoded.take(examples, tell)
+    encoded = encoded or new_encoded(task.kind, hearing)
+    encoded.take([one for examples in deals for one in examples], tell)
     found = Findings()
     for number, examples in enumerate(deals):
         step = _telling(tell, number, len(deals))
@@ -184,6 +185,7 @@ def probe_all(
         raise UsageError("there are no data for any of the tasks: see docs/probing.md")
     for name, load in hearings:
         hearing = load()
+        kept: dict[object, Encoded] = {}
         for task in tasks:
             if task.name not in ready:
                 continue
@@ -192,7 +194,10 @@ def probe_all(
             found = _known(path, settings, options.force)
             if found is None:
                 stage = _named(tell, f"{name}, {task.name}")
-                found = probe_task(task, hearing, places, options, stage, ready[task.name])
+                keep = KINDS[task.kind].keep
+                encoded = kept.setdefault(keep, Encoded(hearing, keep))
+                deals = ready[task.name]
+                found = probe_task(task, hearing, places, options, stage, deals, encoded)
                 with atomic_path(path) as temporary:
                     written = {"settings": settings, **found.to_dict()}
                     text = json.dumps(written, indent=1, ensure_ascii=False)

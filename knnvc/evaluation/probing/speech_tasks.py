@@ -319,6 +319,14 @@ SPEECH_TASKS = (
         keyword_examples,
     ),
     Task(
+        "commands", HEAR, CLASSIFY,
+        "commands (HEAR's Speech Commands): as `keywords`, with HEAR's head",
+        "as `keywords`",
+        "as `keywords`; one hidden layer of 256 instead of a search over sizes and rates",
+        keyword_examples,
+        hidden=256,
+    ),
+    Task(
         "queries", SUPERB, QUERY,
         "query by example (QbE): which recordings hold a spoken word",
         "the same single words and short phrases, English and Spanish",
@@ -355,13 +363,5 @@ SPEECH_TASKS = (
         f"{READ_SECONDS:g} s of {READERS} readers, others to test",
         "R² instead of the mean squared error",
         level_examples,
-    ),
-    Task(
-        "commands", HEAR, CLASSIFY,
-        "commands (HEAR's Speech Commands): as `keywords`, with HEAR's head",
-        "as `keywords`",
-        "as `keywords`; one hidden layer of 256 instead of a search over sizes and rates",
-        keyword_examples,
-        hidden=256,
     ),
 )  # fmt: skip
