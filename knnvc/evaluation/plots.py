@@ -175,7 +175,7 @@ def frames_caption(share: PhoneShare | None, links: int) -> str:
             f"{100 * share.chance:.0f} %)."
         )
     if links:
-        told += f" {links} lines join frames with their nearest frame of the other speaker."
+        told += f" {links} lines join frames with the nearest drawn frame of the other speaker."
     return told
 
 

@@ -79,6 +79,9 @@ class Head(nn.Module):
         self.first = nn.Linear(dim, first)
         self.dropout = nn.Dropout(dropout)
         self.last = nn.Linear(hidden, outputs) if hidden else None
+        # From zero, few examples teach no direction that none of them has.
+        for parameter in (self.last or self.first).parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, values: Tensor) -> Tensor:
         """Outputs [..., C] of `values` [..., D]."""
