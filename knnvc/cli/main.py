@@ -34,6 +34,7 @@ from knnvc.cli.common import (
 )
 from knnvc.cli.derive import collect, options
 from knnvc.cli.evaluate import evaluate
+from knnvc.cli.features import encoders, features
 from knnvc.cli.plot import plot
 from knnvc.cli.probe import probe
 from knnvc.cli.speak import speak
@@ -423,6 +424,8 @@ def preset_pull(name: str, force: bool) -> None:
 
 cli.add_command(anonymize)
 cli.add_command(evaluate)
+cli.add_command(features)
+cli.add_command(encoders)
 cli.add_command(plot)
 cli.add_command(probe)
 cli.add_command(speak)

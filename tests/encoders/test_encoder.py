@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -162,13 +163,28 @@ def test_a_model_that_brings_code_is_refused_and_nobody_is_asked(
     assert not mark.exists()
 
 
-def test_only_safetensors_are_read(tmp_path: Path, folders: dict[str, Path]) -> None:
+class Bomb:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+def test_older_weights_are_read_as_tensors_alone(tmp_path: Path, folders: dict[str, Path]) -> None:
+    """facebook/hubert-base-ls960 and others have nothing but a pickle."""
     shutil.copytree(folders["hubert"], tmp_path, dirs_exist_ok=True)
     state = load_file(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
     torch.save(state, tmp_path / "pytorch_model.bin")
+    made = load_huggingface(tmp_path, 1, 2).eval()(noise(8000)[None])
+    expected = load_huggingface(folders["hubert"], 1, 2).eval()(noise(8000)[None])
+    assert torch.equal(made, expected)
+    mark = tmp_path / "exploded"
+    torch.save(state | {"more": Bomb(mark)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(KnnvcError, match=r"model\.safetensors"):
         load_huggingface(tmp_path, 1, 1)
+    assert not mark.exists()
 
 
 def test_fingerprint_tells_layers_and_weights_apart(folders: dict[str, Path]) -> None:
