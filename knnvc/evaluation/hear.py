@@ -23,6 +23,7 @@ from knnvc.errors import UsageError
 from knnvc.evaluation.probing.layers import FEATURES, Hearing, every_layer
 from knnvc.evaluation.probing.named import encoder_of
 from knnvc.options import DEFAULT_PRESET
+from knnvc.presets.named import open_encoder
 
 
 class HearModel(nn.Module):
@@ -78,7 +79,7 @@ def load_model(model_file_path: str = "") -> HearModel:
     """
     name, _, layer = (model_file_path or DEFAULT_PRESET).partition("@")
     wanted = f"layer {layer}" if layer.isdecimal() else layer or FEATURES
-    encoder = encoder_of(name, "cpu")
+    encoder = encoder_of(name, "cpu") if layer else open_encoder(name, None, "cpu")
     return HearModel(Hearing(encoder, name), wanted)
 
 

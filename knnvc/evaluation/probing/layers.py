@@ -1,7 +1,8 @@
 """All layers of an encoder, through its protocol: names and frames [T, D] for a waveform.
 
-An encoder whose network shows its transformer layers (`stack`) gives all of them, and the columns
-that the network names (`named_columns`). Any other encoder gives the features themselves.
+An encoder that was opened with all layers gives them all; so does one whose network shows its
+transformer layers (`stack`). The columns that a network names (`named_columns`) join them. Any
+other encoder gives the features themselves.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 from knnvc.encoders.base import Encoder
 from knnvc.encoders.chunked import ChunkedEncoder
 from knnvc.encoders.ssl import listen
+from knnvc.encoding import layers_of
 
 FEATURES = "features"
 _LAYER = re.compile(r"layer (\d+)")
@@ -59,7 +61,12 @@ def every_layer(encoder: Encoder, wave: Tensor) -> dict[str, Tensor]:
     overlapping pieces, whose frames are put together as those of the features are.
     """
     network: Any = getattr(encoder, "network", None)
-    stack = getattr(network, "stack", None)
+    stack, count = getattr(network, "stack", None), layers_of(encoder)
+    if count > 1:  # they stand side by side
+        features = encoder.encode(wave)
+        widths = getattr(network, "widths", None) or (features.shape[1] // count,) * count
+        parts = features.split(tuple(widths), dim=1)
+        return {f"layer {n}": part for n, part in enumerate(parts)} | {FEATURES: features}
     if stack is None or not isinstance(encoder, ChunkedEncoder):
         features = encoder.encode(wave)
         return _named(network, features) | {FEATURES: features}
