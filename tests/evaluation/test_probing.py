@@ -372,7 +372,7 @@ def test_groups_stay_together(clips: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "rows", "reason"),
     [
-        ("file,what", [("0.flac", 1)], "a task needs one of these sets"),
+        ("file,what", [("0.flac", 1)], "a task needs file and label, value"),
         ("file,label", [("none.flac", 1)], "row 1: 'none.flac' does not exist"),
         ("file,label", [("0.flac", "")], "row 1: the label is missing"),
         ("file,label", [("0.flac", 1), ("0.flac", 1)], "is there twice"),

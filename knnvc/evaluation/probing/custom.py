@@ -91,10 +91,9 @@ def _table(path: Path) -> Task:
     columns = {str(name) for name in rows[0]}
     kind = COLUMNS.get(frozenset(columns - OPTIONAL))
     if kind is None:
-        known = "; ".join(", ".join(sorted(one)) for one in COLUMNS)
         raise UsageError(
-            f"{path} has the columns {', '.join(sorted(columns))}: a task needs one of these "
-            f"sets: {known}; and, if you like, part and group"
+            f"{path.name} has the columns {', '.join(sorted(columns))[:60]}: a task needs file and "
+            "label, value, speaker, text or units; or file, label, start and end"
         )
     examples = _examples(path, rows, kind)
 

@@ -25,6 +25,7 @@ Layers: TypeAlias = Mapping[str, Tensor]
 """By layer, [..., D]; the leading sizes are the same for all."""
 
 LEAST_SPREAD = 1e-4  # of a dimension, as a share of the layer's mean spread
+DESCENT = 2.0  # learning rate times dimensions
 WEIGHT_RATE = 20.0  # learning rate of the mixture's weights, in multiples of the heads'
 
 
@@ -39,6 +40,9 @@ class Training:
         patience: looks without a better one, by any head, after which it ends.
         decay: of weights, decoupled (AdamW).
         dropout: of a hidden layer.
+        descent: gradient descent with momentum instead of Adam, for few examples: from
+            zero it goes where all examples agree, and Adam, which takes equal steps in every
+            dimension, learns noise by heart.
     """
 
     rate: float = 5e-3
@@ -47,6 +51,7 @@ class Training:
     patience: int = 8
     decay: float = 1e-2
     dropout: float = 0.1
+    descent: bool = False
 
 
 class Scaling:
@@ -169,14 +174,24 @@ class Heads(nn.Module):
             found[MIXTURE] = self.mixture.head.first(self.mixture.mixed(layers))
         return found
 
-    def parameters_by_rate(self, rate: float) -> list[dict[str, object]]:
-        """For the optimiser: the mixture's weights learn faster, and do not decay."""
+    def optimisers(self, how: Training) -> list[torch.optim.Optimizer]:
+        """For all heads, and for the mixture's weights, which learn faster and do not decay."""
         weights = [] if self.mixture is None else [self.mixture.weights]
-        others = [one for one in self.parameters() if all(one is not other for other in weights)]
-        return [
-            {"params": others, "lr": rate},
-            {"params": weights, "lr": WEIGHT_RATE * rate, "weight_decay": 0.0},
-        ]
+        made: list[torch.optim.Optimizer] = []
+        if how.descent:
+            heads = [*self.single, *([] if self.mixture is None else [self.mixture.head])]
+            layers = [one for head in heads for one in (head.first, head.last) if one is not None]
+            # The loss bends at most so much in standardised dimensions.
+            groups = [
+                {"params": one.parameters(), "lr": DESCENT / one.in_features} for one in layers
+            ]
+            made.append(torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=1e-3))
+        else:
+            others = [one for one in self.parameters() if all(one is not w for w in weights)]
+            made.append(torch.optim.AdamW(others, lr=how.rate, weight_decay=how.decay))
+        if weights:
+            made.append(torch.optim.Adam(weights, lr=WEIGHT_RATE * how.rate))
+        return made
 
 
 def learn(
@@ -199,9 +214,7 @@ def learn(
         seed: of dropout.
         tell: is told steps.
     """
-    optimiser = torch.optim.AdamW(
-        heads.parameters_by_rate(how.rate), lr=how.rate, weight_decay=how.decay
-    )
+    optimisers = heads.optimisers(how)
     best: dict[str, float] = {}
     kept: dict[str, dict[str, Tensor]] = {}
     stale = 0
@@ -211,9 +224,10 @@ def learn(
             heads.train()
             layers, wanted = batch(step - 1)
             total = torch.stack([loss(made, wanted) for made in heads(layers).values()]).sum()
-            optimiser.zero_grad()
+            heads.zero_grad()
             total.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            for optimiser in optimisers:
+                optimiser.step()
             if step % how.every and step != how.steps:
                 continue
             heads.eval()

@@ -145,8 +145,9 @@ def classify(deal: Deal, found: Findings) -> None:
             for name, made in heads(layers[1]).items()
         }
 
-    learn(heads, lambda _: (layers[0], wanted[0]), _cross_entropy, judge, Training(), deal.seed,
-          deal.step)  # fmt: skip
+    how = Training(descent=True)
+    one = (layers[0], wanted[0])
+    learn(heads, lambda _: one, _cross_entropy, judge, how, deal.seed, deal.step)
     found.weigh(heads)
     with torch.inference_mode():
         for name, made in heads(layers[2]).items():

@@ -266,7 +266,7 @@ def _known(path: Path, settings: dict[str, Any], force: bool) -> Result | None:
     changed = sorted(key for key in settings if before.get(key) != settings[key])
     if changed:
         raise UsageError(
-            f"{path} was measured with another {changed[0]}: choose another folder, or measure "
-            "again with --force"
+            f"{path.parent.name}/{path.name} was measured with another {changed[0]}: choose "
+            "another folder, or measure again with --force"
         )
     return found
