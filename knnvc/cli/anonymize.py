@@ -90,6 +90,39 @@ def anonymize(
     knnvc anonymize interviews/ hidden/
     knnvc anonymize interviews/ hidden/ --per utterance --pool LibriSpeech/dev-clean
     """
+    folder, target = _folders(source, output)
+    loaded = collect(LoadOptions, given)
+    with Progress() as progress:
+        from knnvc.evaluation.anonymising import UNPROTECTED, Anonymiser, find_pool, speakers_of
+
+        speakers = speakers_of(folder)
+        pool = find_pool(pools)
+        todo = _todo(speakers, folder, target, force, seed is not None)
+        from knnvc.evaluation.verifiers import Resemblyzer
+
+        verifier = Resemblyzer()  # says what is missing before anything is loaded
+        converter = load(loaded)
+        key = secrets.randbits(63) if seed is None else seed
+        system = Anonymiser(converter, verifier, pool, key, blend_of(blend, len(pool)))
+        _warn_of_few(pool, progress)
+        who = {path: name for name, paths in speakers.items() for path in paths}
+        voices: dict[str, Any] = {}
+
+        def work(path: Path, made: Path) -> None:
+            progress("anonymising", todo.index((path, made)), len(todo))
+            single = per == "utterance"
+            called = str(path.relative_to(folder)) if single else who[path]
+            if called not in voices:
+                heard = [path] if single else speakers[who[path]]
+                voices[called] = system.choose(called, system.embedding(heard))
+            system.convert_file(path, voices[called], made)
+
+        each(todo, work, progress)
+    say(UNPROTECTED)
+
+
+def _folders(source: str, output: str) -> tuple[Path, Path]:
+    """The folders of sources and results, which are two."""
     folder, target = existing(source, "source"), Path(output)
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder: name a folder of recordings")
@@ -97,57 +130,31 @@ def anonymize(
         raise UsageError(f"{target} is a file; name a folder for the results")
     if target.resolve() == folder.resolve() or folder.resolve() in target.resolve().parents:
         raise UsageError(f"{target} lies in {folder}: name another folder for the results")
-    loaded = collect(LoadOptions, given)
-    with Progress() as progress:
-        from knnvc.evaluation.anonymising import (
-            FEW_VOICES,
-            UNPROTECTED,
-            Anonymiser,
-            find_pool,
-            speakers_of,
+    return folder, target
+
+
+def _todo(
+    speakers: dict[str, list[Path]], folder: Path, target: Path, force: bool, keyed: bool
+) -> list[tuple[Path, Path]]:
+    """Recordings and what they become; with a key, what is there already is left."""
+    pairs = [
+        (path, target / path.relative_to(folder).with_suffix(".wav"))
+        for paths in speakers.values()
+        for path in paths
+    ]
+    left = [pair for pair in pairs if not pair[1].exists()]
+    todo = left if keyed and not force else pairs
+    check_pairs(todo, force)
+    return todo
+
+
+def _warn_of_few(pool: dict[str, Path], progress: Progress) -> None:
+    from knnvc.evaluation.anonymising import FEW_VOICES
+
+    if len(pool) < FEW_VOICES:
+        progress.close()
+        say(
+            f"Warning: the pool has {len(pool)} voices, so pseudo-voices can be guessed: name more "
+            "with --pool",
+            error=True,
         )
-
-        speakers = speakers_of(folder)
-        pool = find_pool(pools)
-        pairs = [
-            (path, target / path.relative_to(folder).with_suffix(".wav"))
-            for paths in speakers.values()
-            for path in paths
-        ]
-        kept = [pair for pair in pairs if not (pair[1].exists() and seed is not None)]
-        check_pairs(pairs if seed is None else kept, force)
-        todo = pairs if force else kept
-        from knnvc.evaluation.verifiers import Resemblyzer
-
-        verifier = Resemblyzer()  # says what is missing before anything is loaded
-        converter = load(loaded)
-        key = secrets.randbits(63) if seed is None else seed
-        system = Anonymiser(converter, verifier, pool, key, blend_of(blend, len(pool)))
-        if len(pool) < FEW_VOICES:
-            progress.close()
-            say(
-                f"Warning: the pool has {len(pool)} voices, so pseudo-voices can be guessed: name "
-                "more with --pool",
-                error=True,
-            )
-        who = {path: name for name, paths in speakers.items() for path in paths}
-        voices: dict[str, Any] = {}
-        count = len(todo)
-
-        def work(path: Path, made: Path) -> None:
-            progress("anonymising", todo.index((path, made)), count)
-            name = who[path]
-            one = per == "utterance"
-            called = str(path.relative_to(folder)) if one else name
-            if called not in voices:
-                heard = [path] if one else speakers[name]
-                voices[called] = system.choose(called, system.embedding(heard))
-            from knnvc.audio import write_audio
-
-            samples, rate = system.convert(path, voices[called])
-            import torch
-
-            write_audio(made, torch.from_numpy(samples), rate, force=True)
-
-        each(todo, work, progress)
-    say(UNPROTECTED)

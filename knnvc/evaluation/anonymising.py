@@ -11,18 +11,19 @@ intonation, which a conversion keeps (`UNPROTECTED`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from knnvc.audio import SAMPLE_RATE, load_audio, require_audio
+from knnvc.audio import SAMPLE_RATE, load_audio, write_audio
 from knnvc.converters.matching_set import SUFFIX, MatchingSet
 from knnvc.errors import UsageError
 from knnvc.evaluation.verifiers import Vector, Verifier
-from knnvc.files import find_audio
+from knnvc.files import AUDIO_SUFFIXES, find_audio
 from knnvc.options import ConvertOptions
 from knnvc.pipeline import VoiceConverter
 from knnvc.progress import Progress
@@ -129,6 +130,11 @@ class Anonymiser:
         ]
         return self.converter.convert(source, blend, options, progress)
 
+    def convert_file(self, source: Path, voice: PseudoVoice, output: Path) -> None:
+        """`convert` into a file, which appears whole or not at all."""
+        samples, rate = self.convert(source, voice)
+        write_audio(output, torch.from_numpy(np.asarray(samples)), rate)
+
     def _set(self, name: str, progress: Progress | None) -> MatchingSet:
         if name not in self._sets:
             self._sets[name] = self.converter.matching_set(
@@ -173,16 +179,9 @@ def find_pool(names: Sequence[str]) -> dict[str, Path]:
                     f"{one} is a matching set, whose voice cannot be compared with a source: "
                     "give recordings"
                 )
-            if one.is_dir() or list(_audio(one)):
+            if one.is_dir() or one.suffix.lower() in AUDIO_SUFFIXES:
                 found[one.stem if one.is_file() else one.name] = one
     return found
-
-
-def _audio(path: Path) -> Iterator[Path]:
-    from knnvc.files import AUDIO_SUFFIXES
-
-    if path.suffix.lower() in AUDIO_SUFFIXES:
-        yield path
 
 
 def speakers_of(folder: Path) -> dict[str, list[Path]]:
@@ -196,9 +195,3 @@ def speakers_of(folder: Path) -> dict[str, list[Path]]:
         name = below.parts[0] if len(below.parts) > 1 else folder.name
         found.setdefault(name, []).append(path)
     return found
-
-
-def check_sources(paths: Iterable[Path]) -> None:
-    """Raise KnnvcError if a recording cannot be used."""
-    for path in paths:
-        require_audio(load_audio(path), str(path))

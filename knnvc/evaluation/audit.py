@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from knnvc import __version__
-from knnvc.audio import SAMPLE_RATE, load_audio, require_audio, write_audio
+from knnvc.audio import SAMPLE_RATE, load_audio, require_audio
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.evaluation.anonymising import UNPROTECTED, Anonymiser, speakers_of
 from knnvc.evaluation.bench import MANIFEST, Utterance
@@ -214,8 +213,7 @@ class Auditor:
                 if key not in voices:
                     heard = [one.path] if utterance else by_speaker[one.speaker]
                     voices[key] = system.choose(key, system.embedding(heard))
-                samples, rate = system.convert(one.path, voices[key])
-                write_audio(path, torch.from_numpy(np.asarray(samples)), rate)
+                system.convert_file(one.path, voices[key], path)
             made.append(path)
         tell(f"anonymising {what}", len(said), len(said))
         return made
