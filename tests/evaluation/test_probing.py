@@ -64,7 +64,7 @@ class Planted(Hearing):
         self.heard += 1
         count = max(1, len(wave) // HOP)
         blocks = torch.nn.functional.pad(wave, (0, HOP))[: count * HOP].reshape(count, HOP)
-        spectra = (torch.fft.rfft(blocks).abs()[:, :40] + 1e-3).log()
+        spectra = (torch.fft.rfft(blocks).abs()[:, :40] + 1.0).log()
         generator = torch.Generator().manual_seed(len(wave) + self.heard)
         noise = [torch.randn(count, 40, generator=generator) for _ in range(2)]
         return {"layer 0": noise[0], "layer 1": spectra, "layer 2": noise[1]}

@@ -24,7 +24,7 @@ from knnvc.evaluation.probing.layers import is_layer
 Layers: TypeAlias = Mapping[str, Tensor]
 """By layer, [..., D]; the leading sizes are the same for all."""
 
-LEAST_SPREAD = 1e-4  # of a dimension, as a share of the layer's mean spread
+LEAST_SPREAD = 0.1  # added to a dimension's, as a share of the mean: what hardly varies stays small
 DESCENT = 2.0  # learning rate times dimensions
 WEIGHT_RATE = 20.0  # learning rate of the mixture's weights, in multiples of the heads'
 
