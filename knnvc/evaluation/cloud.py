@@ -52,7 +52,7 @@ function place(x,y,z){
 function draw(){
   const ratio=window.devicePixelRatio||1,box=canvas.getBoundingClientRect();
   canvas.width=box.width*ratio;canvas.height=box.height*ratio;
-  const scale=zoom*Math.min(canvas.width,canvas.height)/(2.9*data.steps);
+  const scale=zoom*Math.min(canvas.width,canvas.height)/(2.3*data.steps);
   const at=(p)=>[canvas.width/2+scale*p[0],canvas.height/2-scale*p[1]];
   pen.clearRect(0,0,canvas.width,canvas.height);
   pen.strokeStyle="#bbb";pen.lineWidth=ratio;pen.fillStyle="#555";pen.font=12*ratio+"px sans-serif";

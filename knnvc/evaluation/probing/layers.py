@@ -65,7 +65,7 @@ def every_layer(encoder: Encoder, wave: Tensor) -> dict[str, Tensor]:
     if count > 1:  # they stand side by side
         features = encoder.encode(wave)
         widths = getattr(network, "widths", None) or (features.shape[1] // count,) * count
-        parts = features.split(tuple(widths), dim=1)
+        parts = torch.split(features, list(widths), dim=1)
         return {f"layer {n}": part for n, part in enumerate(parts)} | {FEATURES: features}
     if stack is None or not isinstance(encoder, ChunkedEncoder):
         features = encoder.encode(wave)
