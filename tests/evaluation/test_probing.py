@@ -131,7 +131,7 @@ def test_a_value_is_read_where_it_is() -> None:
         ]
 
     scores = probed(a_task(REGRESS, make))
-    assert scores["layer 1"] > 0.9
+    assert scores["layer 1"] > 0.8
     assert abs(scores["layer 0"]) < 0.3
 
 

@@ -253,8 +253,8 @@ def _settings(hearing: Hearing, deals: list[list[Example]], options: Options) ->
     return {
         "knnvc": __version__,
         "encoder": hearing.encoder.fingerprint,
-        "data": [digest(examples) for examples in deals],
         **told,
+        "data": [digest(examples) for examples in deals],
     }
 
 
@@ -263,7 +263,7 @@ def _known(path: Path, settings: dict[str, Any], force: bool) -> Result | None:
     if force or not path.is_file():
         return None
     before, found = _read(path)
-    changed = sorted(key for key in settings if before.get(key) != settings[key])
+    changed = [key for key in settings if before.get(key) != settings[key]]
     if changed:
         raise UsageError(
             f"{path.parent.name}/{path.name} was measured with another {changed[0]}: choose "
