@@ -308,3 +308,110 @@ ALIASES = {
     "wav2vec2": "wav2vec2-base",
     "wavlm-base+": "wavlm-base-plus",
 }
+
+
+def _bigvgan(name: str, repository: str, rate: int, bands: int, hop: int, top: str) -> Known:
+    return Known(
+        name=name,
+        type="bigvgan",
+        summary=f"BigVGAN (Lee et al. 2023), mel to {top}",
+        sample_rate=rate,
+        hop=hop,
+        width=bands,
+        licence=_MIT,
+        page=f"{_HUB}nvidia/{repository}",
+        files=_hub(f"nvidia/{repository}", "bigvgan_generator.pt", _CONFIG),
+        checked="tiny random weights against the package bigvgan 2.4.1",
+    )
+
+
+def _hifigan(name: str, summary: str, folder: str) -> Known:
+    return Known(
+        name=name,
+        type="hifigan",
+        summary=summary,
+        sample_rate=22_050,
+        hop=256,
+        width=80,
+        licence=_MIT,
+        page=_HIFIGAN_PAGE,
+        files=((folder, ""), (_CONFIG, "")),
+        checked="tiny random weights against the authors' code",
+        note="the authors keep the files in a Google Drive, from where a person fetches them",
+    )
+
+
+def _ssl_vocoder(name: str, file: str, encoder: str, layer: int, width: int, seen: str) -> Known:
+    return Known(
+        name=f"ssl-{name}",
+        type="hifigan",
+        summary=f"HiFi-GAN of ssl-vocoders on {encoder}, {seen}",
+        sample_rate=22_050,
+        hop=441,
+        width=width,
+        licence=_MIT,
+        page=_SSL_PAGE,
+        files=((f"{file}.ckpt", f"{_SSL_PAGE}/resolve/main/{file}/{file}.ckpt"),),
+        encoder=(encoder, layer),
+        checked="tiny random weights against the authors' code, in a Lightning checkpoint",
+    )
+
+
+_HIFIGAN_PAGE = "https://github.com/jik876/hifi-gan"
+_SSL_PAGE = _HUB + "Wataru/ssl-vocoder"
+_PLAIN = "none needed"
+_TOP = "22 kHz"
+VOCODERS: dict[str, Known] = {
+    known.name: known
+    for known in (
+        Known("world", "world", "WORLD (Morise et al. 2016)", 16_000, 80, 0, _PLAIN,
+              checked="it is the package pyworld-prebuilt"),
+        Known("griffin-lim", "griffin-lim", "Griffin-Lim on 80 mel bands", 16_000, 256, 80,
+              _PLAIN, checked="it is librosa's"),
+        Known("griffin-lim-mfcc", "griffin-lim-mfcc", "Griffin-Lim on 20 MFCC of 80 mel bands",
+              16_000, 256, 20, _PLAIN, checked="it is librosa's"),
+        _hifigan("hifigan-v1", "HiFi-GAN v1 (Kong et al. 2020), UNIVERSAL_V1", "g_02500000"),
+        _hifigan("hifigan-v2", "HiFi-GAN v2, VCTK_V2", "generator_v2"),
+        _hifigan("hifigan-v3", "HiFi-GAN v3, VCTK_V3", "generator_v3"),
+        *(
+            _bigvgan(*row)
+            for row in (
+                ("bigvgan-v2-44khz-512", "bigvgan_v2_44khz_128band_512x", 44_100, 128, 512, _TOP),
+                ("bigvgan-v2-44khz-256", "bigvgan_v2_44khz_128band_256x", 44_100, 128, 256, _TOP),
+                ("bigvgan-v2-24khz", "bigvgan_v2_24khz_100band_256x", 24_000, 100, 256, "12 kHz"),
+                ("bigvgan-v2-22khz", "bigvgan_v2_22khz_80band_256x", 22_050, 80, 256, "11 kHz"),
+                ("bigvgan-v2-22khz-8k", "bigvgan_v2_22khz_80band_fmax8k_256x", 22_050, 80, 256,
+                 "8 kHz"),
+                ("bigvgan-24khz", "bigvgan_24khz_100band", 24_000, 100, 256, "12 kHz"),
+                ("bigvgan-base-24khz", "bigvgan_base_24khz_100band", 24_000, 100, 256, "12 kHz"),
+                ("bigvgan-22khz", "bigvgan_22khz_80band", 22_050, 80, 256, "8 kHz"),
+                ("bigvgan-base-22khz", "bigvgan_base_22khz_80band", 22_050, 80, 256, "8 kHz"),
+            )
+        ),
+        Known("vocos", "vocos", "Vocos (Siuzdak 2024), mel to 12 kHz", 24_000, 256, 100, _MIT,
+              page=_HUB + "charactr/vocos-mel-24khz",
+              files=_hub("charactr/vocos-mel-24khz", "config.yaml", _WEIGHTS),
+              checked="tiny random weights against the package vocos 0.1.0"),
+        Known("ssl-mel", "hifigan", "HiFi-GAN of ssl-vocoders on mel to 8 kHz", 22_050, 256, 80,
+              _MIT, page=_SSL_PAGE, files=(("mel.ckpt", f"{_SSL_PAGE}/resolve/main/mel/mel.ckpt"),),
+              checked="tiny random weights against the authors' code, in a Lightning checkpoint"),
+        *(
+            _ssl_vocoder(*row)
+            for row in (
+                ("wavlm-large-l6", "wavlm-large-l6", "wavlm-large", 6, 1024, "layer 6"),
+                ("wavlm-large", "wavlm-large", "wavlm-large", -1, 1024, "layer 24, normed"),
+                ("wavlm-base-l3", "wavlm-base-l3", "wavlm-base", 3, 768, "layer 3"),
+                ("hubert-large-l6", "hubert-large-l6", "hubert-large", 6, 1024, "layer 6"),
+                ("hubert-large", "hubert-large", "hubert-large", -1, 1024, "layer 24, normed"),
+                ("hubert-base-l3", "hubert-base-l3", "hubert-base", 3, 768, "layer 3"),
+                ("hubert-base", "hubert-base", "hubert-base", 12, 768, "layer 12"),
+                ("wav2vec2-large-l6", "wav2vec2-large-l6", "wav2vec2-large", 6, 1024, "layer 6"),
+                ("wav2vec2-large", "wav2vec2-large", "wav2vec2-large", -1, 1024, "layer 24"),
+                ("wav2vec2-base-l3", "wav2vec2_l3", "wav2vec2-base", 3, 768, "layer 3"),
+                ("wav2vec2-base-l6", "wav2vec2_l6", "wav2vec2-base", 6, 768, "layer 6"),
+                ("wav2vec2-base-l9", "wav2vec2_l9", "wav2vec2-base", 9, 768, "layer 9"),
+                ("wav2vec2-base", "wav2vec2-base", "wav2vec2-base", 12, 768, "layer 12"),
+            )
+        ),
+    )
+}  # fmt: skip
