@@ -59,7 +59,7 @@ def probe(**_: Any) -> None:
     type=click.Choice(["held-out", "all"]),
     default="held-out",
     show_default=True,
-    help="Those of the corpus that no recipe trains on, or all.",
+    help="Speakers that no recipe trains on, or all.",
 )
 @click.option("--most", default=8, show_default=True, help="Speakers, at most.")
 @click.option("--utterances", default=8, show_default=True, help="Of each speaker, at most.")

@@ -141,7 +141,7 @@ def run(
 
 @click.command("tasks")
 def list_tasks() -> None:
-    """List the tasks: what they ask, of which data, and how they differ from the benchmark."""
+    """List the tasks: what they ask, their data, and how they differ from the benchmark."""
     from knnvc.evaluation.probing.kinds import KINDS
     from knnvc.evaluation.probing.run import TASKS
 

@@ -71,7 +71,7 @@ class HearModel(nn.Module):
 
 
 def load_model(model_file_path: str = "") -> HearModel:
-    """The encoder called `model_file_path`, by default that of the preset `mini`.
+    """The encoder called `model_file_path`, by default the preset `mini`'s.
 
     Raises:
         UsageError: there is no such encoder or layer.

@@ -43,7 +43,7 @@ MOST_SAMPLE_SECONDS = 6.0
 
 
 def note_examples(places: Places, seed: int) -> list[Example]:
-    """Single notes of many instruments; those of the test are not heard before."""
+    """Single notes of many instruments; the test has other instruments."""
     parts = dealt([str(one) for one in PROGRAMS], seed)
     rng = np.random.default_rng(seed)
     made = []
@@ -58,7 +58,7 @@ def note_examples(places: Places, seed: int) -> list[Example]:
 
 
 def melody_examples(places: Places, seed: int) -> list[Example]:
-    """Melodies, now and then two notes at once; instruments of the test are not heard before."""
+    """Melodies, now and then two notes at once; the test has other instruments."""
     parts = dealt([str(one) for one in PROGRAMS], seed)
     rng = np.random.default_rng(0)  # the same melodies whatever the parts
     count = min(MELODIES, max(3 * 3, places.most)) if places.most else MELODIES

@@ -256,12 +256,12 @@ def level(one: Example) -> Floats:
 
 
 def pitch_examples(places: Places, seed: int) -> list[Example]:
-    """log2 f0 of readers; those of the test are not heard before."""
+    """log2 f0 of readers; the test has other readers."""
     return _prosody(places, seed, log_pitch)
 
 
 def level_examples(places: Places, seed: int) -> list[Example]:
-    """Level in dB of readers; those of the test are not heard before."""
+    """Level in dB of readers; the test has other readers."""
     return _prosody(places, seed, level)
 
 
