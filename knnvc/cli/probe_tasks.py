@@ -108,7 +108,7 @@ def run(
         raise UsageError("an --encoder is named twice")
     with Progress() as progress:
         from knnvc.evaluation.probing.base import Places
-        from knnvc.evaluation.probing.named import hearing_of
+        from knnvc.evaluation.probing.named import check_name, hearing_of
         from knnvc.evaluation.probing.report import write
         from knnvc.evaluation.probing.run import (
             Options,
@@ -120,6 +120,8 @@ def run(
 
         require(("matplotlib", "jiwer", "sklearn", "scipy"))
         chosen = choose_tasks(tasks)
+        for name in encoders:
+            check_name(name)
         places = Places(
             Path(speech),
             _first(soundfont, SOUNDFONTS),

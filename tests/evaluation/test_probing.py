@@ -468,6 +468,7 @@ def test_tasks_are_listed() -> None:
         (["keywords", "--speech", "none"], "name a folder of speech with --speech"),
         (["notes", "--soundfont", "none.sf2"], "none.sf2 does not exist"),
         (["keywords", "--encoder", "a", "--encoder", "a"], "named twice"),
+        (["keywords", "--encoder", "hubert-bass"], "hubert-base"),
     ],
 )
 def test_one_sentence_about_a_wrong_run(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from knnvc.encoders.base import ALL, Encoder
+from knnvc.errors import UsageError
 from knnvc.evaluation.probing.layers import Hearing
+from knnvc.presets.catalogue import ENCODERS, find_known
 from knnvc.presets.named import open_encoder
+from knnvc.presets.search import find_preset
 
 
 def hearing_of(name: str, device: str = "auto") -> Hearing:
@@ -15,6 +20,20 @@ def hearing_of(name: str, device: str = "auto") -> Hearing:
         KnnvcError: its files are missing or damaged.
     """
     return Hearing(encoder_of(name, device), name)
+
+
+def check_name(name: str) -> None:
+    """Find out at once that there is no encoder `name`, before others are probed for hours.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if Path(name).exists() or "/" in name or find_known(ENCODERS, name) is not None:
+        return
+    try:
+        find_preset(name)
+    except UsageError:
+        encoder_of(name, "cpu")  # which says what there is
 
 
 def encoder_of(name: str, device: str = "auto") -> Encoder:
