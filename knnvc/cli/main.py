@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from knnvc import __version__
+from knnvc.cli.anonymize import anonymize
 from knnvc.cli.batch import CACHE, batch, cache
 from knnvc.cli.common import (
     COMPUTING,
@@ -339,6 +340,7 @@ def preset_pull(name: str, force: bool) -> None:
     say_path(made.folder)
 
 
+cli.add_command(anonymize)
 cli.add_command(evaluate)
 cli.add_command(features)
 cli.add_command(encoders)
