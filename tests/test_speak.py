@@ -430,7 +430,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
 
 def test_what_presets_lack(run: Run, preset: Path, voice: Path) -> None:
     assert "no text front end" in run("hello", "--ref", voice, "--preset", preset)[2]
-    assert "--ref is missing" in run("hello", "--preset", preset)[2]
+    assert "no text front end" in run("hello", "--preset", preset)[2]
     assert "there is no preset" in run("hello", "--lam", 0, "--preset", "tiny")[2]
 
 

@@ -20,8 +20,9 @@ ENOUGH = 40  # seconds of a voice, with fewer of which results sound less like i
 
 
 @click.group(invoke_without_command=True)
+@JSON
 @click.pass_context
-def voices(context: click.Context) -> None:
+def voices(context: click.Context, as_json: bool) -> None:
     """List the ready voices, for --ref voice:NAME, and manage your own.
 
     \b
@@ -29,7 +30,7 @@ def voices(context: click.Context) -> None:
     knnvc voices add recordings/ --name Anna
     """
     if context.invoked_subcommand is None:
-        _say_list(as_json=False)
+        _say_list(as_json)
 
 
 @voices.command("list")
