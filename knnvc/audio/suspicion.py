@@ -16,7 +16,8 @@ from torch import Tensor
 # Measured on 86 recordings of people, whole and in 498 pieces of 2 s, and on 63 of them in noise,
 # echo, compression and telephone bands; docs/experiments/2026-11-29-is-it-speech.md has the table.
 _CHANGE = 1.2  # dB: white to brown noise and hum have 0.8 at most, speech in as much noise 1.9
-_TONE = 0.95  # share of the energy: speech has 0.82 at most, through a telephone 0.92
+_TONE = 0.95  # share of the energy: tones have 1.0, a hummed piece of speech 0.99, but that
+_BEEPING = 3.5  # dB: varies more in loudness, by 4.6; beeps vary by 2.2
 _LEVEL = 0.5  # dB: speech that is clipped hard has 2.0, series of dialling tones 0.01
 _LEAST_STEADY = 0.3  # seconds of sound that "hardly changes" is said of
 _LEAST_TONAL = 1.0  # seconds of sound that a tone is told by: a vowel may last this long
@@ -61,9 +62,10 @@ def listen(waveform: Tensor, sample_rate: int) -> Heard:
     if _change(bands) < _CHANGE:
         return Heard(seconds, "hardly changes, as a noise, a hum or a tone does")
     if seconds >= _LEAST_TONAL:
-        if float((peak / total).median()) > _TONE:
+        loudness = float((10 * total.log10()).std())
+        if float((peak / total).median()) > _TONE and loudness < _BEEPING:
             return Heard(seconds, "is one pure tone at a time")
-        if float((10 * total.log10()).std()) < _LEVEL:
+        if loudness < _LEVEL:
             return Heard(seconds, "is always equally loud, as signals are")
     return Heard(seconds)
 
