@@ -134,6 +134,8 @@ class Entry:
         Raises:
             KnnvcError: its files are damaged, or do not fit its configuration.
         """
+        if state is not None and self.build is None:
+            raise KnnvcError(f"the {self.kind} {self.name} cannot be taken out of its preset")
         load: Callable[..., Any] = _resolve(self.load if state is None else self.build)
         try:
             return load(spec, context) if state is None else load(spec, state, context)
@@ -203,8 +205,8 @@ _TABLE = (
         "encoder",
         "mini",
         "knnvc.mini.encoder:load",
-        "knnvc.mini.encoder:MelWavLMConfig",
-        "log-mel spectra into a small WavLM transformer, with phones and exact pitch",
+        "knnvc.mini.encoder:PhoneEncoderConfig",
+        "log-mel spectra into layers of Whisper, with phones and exact pitch",
         settings=_PIECES,
     ),
     *(
@@ -282,7 +284,7 @@ _TABLE = (
         "mini",
         "knnvc.mini.converter:load",
         "knnvc.mini.converter:MiniConfig",
-        "mini's: phones, envelope and pitch, unit selection, a refiner, speaker adaptation",
+        "mini's: phones, envelope and pitch, unit selection, a refiner",
     ),
     Entry(
         "vocoder",

@@ -32,11 +32,16 @@ from knnvc.cli.common import (
     say_path,
     table,
 )
+from knnvc.cli.completion import COMPLETION
 from knnvc.cli.derive import collect, options
+from knnvc.cli.doctor import doctor
 from knnvc.cli.evaluate import evaluate
 from knnvc.cli.features import encoders, features
+from knnvc.cli.pipes import RAW, convert_stream, through_pipes
 from knnvc.cli.plot import plot
+from knnvc.cli.presets import preset_import, preset_new
 from knnvc.cli.probe import probe
+from knnvc.cli.resynth import resynth, vocoders
 from knnvc.cli.speak import speak
 from knnvc.cli.train import train
 from knnvc.cli.voices import voices
@@ -52,6 +57,7 @@ if TYPE_CHECKING:
     cls=OneSentence,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+@COMPLETION
 @click.version_option(__version__, "-V", "--version", prog_name="knnvc")
 def cli() -> None:
     """Convert any voice into any other with nearest neighbours (kNN-VC).
@@ -81,8 +87,9 @@ def cli() -> None:
     "--output",
     metavar="PATH",
     help="Output file (.wav, .flac, .ogg, .mp3), or a folder; the folders inside a SRC folder are "
-    "kept in it.  [default: SRC_as_REF.wav here]",
+    "kept in it; - is standard output.  [default: SRC_as_REF.wav here]",
 )
+@RAW
 @PRESET
 @options(ConvertOptions)
 @COMPUTING
@@ -92,19 +99,24 @@ def convert(
     sources: tuple[str, ...],
     refs: tuple[str, ...],
     output: str | None,
+    raw: str | None,
     cache: bool,
     force: bool,
     **given: Any,
 ) -> None:
-    """Say what SRC says in the voice of --ref.
+    """Say what SRC says in the voice of --ref; - as SRC reads sound from standard input.
 
     \b
     knnvc convert talk.wav --ref voices/anna/
     knnvc convert talk.wav --ref anna/:0.7 --ref ben/:0.3 -o blend.wav
     knnvc convert takes/*.wav --ref anna.safetensors -o converted/
+    ffmpeg -i talk.mp4 -f wav - | knnvc convert - --ref voice:emma -o - | ffplay -
     """
     chosen, loaded = collect(ConvertOptions, given), collect(LoadOptions, given)
     wanted = parse_references(refs)
+    if through_pipes(sources, output, raw):
+        convert_stream(sources, output, raw, wanted, chosen, loaded, cache=cache, force=force)
+        return
     plan = plan_outputs(sources, output, force, "_as_" + label(wanted))
     check_references_kept(plan, wanted)
     with Progress() as progress:
@@ -124,56 +136,16 @@ def convert(
         )
 
 
-@cli.command()
-@click.argument("sources", nargs=-1, required=True, metavar="IN...")
-@click.option(
-    "--vocoder",
-    type=click.Choice(["preset", "world", "griffin-lim"]),
-    default="preset",
-    show_default=True,
-    help="preset: the preset's encoder and vocoder, without matching.",
-)
-@click.option(
+# Matching sets ------------------------------------------------------------------------------------
+
+
+SET_OUTPUT = click.option(
     "-o",
     "--output",
-    metavar="PATH",
-    help="Output file (.wav, .flac, .ogg, .mp3), or a folder.  [default: IN_VOCODER.wav here]",
+    required=True,
+    metavar="NAME.safetensors",
+    help="Where the matching set goes.",
 )
-@PRESET
-@options(ConvertOptions, "loudness")
-@COMPUTING
-@FORCE
-def resynth(
-    sources: tuple[str, ...],
-    vocoder: str,
-    output: str | None,
-    loudness: str,
-    force: bool,
-    **given: Any,
-) -> None:
-    """Take IN apart and put it together again, to hear what a vocoder loses."""
-    loaded = collect(LoadOptions, given)
-    level = collect(ConvertOptions, {"loudness": loudness}).loudness
-    plan = plan_outputs(sources, output, force, "_" + vocoder)
-    with Progress() as progress:
-        from knnvc.pipeline import resynthesize
-
-        converter = load(loaded) if vocoder == "preset" else None
-        each(
-            plan,
-            lambda source, target: resynthesize(
-                source,
-                target,
-                converter or vocoder,
-                loudness=level,
-                force=force,
-                progress=progress,
-            ),
-            progress,
-        )
-
-
-# Matching sets ------------------------------------------------------------------------------------
 
 
 @cli.group("set")
@@ -183,7 +155,7 @@ def set_group() -> None:
 
 @set_group.command("build")
 @click.argument("refs", nargs=-1, required=True, metavar="REFS...")
-@click.option("-o", "--output", required=True, metavar="NAME.safetensors")
+@SET_OUTPUT
 @PRESET
 @click.option("--speaker", default="", help="Whose voice it is.  [default: the folder's name]")
 @click.option("--licence", default="", help="On what terms the recordings may be used.")
@@ -226,15 +198,23 @@ def set_build(
 @set_group.command("info")
 @click.argument("path", metavar="SET")
 def set_info(path: str) -> None:
-    """Tell what a matching set holds."""
-    from knnvc.converters.matching_set import load
+    """Tell what a matching set holds; voice:NAME is the set that mini makes of a ready voice."""
+    from knnvc.converters.matching_set import load as load_set
+    from knnvc.voices.ready import PREFIX, find
 
-    _describe(load(path), path, files=True)
+    if path.startswith(PREFIX) and not Path(path).exists():
+        with Progress() as progress:
+            voice = find(path.removeprefix(PREFIX))
+            converter = load(LoadOptions())
+            ((made, _),) = converter.voices([voice.path], progress=progress)
+        _describe(made, str(voice.path), files=True)
+        return
+    _describe(load_set(path), path, files=True)
 
 
 @set_group.command("merge")
 @click.argument("paths", nargs=-1, required=True, metavar="SETS...")
-@click.option("-o", "--output", required=True, metavar="NAME.safetensors")
+@SET_OUTPUT
 @FORCE
 def set_merge(paths: tuple[str, ...], output: str, force: bool) -> None:
     """Join matching sets of one encoder into one.
@@ -334,7 +314,11 @@ def preset_info(name: str) -> None:
         ("licence", found.licence),
     ]
     rows += [(f"{part} licence", text) for part, text in found.licences.items()]
-    rows += [(key, str(value)) for key, value in found.provenance.items()]
+    rows += [
+        (key if name is None else f"{key} {name}", str(value))
+        for key, given in found.provenance.items()
+        for name, value in (given.items() if isinstance(given, dict) else [(None, given)])
+    ]
     table(rows)
 
 
@@ -343,41 +327,6 @@ def _part_line(part: PartSpec | None) -> str:
     if part is None:
         return "none"
     return ", ".join([part.type, *(f"{key} {value}" for key, value in part.settings.items())])
-
-
-@preset.command("import")
-@click.option("--encoder", required=True, metavar="WavLM-Large.pt", help="Published WavLM file.")
-@click.option("--layer", default=6, show_default=True, help="Transformer layer to match in.")
-@click.option("--vocoder", required=True, metavar="prematch_g.pt", help="HiFi-GAN checkpoint.")
-@click.option("--vocoder-config", required=True, metavar="config.json", help="Its configuration.")
-@click.option("--name", help="Name of the preset.  [default: the folder's name]")
-@FORCE
-@click.argument("folder", metavar="DIR")
-def preset_import(
-    encoder: str,
-    layer: int,
-    vocoder: str,
-    vocoder_config: str,
-    name: str | None,
-    force: bool,
-    folder: str,
-) -> None:
-    """Turn published checkpoint files into a preset folder DIR."""
-    for path in (encoder, vocoder, vocoder_config):
-        if not Path(path).is_file():
-            raise UsageError(f"{path} does not exist or is no file; check the path")
-    from knnvc.presets.importing import import_published
-
-    made = import_published(
-        Path(encoder),
-        layer,
-        Path(vocoder),
-        Path(vocoder_config),
-        Path(folder),
-        force=force,
-        name=name,
-    )
-    say_path(made.folder)
 
 
 @preset.command("add-text-frontend")
@@ -423,9 +372,14 @@ def preset_pull(name: str, force: bool) -> None:
 
 
 cli.add_command(anonymize)
+cli.add_command(doctor)
 cli.add_command(evaluate)
 cli.add_command(features)
 cli.add_command(encoders)
+preset.add_command(preset_import)
+preset.add_command(preset_new)
+cli.add_command(resynth)
+cli.add_command(vocoders)
 cli.add_command(plot)
 cli.add_command(probe)
 cli.add_command(speak)

@@ -37,7 +37,7 @@ def train() -> None:
 
     \b
     knnvc train prematch       features of each recording from its speaker's others
-    knnvc train vocoder        HiFi-GAN on them: features to waveforms
+    knnvc train vocoder        HiFi-GAN or BigVGAN on them: features to waveforms
     knnvc train text-frontend  Glow-TTS: phonemes to features
 
     The recipe of the preset `mini` is in the repository's folder vocoder/.
@@ -54,7 +54,13 @@ def train() -> None:
 @PRESET
 @click.option("--k", default=4, show_default=True, help="Neighbours averaged.")
 @DEVICE
-@click.option("--out", type=FILE, default=Path("runs/prematched"), show_default=True)
+@click.option(
+    "--out",
+    type=FILE,
+    default=Path("runs/prematched"),
+    show_default=True,
+    help="Folder for the features.",
+)
 def prematch(corpus: Path, preset: str, k: int, device: str, out: Path) -> None:
     """Replace every training frame by its speaker's nearest other frames, as kNN-VC does."""
     need_corpus(corpus)
@@ -67,13 +73,27 @@ def prematch(corpus: Path, preset: str, k: int, device: str, out: Path) -> None:
 
 @train.command()
 @click.option("--corpus", type=FILE, required=True, help="What `prematch` was given.")
-@click.option("--prematched", type=FILE, default=Path("runs/prematched"), show_default=True)
-@click.option("--out", type=FILE, default=Path("runs/vocoder"), show_default=True)
+@click.option(
+    "--prematched",
+    type=FILE,
+    default=Path("runs/prematched"),
+    show_default=True,
+    help="What `prematch` wrote.",
+)
+@click.option(
+    "--out",
+    type=FILE,
+    default=Path("runs/vocoder"),
+    show_default=True,
+    help="Folder for weights and what a resumed run needs.",
+)
 @options_of(HifiGanOptions)
 def vocoder(corpus: Path, prematched: Path, out: Path, config: Path | None, **given: Any) -> None:
-    """Train HiFi-GAN v1 as published for kNN-VC; writes OUT/g_STEPS.pt and OUT/config.json.
+    """Train a vocoder on prematched features; writes OUT/g_STEPS.pt and OUT/config.json.
 
-    The object `generator` of the configuration file holds the network's sizes.
+    What it reads, and how often, follows from the features; the rest is HiFi-GAN v1's as published
+    for kNN-VC, unless the object `generator` of the configuration file says otherwise. `knnvc
+    preset new --encoder PRESET --vocoder OUT/g_STEPS.pt` makes a preset of it.
 
     \b
     knnvc train vocoder --config vocoder/configs/wavlm-large.json --corpus LibriSpeech/
@@ -82,10 +102,11 @@ def vocoder(corpus: Path, prematched: Path, out: Path, config: Path | None, **gi
     need_corpus(corpus)
     need(prematched, f"knnvc train prematch --corpus {corpus} --out {prematched}")
     require(("accelerate",), "train")
-    from knnvc.training.published import train_hifigan
-    from knnvc.vocoders.hifigan import HifiGanConfig
+    from knnvc.training.generators import facts_of, generator_for
+    from knnvc.training.published import find_examples, train_hifigan
 
-    generator = HifiGanConfig.from_dict(read_config(config, "generator"))
+    examples, _ = find_examples(corpus, prematched)
+    generator = generator_for(facts_of(examples[0][1]), read_config(config, "generator"), options)
     say_path(train_hifigan(corpus, prematched, out, options, generator))
 
 
@@ -98,7 +119,13 @@ def vocoder(corpus: Path, prematched: Path, out: Path, config: Path | None, **gi
 )
 @PRESET
 @click.option("--language", default="en-us", show_default=True, help="Of the transcripts.")
-@click.option("--out", type=FILE, default=Path("runs/text-frontend"), show_default=True)
+@click.option(
+    "--out",
+    type=FILE,
+    default=Path("runs/text-frontend"),
+    show_default=True,
+    help="Folder for weights and what a resumed run needs.",
+)
 @click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
 @options_of(GlowTtsOptions)
 def text_frontend(

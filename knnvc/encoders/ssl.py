@@ -172,7 +172,7 @@ def load_named(spec: PartSpec, context: Context) -> ChunkedEncoder:
     # A folder inside the preset comes first: what a preset means must not depend on where one
     # stands.
     inside = spec.folder / name
-    model = _read_huggingface(inside if inside.is_dir() else name)
+    model = read_huggingface(inside if inside.is_dir() else name)
     network = _network(model, *_layers_of(spec), bool(spec.config.get("normalize", False)))
     return _encoder(network, spec, context)
 
@@ -292,7 +292,7 @@ def load_huggingface(name_or_folder: str | Path, match_layer: int, synth_layer: 
     Raises:
         KnnvcError: if it cannot be read, is of another family, or lacks a layer.
     """
-    return SslNetwork(_read_huggingface(name_or_folder), match_layer, synth_layer)
+    return SslNetwork(read_huggingface(name_or_folder), match_layer, synth_layer)
 
 
 def normalizes(name_or_folder: str | Path) -> bool:
@@ -311,12 +311,17 @@ def load_every_layer(name_or_folder: str | Path) -> SslNetwork:
     Raises:
         KnnvcError: if it cannot be read or is of another family.
     """
-    model = _read_huggingface(name_or_folder)
+    model = read_huggingface(name_or_folder)
     depth = len(model.encoder.layers)  # type: ignore[union-attr,arg-type]
     return SslNetwork(model, depth, depth)
 
 
-def _read_huggingface(name_or_folder: str | Path) -> nn.Module:
+def read_huggingface(name_or_folder: str | Path) -> nn.Module:
+    """A model of one of `FAMILIES` as transformers has it.
+
+    Raises:
+        KnnvcError: it cannot be read, or is of another family.
+    """
     import transformers
 
     name = str(name_or_folder)

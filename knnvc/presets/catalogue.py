@@ -149,7 +149,7 @@ def _ssl(
 
 _BYOL_PAGE = "https://github.com/nttcslab/byol-a"
 _BYOL_LICENCE = "NTT, evaluation only"
-_WAVLM_LICENCE = "MIT (code); the model's page names CC BY-SA 3.0"
+_WAVLM_LICENCE = "code MIT; of the weights, see the model's page"
 ENCODERS: dict[str, Known] = {
     known.name: known
     for known in (

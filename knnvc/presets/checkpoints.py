@@ -82,6 +82,23 @@ def read_encoder(path: Path, config: Mapping[str, Any] | None = None) -> Read:
     )
 
 
+def is_wavlm(path: Path) -> bool:
+    """Whether a file is Microsoft's WavLM, or at least no other encoder that is known here.
+
+    Raises:
+        KnnvcError: it is damaged.
+    """
+    if path.suffix == ".safetensors":
+        return False
+    content = read_checkpoint(path)
+    model, settings = content.get("model"), plain(content.get("cfg")) or {}
+    if isinstance(model, Mapping):
+        own = settings.get("model", settings) if isinstance(settings, Mapping) else {}
+        other = any(str(name).startswith(("feature_aggregator.", "encoder.")) for name in model)
+        return not other or (isinstance(own, Mapping) and "relative_position_embedding" in own)
+    return not _byol(path, content)
+
+
 def _content(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return dict(read_tensors(path)[0])

@@ -99,7 +99,7 @@ def encoder_files(
         if not path.exists():
             raise UsageError(f"there is no file {path}: check the path")
         return _expected(known, read_encoder(path, config), path)
-    if _is_preset(text):
+    if is_preset(text) and not (config and known is not None):
         if config:
             raise UsageError(f"the encoder of preset {text!r} takes no settings")
         return find_preset(text).encoder, None
@@ -121,7 +121,7 @@ def encoder_files(
     )
 
 
-def _is_preset(text: str) -> bool:
+def is_preset(text: str) -> bool:
     """Whether a preset of this name or in this folder is there."""
     plain = text not in ("", "..") and Path(text).name == text
     homes = (bundled_folder(), presets_folder())

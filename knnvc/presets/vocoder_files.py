@@ -82,7 +82,8 @@ def _checkpoint_in(path: Path) -> Path:
             raise UsageError(f"there is no file {path}: check the path")
         return path
     patterns = ("bigvgan_generator*.pt", "pytorch_model.bin", "g_*", "generator*", "*.ckpt", "*.pt")
-    found = [one for pattern in patterns for one in sorted(path.glob(pattern)) if one.is_file()]
+    names = (one for pattern in patterns for one in sorted(path.glob(pattern), reverse=True))
+    found = [one for one in names if one.is_file() and one.suffix not in (".json", ".tmp")]
     if not found:
         raise UsageError(f"the folder {path} holds no checkpoint of a vocoder: name the file")
     return found[0]
@@ -125,7 +126,7 @@ def _read_generator(path: Path, state: Mapping[str, Any], values: dict[str, Any]
     if any(name.startswith("activation_post.") for name in weights):
         config = BigVganConfig.from_dict(values).to_dict()
         spec = PartSpec("vocoder", "bigvgan", config)
-        return ReadVocoder(spec, weights, _mel(path, values))
+        return ReadVocoder(spec, weights, _mel(path, values) if "n_fft" in values else None)
     hifigan = HifiGanConfig.from_dict(values)
     spec = PartSpec("vocoder", "hifigan", hifigan.to_dict())
     mel = _mel(path, values) if hifigan.hifi_dim is None and "num_mels" in values else None

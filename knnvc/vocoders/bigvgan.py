@@ -140,8 +140,8 @@ class BigVgan(nn.Module):
         """Turn mel spectra [B, T, D] into a waveform [B, 1, T · hop]."""
         hidden = self.conv_pre(features.transpose(1, 2))
         count = len(self.config.generator.resblock_kernel_sizes)
-        for stage, (up,) in enumerate(self.ups):  # type: ignore[misc]
-            hidden = up(hidden).float()
+        for stage, up in enumerate(self.ups):
+            hidden = up[0](hidden).float()  # type: ignore[index]
             blocks = self.resblocks[stage * count : (stage + 1) * count]
             total = blocks[0](hidden)
             for block in blocks[1:]:

@@ -176,7 +176,7 @@ class Istft(nn.Module):
     def _add(self, frames: Tensor) -> Tensor:
         """Overlap and add `frames` [B, T, n_fft]."""
         total = (frames.shape[1] - 1) * self.hop + self.size
-        made = functional.fold(
+        made: Tensor = functional.fold(
             frames.transpose(1, 2), (1, total), kernel_size=(1, self.size), stride=(1, self.hop)
         )
         return made[:, 0, 0]
