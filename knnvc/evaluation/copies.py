@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -143,7 +144,8 @@ def measure_copies(
             began = time.perf_counter()
             result = copier.copy(waveform)
             took = time.perf_counter() - began
-            result = normalize(result, copier.sample_rate, level)
+            if math.isfinite(level):  # of silence it is not
+                result = normalize(result, copier.sample_rate, level)
             if folder is not None:
                 target = folder / copier.name.replace("/", "_") / f"{source.stem}.flac"
                 write_audio(target, result, copier.sample_rate, force=True)

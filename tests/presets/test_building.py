@@ -49,7 +49,7 @@ def test_a_preset_of_hubert_gives_the_features_of_its_model(
     found = knnvc.features(noise(8000), encoder=tmp_path / "preset", **given)
     assert torch.allclose(found, expected, atol=1e-5)
     other = knnvc.features(noise(8000), layer, encoder=hubert, config={"normalize": False}, **given)
-    assert not torch.allclose(found, other, atol=1e-2)
+    assert not torch.allclose(found, other, atol=1e-5)  # layer norms leave little of the scale
 
 
 def test_a_preset_of_wav2vec_runs_at_its_own_rate(parity: Path, tmp_path: Path) -> None:
