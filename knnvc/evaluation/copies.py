@@ -95,7 +95,9 @@ def log_spectral_distance(one: Wave, other: Wave) -> float:
     window = torch.hann_window(_SIZE)
 
     def powers(wave: Wave) -> Tensor:
-        padded = torch.nn.functional.pad(torch.from_numpy(wave[:length].copy()), (_SIZE, _SIZE))
+        padded = torch.nn.functional.pad(
+            torch.from_numpy(wave[:length].copy()), (_SIZE // 2, _SIZE // 2)
+        )
         made = torch.stft(padded, _SIZE, _HOP, window=window, center=False, return_complex=True)
         return made.abs().square()
 
