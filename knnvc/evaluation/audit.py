@@ -1,6 +1,6 @@
 """A whole audit of anonymising: convert, listen, attack, and write what came out.
 
-Audio and embeddings that are there already are not made again, so a stopped audit goes on.
+Audio that is there already is not made again, so a stopped audit goes on.
 """
 
 from __future__ import annotations

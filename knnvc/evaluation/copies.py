@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -94,7 +95,9 @@ def log_spectral_distance(one: Wave, other: Wave) -> float:
     window = torch.hann_window(_SIZE)
 
     def powers(wave: Wave) -> Tensor:
-        padded = torch.nn.functional.pad(torch.from_numpy(wave[:length].copy()), (_SIZE, _SIZE))
+        padded = torch.nn.functional.pad(
+            torch.from_numpy(wave[:length].copy()), (_SIZE // 2, _SIZE // 2)
+        )
         made = torch.stft(padded, _SIZE, _HOP, window=window, center=False, return_complex=True)
         return made.abs().square()
 
@@ -143,7 +146,8 @@ def measure_copies(
             began = time.perf_counter()
             result = copier.copy(waveform)
             took = time.perf_counter() - began
-            result = normalize(result, copier.sample_rate, level)
+            if math.isfinite(level):  # of silence it is not
+                result = normalize(result, copier.sample_rate, level)
             if folder is not None:
                 target = folder / copier.name.replace("/", "_") / f"{source.stem}.flac"
                 write_audio(target, result, copier.sample_rate, force=True)

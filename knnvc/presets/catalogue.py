@@ -90,7 +90,7 @@ class Known:
         for name in self.missing:
             url = urls[name]
             if not url:
-                raise KnnvcError(self._by_hand("its licence lets nobody pass it on"))
+                raise KnnvcError(self._by_hand("only a person can fetch it"))
             remote = RemoteFile(name, url, None, None, self.licence)
             tell = None if progress is None else _named(progress, f"{self.name}/{name}")
             try:

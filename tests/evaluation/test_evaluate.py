@@ -37,7 +37,7 @@ def test_the_choices_are_the_instruments_that_there_are() -> None:
     [
         (["missing", "-o", "r"], "the source missing does not exist"),
         (["talk.wav", "-o", "r"], "with --targets"),
-        (["-o", "r"], "name a manifest, recordings with --targets, --bench DIR or --demos DIR"),
+        (["-o", "r"], "name a manifest, recordings with --targets, --bench DIR, --test-clean DIR"),
         (["talk.wav", "--bench", ".", "-o", "r"], "name a manifest, recordings"),
         (["--bench", ".", "--demos", ".", "-o", "r"], "name a manifest, recordings"),
         (["--bench", ".", "-o", "r"], "holds no bench"),
