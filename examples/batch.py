@@ -1,6 +1,7 @@
 """Convert every recording of a folder into one voice: load and encode once, convert many times.
 
-python examples/batch.py examples/audio/target examples/audio converted/
+python examples/batch.py
+python examples/batch.py anna/ recordings/ converted/
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from pathlib import Path
 
 from knnvc import KnnvcError, VoiceConverter
 
-target, sources, output = sys.argv[1:]
+AUDIO = Path(__file__).parent / "audio"
+target, sources, output = sys.argv[1:] or (AUDIO / "target", AUDIO, "converted")
 
 converter = VoiceConverter.from_preset("mini")
 voice = converter.matching_set(target)

@@ -1,6 +1,7 @@
 """Walk from the source's voice to the target's (λ), and halfway between two targets (weights).
 
-python examples/blend.py examples/audio/source.wav voice_a/ voice_b/ blends/
+python examples/blend.py
+python examples/blend.py talk.wav anna/ ben/ blends/
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from pathlib import Path
 
 from knnvc import ConvertOptions, VoiceConverter
 
-source, first, second, output = sys.argv[1:]
+SOURCE = Path(__file__).parent / "audio/source.wav"
+source, first, second, output = sys.argv[1:] or (SOURCE, "voice:emma", "voice:george", "blends")
 
 converter = VoiceConverter.from_preset("mini")
 a, b = converter.matching_set(first), converter.matching_set(second)

@@ -1,17 +1,20 @@
-"""Convert one recording, step by step.
+"""Convert one recording, step by step; without arguments the example's own, into converted.wav.
 
-python examples/convert.py examples/audio/source.wav examples/audio/target converted.wav
+python examples/convert.py
+python examples/convert.py talk.wav anna/ talk_as_anna.wav
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import soundfile
 
 from knnvc import VoiceConverter
 
-source, target, output = sys.argv[1:]
+AUDIO = Path(__file__).parent / "audio"
+source, target, output = sys.argv[1:] or (AUDIO / "source.wav", AUDIO / "target", "converted.wav")
 
 converter = VoiceConverter.from_preset("mini")
 voice = converter.matching_set(target)  # all frames of the target speaker

@@ -1,6 +1,7 @@
 """Speak a text in the voice of a reference, sentence by sentence, and once with λ = 0 to compare.
 
-python examples/tts.py "It was the best of times." examples/audio/target spoken.wav
+python examples/tts.py
+python examples/tts.py "It was the best of times." anna/ spoken.wav
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import sys
 
 from knnvc import SpeakOptions, VoiceConverter
 
-text, target, output, *preset = sys.argv[1:]
+arguments = sys.argv[1:] or ("It was the best of times.", "voice:heart", "spoken.wav")
+text, target, output, *preset = arguments
 
 converter = VoiceConverter.from_preset(preset[0] if preset else "mini")
 voice = converter.matching_set(target)  # encoded once, for every text that follows

@@ -6,9 +6,12 @@ The names below are imported when first used, so that `import knnvc` stays light
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+# As typing has it; importing that takes most of the time until `knnvc.cli.start` hears Ctrl-C.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from knnvc.converters.matching_set import MatchingSet
     from knnvc.encoding import features
     from knnvc.errors import KnnvcError, UsageError

@@ -50,9 +50,14 @@ class UsageError(KnnvcError):
 class KnnvcWarning(UserWarning):
     """The work goes on, but not quite as asked: a recording was skipped, a result made quieter."""
 
+    @property
+    def full(self) -> str:
+        """The message as it was written, with whole paths."""
+        return super().__str__()
+
     def __str__(self) -> str:
-        """One line without control characters."""
-        return shown(super().__str__(), lines=False)
+        """One line as `sentence` gives it."""
+        return sentence(super().__str__())
 
 
 def shown(text: object, *, lines: bool = True) -> str:

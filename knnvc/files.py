@@ -12,7 +12,8 @@ import sys
 import unicodedata
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +105,7 @@ class Listing:
         """One sentence that counts what was skipped and names the first three; None if nothing."""
         if not self.skipped:
             return None
-        named = [f"{shown(one.path)} {one.reason}" for one in self.skipped[:3]]
+        named = [f"{shown_path(one.path)} {one.reason}" for one in self.skipped[:3]]
         more = len(self.skipped) - len(named)
         what = "file was" if len(self.skipped) == 1 else "files were"
         rest = f", and {more} more" if more else ""
@@ -146,7 +147,7 @@ def atomic_path(path: Path, *, force: bool = True) -> Iterator[Path]:
             for parent in reversed(created):
                 parent.rmdir()
         if isinstance(error, OSError):
-            raise KnnvcError(f"cannot write {shown(path)}: {os_reason(error)}.") from error
+            raise KnnvcError(f"cannot write {shown_path(path)}: {os_reason(error)}.") from error
         raise
 
 
@@ -188,7 +189,7 @@ def sha256_file(path: Path) -> str:
                 digest.update(block)
     except OSError as error:
         raise KnnvcError(
-            f"cannot read {shown(path)}: {_read_reason(error)}; check the path."
+            f"cannot read {shown_path(path)}: {_read_reason(error)}; check the path."
         ) from error
     return digest.hexdigest()
 
@@ -264,7 +265,7 @@ def list_folder(path: Path | str) -> Listing:
     def note(error: OSError) -> None:
         if Path(error.filename) == path:
             raise KnnvcError(
-                f"cannot read the folder {shown(path)}: {_read_reason(error)}; "
+                f"cannot read the folder {shown_path(path)}: {_read_reason(error)}; "
                 "check its permissions."
             ) from error
         reason = f"cannot be read ({_read_reason(error)})"
@@ -298,7 +299,7 @@ def list_folder(path: Path | str) -> Listing:
         # Recordings that are broken are no fault of the call.
         kind = KnnvcError if any(one.broken for one in skipped) else UsageError
         raise kind(
-            f"{shown(path)} holds no audio files{f' ({sentence})' if sentence else ''}; "
+            f"{shown_path(path)} holds no audio files{f' ({sentence})' if sentence else ''}; "
             "put recordings such as .wav, .flac, .m4a or .mp3 there."
         )
     return listing
@@ -337,15 +338,15 @@ def check_exists(path: Path) -> None:
         path.stat()
     except OSError as error:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise UsageError(f"{shown(path)} does not exist; check the path.") from error
+            raise UsageError(f"{shown_path(path)} does not exist; check the path.") from error
         raise UsageError(
-            f"cannot read {shown(path)}: {_read_reason(error)}; check the path."
+            f"cannot read {shown_path(path)}: {_read_reason(error)}; check the path."
         ) from error
     except ValueError as error:  # a NUL in the name
-        raise UsageError(f"{shown(path)} is not a path; check it.") from error
+        raise UsageError(f"{shown_path(path)} is not a path; check it.") from error
 
 
-def shown(path: Path | str) -> str:
+def shown_path(path: Path | str) -> str:
     """`path` as it may be printed: what a terminal could take for a command is written out.
 
     Control characters, line breaks and marks that turn the direction of writing become escapes
@@ -377,10 +378,10 @@ def _read_reason(error: OSError) -> str:
 
 def _check_target(path: Path, force: bool) -> None:
     if path.is_dir():
-        raise UsageError(f"{shown(path)} is a folder; name a file to write.")
+        raise UsageError(f"{shown_path(path)} is a folder; name a file to write.")
     # lexists: a dangling link is somebody's link, too.
     if not force and os.path.lexists(path):
-        raise UsageError(f"{shown(path)} already exists; pass --force to replace it.")
+        raise UsageError(f"{shown_path(path)} already exists; pass --force to replace it.")
 
 
 def _remove(path: Path) -> None:
@@ -389,3 +390,18 @@ def _remove(path: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def told_apart(pairs: Sequence[tuple[Path, Path]]) -> list[Path]:
+    """Outputs of pairs of a source and an output, of which no two differ in the source alone.
+
+    Where "a.wav" and "a.mp4" would both become "a.wav", the second becomes "a.mp4.wav". Sources
+    that have the same name, too, are left to the caller.
+    """
+    count = Counter(output for _, output in pairs)
+    return [
+        output.with_name(f"{output.stem}{source.suffix}{output.suffix}")
+        if count[output] > 1 and source.suffix != output.suffix
+        else output
+        for source, output in pairs
+    ]

@@ -365,7 +365,7 @@ def resynthesize(
     level = ConvertOptions(loudness=loudness).target_loudness
     if level is not None:
         before = measure_loudness(waveform, given_rate)
-        made = normalize(made, rate, level, source_loudness=before)
+        made = normalize(made, rate, level, source_loudness=before, name=str(output))
     return _write(output, made, rate, force)
 
 
@@ -377,9 +377,20 @@ def _check_free(output: Path | str, force: bool) -> Path:
     return output
 
 
+def limited(waveform: Tensor, sample_rate: int, name: str) -> Tensor:
+    """A result [S] whose peaks fit into a file: a limiter takes them down at its loudness.
+
+    Args:
+        waveform: [S].
+        sample_rate: in Hz.
+        name: what a warning calls it.
+    """
+    if not len(waveform) or float(waveform.abs().max()) <= PEAK:
+        return waveform
+    return normalize(waveform, sample_rate, measure_loudness(waveform, sample_rate), name=name)
+
+
 def _write(output: Path, waveform: Tensor, sample_rate: int, force: bool) -> Path:
-    """Write a result; where its peaks would not fit, a limiter takes them down at its loudness."""
-    if len(waveform) and float(waveform.abs().max()) > PEAK:
-        waveform = normalize(waveform, sample_rate, measure_loudness(waveform, sample_rate))
+    waveform = limited(waveform, sample_rate, str(output))
     write_audio(output, waveform, sample_rate, force=force)
     return output

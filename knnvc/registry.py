@@ -205,8 +205,8 @@ _TABLE = (
         "encoder",
         "mini",
         "knnvc.mini.encoder:load",
-        "knnvc.mini.encoder:MelWavLMConfig",
-        "log-mel spectra into a small WavLM transformer, with phones and exact pitch",
+        "knnvc.mini.encoder:PhoneEncoderConfig",
+        "log-mel spectra into layers of Whisper, with phones and exact pitch",
         settings=_PIECES,
     ),
     *(
@@ -284,7 +284,7 @@ _TABLE = (
         "mini",
         "knnvc.mini.converter:load",
         "knnvc.mini.converter:MiniConfig",
-        "mini's: phones, envelope and pitch, unit selection, a refiner, speaker adaptation",
+        "mini's: phones, envelope and pitch, unit selection, a refiner",
     ),
     Entry(
         "vocoder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import soundfile as sf
 
@@ -92,6 +94,53 @@ def test_published_preset(
         cwd=tmp_path,
     )
     assert seconds(tmp_path / "out.wav") == pytest.approx(2.0, abs=0.04)
+
+
+BUNDLED = {
+    "convert.py": ["converted.wav"],
+    "batch.py": ["converted/source.wav"],
+    "blend.py": ["blends/blend_0.5.wav", "blends/lam_0.0.wav"],
+    "published_preset.py": ["converted.wav"],
+    "tts.py": ["spoken.wav", "spoken_own_voice.wav"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_without_arguments_there_is_something_to_play(name: str, tmp_path: Path) -> None:
+    """On the example's audio, cut short so that it is quick."""
+    examples = tmp_path / "examples"
+    (examples / "audio" / "target").mkdir(parents=True)
+    shutil.copy(EXAMPLES / name, examples)
+    wave, rate = sf.read(SOURCE)
+    sf.write(examples / "audio" / "source.wav", wave[:rate], rate)
+    for clip in sorted(TARGET.glob("*.flac"))[:2]:
+        shutil.copy(clip, examples / "audio" / "target")
+    run(examples / name, cwd=tmp_path)
+    for path in BUNDLED[name]:
+        assert seconds(tmp_path / path) > 0.5
+        assert sf.read(tmp_path / path)[0].std() > 0.001
+
+
+def test_the_notebook(tmp_path: Path) -> None:
+    """All its code, in one go, on a short text; what it plays is there."""
+    notebook = json.loads((EXAMPLES / "knnvc.ipynb").read_text(encoding="utf-8"))
+    assert notebook["nbformat"] == 4
+    cells = ["".join(one["source"]) for one in notebook["cells"] if one["cell_type"] == "code"]
+    assert all(not one.get("outputs") for one in notebook["cells"])
+    cells.insert(0, "from IPython.display import display")  # a notebook has it
+    script = "\n\n".join(cells).replace("This is a voice that nobody has.", "")
+    (tmp_path / "IPython").mkdir()
+    (tmp_path / "IPython" / "display.py").write_text(
+        "def Audio(path):\n    return path\n\n"
+        "def display(path):\n    import soundfile\n"
+        "    print(path, soundfile.info(path).duration)\n"
+    )
+    (tmp_path / "notebook.py").write_text(script, encoding="utf-8")
+    played = run("notebook.py", cwd=tmp_path).splitlines()
+    names = [line.split()[0] for line in played if line.split()[0].endswith(".wav")]
+    assert names == ["spoken.wav", "converted.wav", "blend.wav", "half.wav", "again.wav"]
+    first, second = tmp_path / "converted.wav", tmp_path / "again.wav"
+    assert np.allclose(sf.read(first)[0], sf.read(second)[0], atol=0.02)
 
 
 def blocks(language: str) -> list[str]:

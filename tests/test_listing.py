@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
-from knnvc.files import find_audio, list_folder, shown
+from knnvc.files import find_audio, list_folder, shown_path, told_apart
 
 
 def fill(folder: Path, *names: str, content: bytes = b"sound") -> list[Path]:
@@ -135,8 +135,8 @@ def test_nothing_to_find_is_an_error_that_names_what_is_there(tmp_path: Path) ->
     ],
 )
 def test_shown_names_are_safe_to_print(name: str, expected: str) -> None:
-    assert shown(name) == expected
-    shown(name).encode("utf-8")
+    assert shown_path(name) == expected
+    shown_path(name).encode("utf-8")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are text elsewhere")
@@ -147,3 +147,12 @@ def test_names_of_any_bytes_are_listed(tmp_path: Path) -> None:
     with pytest.warns(KnnvcWarning, match=r"\\x1b\[2J\.mid is MIDI") as told:
         assert len(find_audio(tmp_path)) == 2
     assert str(told[0].message).isprintable()
+
+
+def test_outputs_of_sources_that_differ_in_their_format() -> None:
+    names = ["a.mp4", "a.wav", "a.MP3", "b.wav", "c/a.wav"]
+    pairs = [(Path("in", name), Path("out", name).with_suffix(".wav")) for name in names]
+    made = [str(path.relative_to("out")) for path in told_apart(pairs)]
+    assert made == ["a.mp4.wav", "a.wav", "a.MP3.wav", "b.wav", "c/a.wav"]
+    same = [(Path("x/a.wav"), Path("a.wav")), (Path("y/a.wav"), Path("a.wav"))]
+    assert told_apart(same) == [Path("a.wav"), Path("a.wav")]

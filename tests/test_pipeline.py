@@ -246,12 +246,34 @@ def test_a_bad_recording_in_a_folder_is_skipped(
     (tmp_path / "mixed" / "damaged.flac").write_bytes(b"fLaC\0\0\0\x22" + bytes(20))
     with pytest.warns(KnnvcWarning) as caught:
         built = tiny.matching_set(tmp_path / "mixed")
-    texts = sorted(str(one.message) for one in caught)
+    said = sorted(one.message.full for one in caught if isinstance(one.message, KnnvcWarning))
+    texts = [one for one in said if one.startswith("skipped")]
     assert len(texts) == 2
     assert texts[0].startswith(f"skipped a reference: {tmp_path / 'mixed' / 'damaged.flac'} ")
     assert texts[1].startswith(f"skipped a reference: {tmp_path / 'mixed' / 'silent.wav'} ")
     assert built.info.files == ("good.wav",)
     assert torch.equal(built.match, tiny.matching_set(good).match)
+
+
+@pytest.mark.parametrize(
+    ("name", "samples", "said"),
+    [
+        ("short.wav", noise(0.1), "the references hold only 0.08 s of speech: give 30 s or more"),
+        ("noise.wav", noise(2.0), "noise.wav hardly changes, as a noise, a hum or a tone does"),
+        ("tone.wav", torch.sin(torch.arange(32_000) / 5), "tone.wav hardly changes, as a noise"),
+        ("click.wav", torch.eye(1, 32_000)[0].roll(9000), "there is only 0.0"),
+    ],
+)
+def test_what_is_hardly_a_voice_is_said_with_every_use(
+    tiny: VoiceConverter, tmp_path: Path, name: str, samples: torch.Tensor, said: str
+) -> None:
+    path = record(tmp_path / name, samples)
+    for cache in (False, True, True):  # made, made and kept, and found
+        with pytest.warns(KnnvcWarning) as caught:
+            tiny.voices(path, cache=cache)
+        assert [one for one in caught if said in str(one.message)]
+    with pytest.warns(KnnvcWarning, match=said):
+        tiny.matching_set(samples, sample_rate=SAMPLE_RATE) if "only" in said else tiny.voices(path)
 
 
 def test_a_bad_recording_by_name_fails(tiny: VoiceConverter, anna: Path, tmp_path: Path) -> None:
@@ -308,7 +330,7 @@ def test_peaks_that_do_not_fit_are_told(
 ) -> None:
     loud = VoiceConverter(tiny.encoder, tiny.converter, Spike())
     path = record(tmp_path / "source.wav", torch.from_numpy(source[0]))
-    with pytest.warns(KnnvcWarning, match=r"LUFS instead of .* it cannot be louder"):
+    with pytest.warns(KnnvcWarning, match=r"\.wav has .* LUFS instead of .* it cannot be louder"):
         loud.convert_file(path, ben, tmp_path / "out.wav", ConvertOptions(loudness=False))
     assert 0.8 < load_audio(tmp_path / "out.wav").max() < 1.0  # below full scale
 

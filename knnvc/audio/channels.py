@@ -67,7 +67,7 @@ class Mixer:
 
     def _mix(self, frames: Samples) -> Samples:
         # float64 only for the sum: two full-scale float32 samples must not overflow to infinity.
-        with np.errstate(invalid="ignore"):  # infinity minus infinity; the caller reports it
+        with np.errstate(invalid="ignore", over="ignore"):  # infinity; the caller reports it
             mixed = frames.mean(axis=1, dtype=np.float64)
             for start in range(0, len(frames), self._window):
                 part = frames[start : start + self._window]

@@ -235,7 +235,8 @@ def _samples(frame: Any) -> Samples:
     if name in _SCALES:
         offset = 128 if name == "u8" else 0
         values = (values.astype(np.float64) - offset) / _SCALES[name]
-    samples: Samples = values.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller reports it
+        samples: Samples = values.astype(np.float32)
     return samples
 
 

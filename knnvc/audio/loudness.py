@@ -31,6 +31,7 @@ def normalize(
     *,
     source_loudness: float | None = None,
     in_place: bool = False,
+    name: str = "the result",
 ) -> Tensor:
     """Bring a waveform to a loudness; where peaks would pass -1 dBTP, limit them.
 
@@ -45,6 +46,7 @@ def normalize(
         source_loudness: LUFS, from `measure_loudness` of the source. Without one (None, or not
             finite) the target "source" leaves the waveform alone.
         in_place: Write the result over `waveform`, which for hours of audio spares a copy.
+        name: What a warning calls it: the file that it goes to.
 
     Returns:
         `[T]`; `waveform` itself if nothing was to do.
@@ -65,7 +67,7 @@ def normalize(
     drive, reached = _drive(waveform, sample_rate, float(goal), gain)
     if goal - reached > _WORTH_SAYING:
         warnings.warn(
-            f"the result has {reached:.1f} LUFS instead of {goal:g}: single peaks are so high that "
+            f"{name} has {reached:.1f} LUFS instead of {goal:g}: single peaks are so high that "
             "it cannot be louder.",
             KnnvcWarning,
             stacklevel=2,

@@ -27,7 +27,7 @@ from knnvc.audio.decoding import (
 from knnvc.audio.resampling import SAMPLE_RATE, check_rate, resampled
 from knnvc.audio.samples import BLOCK_SAMPLES, check_finite
 from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
-from knnvc.files import HEADERLESS, check_exists, os_reason, shown
+from knnvc.files import HEADERLESS, check_exists, os_reason, shown_path
 
 _MOST_EXPECTED = 1 << 29  # samples to provide for on a header's word: 9 hours
 _LEAST_LOSS = 0.25  # seconds that may be missing without a word: about a syllable
@@ -64,12 +64,12 @@ def load_audio(path: Path | str, sample_rate: int = SAMPLE_RATE) -> Tensor:
         from knnvc.audio.streams import read_stream
 
         with path.open("rb") as pipe:
-            return read_stream(pipe, sample_rate, name=shown(path))
+            return read_stream(pipe, sample_rate, name=shown_path(path))
     try:
         with path.open("rb") as file:
-            return read_file(file, shown(path), sample_rate, stacklevel=3)
+            return read_file(file, shown_path(path), sample_rate, stacklevel=3)
     except OSError as error:
-        raise KnnvcError(f"cannot read {shown(path)}: {os_reason(error)}.") from error
+        raise KnnvcError(f"cannot read {shown_path(path)}: {os_reason(error)}.") from error
 
 
 def read_file(file: BinaryIO, name: str, sample_rate: int, *, stacklevel: int = 2) -> Tensor:
@@ -178,11 +178,13 @@ def _check_readable(path: Path) -> bool:
     check_exists(path)
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
-        raise UsageError(f"{shown(path)} is a folder; name an audio file.")
+        raise UsageError(f"{shown_path(path)} is a folder; name an audio file.")
     if not os.access(path, os.R_OK):
-        raise UsageError(f"cannot read {shown(path)}: permission denied; change its permissions.")
+        raise UsageError(
+            f"cannot read {shown_path(path)}: permission denied; change its permissions."
+        )
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
         return True
     if not path.stat().st_size:
-        raise KnnvcError(f"{shown(path)} is an empty file; record or export it again.")
+        raise KnnvcError(f"{shown_path(path)} is an empty file; record or export it again.")
     return False

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from knnvc.audio.samples import BLOCK_SAMPLES, is_finite, peak, split
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.files import atomic_path, shown
+from knnvc.files import atomic_path, shown_path
 
 _WRITERS = {
     ".wav": ("WAV", "PCM_16"),
@@ -30,7 +30,7 @@ def check_output(path: Path | str) -> Path:
     path = Path(path)
     if path.suffix.lower() not in _WRITERS:
         raise UsageError(
-            f"cannot write {shown(path)}: use a name that ends in {', '.join(_WRITERS)}."
+            f"cannot write {shown_path(path)}: use a name that ends in {', '.join(_WRITERS)}."
         )
     return path
 
@@ -59,7 +59,7 @@ def write_audio(
     """
     path = check_output(path)
     name, subtype = _WRITERS[path.suffix.lower()]
-    waveform, scale = writable(waveform, shown(path))
+    waveform, scale = writable(waveform, shown_path(path))
     # libsndfile says of any failure "System error"; a file of Python's own keeps the reason.
     with atomic_path(path, force=force) as temporary, temporary.open("w+b") as file:
         _encode(_Sink(file), waveform, scale, sample_rate, name, subtype, path)
@@ -139,7 +139,7 @@ def _encode(
         if sink.error is None:
             reason = str(getattr(error, "error_string", "")).strip().rstrip(".")
             raise KnnvcError(
-                f"cannot write {shown(path)} at {sample_rate} Hz "
+                f"cannot write {shown_path(path)} at {sample_rate} Hz "
                 f"({reason or 'not all samples could be written'}); "
                 "choose another format or rate."
             ) from error

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.files import AUDIO_OUTPUT, list_folder
+from knnvc.files import AUDIO_OUTPUT, list_folder, told_apart
 from knnvc.voices.ready import PREFIX
 
 COLUMNS = ("source", "ref", "output", "lam", "k")
@@ -87,8 +87,15 @@ def find_items(source: str, output: Path, suffix: str) -> list[Item]:
         found = [one for one in found if inside not in Path(os.path.realpath(one)).parents]
     if not set(found) - set(skipped):
         raise UsageError(f"{source} matches no recordings; check it, and quote a glob")
+    usable = [one for one in found if one not in skipped]
+    plain = [(one, one.relative_to(root).with_suffix(suffix)) for one in usable]
+    outputs = dict(zip(usable, told_apart(plain), strict=True))
     return [
-        Item(one, one.relative_to(root).with_suffix(suffix), skipped=skipped.get(one, ""))
+        Item(
+            one,
+            outputs.get(one) or one.relative_to(root).with_suffix(suffix),
+            skipped=skipped.get(one, ""),
+        )
         for one in found
     ]
 

@@ -18,7 +18,7 @@ import click
 from knnvc.cli.derive import collect, options
 from knnvc.cli.start import INTERRUPTED, exit_code
 from knnvc.errors import KnnvcError, UsageError, explain, sentence, shown
-from knnvc.files import AUDIO_OUTPUT, list_folder
+from knnvc.files import AUDIO_OUTPUT, list_folder, told_apart
 from knnvc.options import ConvertOptions, LoadOptions
 from knnvc.voices.ready import existing as existing
 from knnvc.voices.ready import parse_references as parse_references
@@ -201,7 +201,7 @@ def plan_outputs(
             found.append((path, Path(path.name)))
     several = len(found) > 1 or Path(sources[0]).is_dir()
     if output is None:
-        pairs = [(path, Path(f"{path.stem}{suffix}.wav")) for path, _ in found]
+        pairs = apart([(path, Path(f"{path.stem}{suffix}.wav")) for path, _ in found])
     elif not output:
         raise UsageError("the output has an empty name; name a file or a folder")
     elif several or output.endswith(("/", os.sep)) or Path(output).is_dir():
@@ -209,7 +209,7 @@ def plan_outputs(
             raise UsageError(f"{output} is a file; name a folder for the output of several sources")
         if several and not Path(output).is_dir() and is_audio(Path(output)):
             raise UsageError(f"there are {len(found)} sources; name a folder instead of {output}")
-        pairs = [(path, Path(output) / below.with_suffix(".wav")) for path, below in found]
+        pairs = apart([(path, Path(output) / below.with_suffix(".wav")) for path, below in found])
     else:
         if not is_audio(Path(output)):
             raise UsageError(
@@ -218,6 +218,11 @@ def plan_outputs(
         pairs = [(found[0][0], Path(output))]
     check_pairs(pairs, force)
     return pairs
+
+
+def apart(pairs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """Pairs of source and output whose outputs differ where the sources' suffixes do."""
+    return [(source, output) for (source, _), output in zip(pairs, told_apart(pairs), strict=True)]
 
 
 def check_pairs(pairs: list[tuple[Path, Path]], force: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from knnvc import __version__
+from knnvc.cli.anonymize import anonymize
 from knnvc.cli.batch import CACHE, batch, cache
 from knnvc.cli.common import (
     COMPUTING,
@@ -31,9 +32,12 @@ from knnvc.cli.common import (
     say_path,
     table,
 )
+from knnvc.cli.completion import COMPLETION
 from knnvc.cli.derive import collect, options
+from knnvc.cli.doctor import doctor
 from knnvc.cli.evaluate import evaluate
 from knnvc.cli.features import encoders, features
+from knnvc.cli.pipes import RAW, convert_stream, through_pipes
 from knnvc.cli.plot import plot
 from knnvc.cli.presets import preset_import, preset_new
 from knnvc.cli.probe import probe
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
     cls=OneSentence,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+@COMPLETION
 @click.version_option(__version__, "-V", "--version", prog_name="knnvc")
 def cli() -> None:
     """Convert any voice into any other with nearest neighbours (kNN-VC).
@@ -82,8 +87,9 @@ def cli() -> None:
     "--output",
     metavar="PATH",
     help="Output file (.wav, .flac, .ogg, .mp3), or a folder; the folders inside a SRC folder are "
-    "kept in it.  [default: SRC_as_REF.wav here]",
+    "kept in it; - is standard output.  [default: SRC_as_REF.wav here]",
 )
+@RAW
 @PRESET
 @options(ConvertOptions)
 @COMPUTING
@@ -93,19 +99,24 @@ def convert(
     sources: tuple[str, ...],
     refs: tuple[str, ...],
     output: str | None,
+    raw: str | None,
     cache: bool,
     force: bool,
     **given: Any,
 ) -> None:
-    """Say what SRC says in the voice of --ref.
+    """Say what SRC says in the voice of --ref; - as SRC reads sound from standard input.
 
     \b
     knnvc convert talk.wav --ref voices/anna/
     knnvc convert talk.wav --ref anna/:0.7 --ref ben/:0.3 -o blend.wav
     knnvc convert takes/*.wav --ref anna.safetensors -o converted/
+    ffmpeg -i talk.mp4 -f wav - | knnvc convert - --ref voice:emma -o - | ffplay -
     """
     chosen, loaded = collect(ConvertOptions, given), collect(LoadOptions, given)
     wanted = parse_references(refs)
+    if through_pipes(sources, output, raw):
+        convert_stream(sources, output, raw, wanted, chosen, loaded, cache=cache, force=force)
+        return
     plan = plan_outputs(sources, output, force, "_as_" + label(wanted))
     check_references_kept(plan, wanted)
     with Progress() as progress:
@@ -128,6 +139,15 @@ def convert(
 # Matching sets ------------------------------------------------------------------------------------
 
 
+SET_OUTPUT = click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="NAME.safetensors",
+    help="Where the matching set goes.",
+)
+
+
 @cli.group("set")
 def set_group() -> None:
     """Save the voice of a speaker as a matching set, to convert without encoding it again."""
@@ -135,7 +155,7 @@ def set_group() -> None:
 
 @set_group.command("build")
 @click.argument("refs", nargs=-1, required=True, metavar="REFS...")
-@click.option("-o", "--output", required=True, metavar="NAME.safetensors")
+@SET_OUTPUT
 @PRESET
 @click.option("--speaker", default="", help="Whose voice it is.  [default: the folder's name]")
 @click.option("--licence", default="", help="On what terms the recordings may be used.")
@@ -178,15 +198,23 @@ def set_build(
 @set_group.command("info")
 @click.argument("path", metavar="SET")
 def set_info(path: str) -> None:
-    """Tell what a matching set holds."""
-    from knnvc.converters.matching_set import load
+    """Tell what a matching set holds; voice:NAME is the set that mini makes of a ready voice."""
+    from knnvc.converters.matching_set import load as load_set
+    from knnvc.voices.ready import PREFIX, find
 
-    _describe(load(path), path, files=True)
+    if path.startswith(PREFIX) and not Path(path).exists():
+        with Progress() as progress:
+            voice = find(path.removeprefix(PREFIX))
+            converter = load(LoadOptions())
+            ((made, _),) = converter.voices([voice.path], progress=progress)
+        _describe(made, str(voice.path), files=True)
+        return
+    _describe(load_set(path), path, files=True)
 
 
 @set_group.command("merge")
 @click.argument("paths", nargs=-1, required=True, metavar="SETS...")
-@click.option("-o", "--output", required=True, metavar="NAME.safetensors")
+@SET_OUTPUT
 @FORCE
 def set_merge(paths: tuple[str, ...], output: str, force: bool) -> None:
     """Join matching sets of one encoder into one.
@@ -286,7 +314,11 @@ def preset_info(name: str) -> None:
         ("licence", found.licence),
     ]
     rows += [(f"{part} licence", text) for part, text in found.licences.items()]
-    rows += [(key, str(value)) for key, value in found.provenance.items()]
+    rows += [
+        (key if name is None else f"{key} {name}", str(value))
+        for key, given in found.provenance.items()
+        for name, value in (given.items() if isinstance(given, dict) else [(None, given)])
+    ]
     table(rows)
 
 
@@ -339,6 +371,8 @@ def preset_pull(name: str, force: bool) -> None:
     say_path(made.folder)
 
 
+cli.add_command(anonymize)
+cli.add_command(doctor)
 cli.add_command(evaluate)
 cli.add_command(features)
 cli.add_command(encoders)

@@ -26,9 +26,11 @@ from knnvc.cli.common import (
     table,
 )
 from knnvc.cli.derive import collect, options
+from knnvc.cli.pipes import RAW, STREAM, raw_of, write_sound, writes_pipe
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import AUDIO_OUTPUT
 from knnvc.options import LoadOptions, SpeakOptions
+from knnvc.voices.ready import DEFAULT
 
 if TYPE_CHECKING:
     from knnvc.text.lexicon import Lexicon
@@ -54,14 +56,17 @@ def _languages(context: click.Context, _parameter: click.Parameter, wanted: bool
     "refs",
     multiple=True,
     metavar="PATH[:WEIGHT]",
-    help="Recordings of the target speaker, as for `knnvc convert`; not needed with --lam 0.",
+    help="Recordings of the target speaker, as for `knnvc convert`.  [default: "
+    f"{DEFAULT}; with --lam 0 the front end's own voice]",
 )
 @click.option(
     "-o",
     "--output",
     metavar="PATH",
-    help="Output file (.wav, .flac, .ogg, .mp3).  [default: speech_as_REF.wav here]",
+    help="Output file (.wav, .flac, .ogg, .mp3); - is standard output.  "
+    "[default: speech_as_REF.wav here]",
 )
+@RAW
 @PRESET
 @options(
     SpeakOptions,
@@ -84,25 +89,31 @@ def speak(
     file: str | None,
     refs: tuple[str, ...],
     output: str | None,
+    raw: str | None,
     lexicon: str | None,
     cache: bool,
     force: bool,
     **given: Any,
 ) -> None:
-    """Say TEXT in the voice of --ref; - reads the text from stdin.
+    """Say TEXT, or what comes through a pipe, in the voice of --ref.
 
     \b
+    knnvc speak "Good morning."
+    echo "Good morning." | knnvc speak --ref voice:george -o - | ffplay -
     knnvc speak "Good morning." --ref voices/anna/ -o morning.wav
     knnvc speak -f article.txt --ref voice:emma --speed 1.1
     knnvc speak -f film.srt --ref voice:emma
     """
     chosen, loaded = collect(SpeakOptions, given), collect(LoadOptions, given)
     if not refs and chosen.lam != 0:
-        raise UsageError("--ref is missing; name recordings of a speaker, or give --lam 0")
+        refs = (DEFAULT,)
     wanted: list[Any] | None = parse_references(refs) if refs else None
-    target = _output(output, "own_voice" if wanted is None else f"as_{label(wanted)}", force)
-    if wanted is not None:
-        check_references_kept([(target, target)], wanted)
+    to_pipe = writes_pipe(output, raw)
+    form = raw_of(raw)
+    target = Path(STREAM)
+    if not to_pipe:
+        target = _output(output, "own_voice" if wanted is None else f"as_{label(wanted)}", force)
+        check_references_kept([(target, target)], wanted or [])
     own = _lexicon(lexicon)
     text = _text(text, file)
     from knnvc.presets.search import find_preset
@@ -123,6 +134,11 @@ def speak(
         read_document(text, str(chosen.kind), language, own)
     with Progress() as progress:
         converter = load(loaded)
+        if to_pipe:
+            made, rate = converter.speak(text, wanted, chosen, progress, cache=cache)
+            progress.close()
+            write_sound(made, rate, form)
+            return
         converter.speak_file(
             text, wanted, target, chosen, force=force, progress=progress, cache=cache
         )
@@ -151,11 +167,13 @@ def _text(text: str | None, file: str | None) -> str:
     """The text to speak, from the command line, a file or stdin."""
     if text is not None and file is not None:
         raise UsageError("there are a TEXT and a --file; give one of them")
-    if text is None and file is None:
-        raise UsageError('there is no text; give it in quotes, as -f FILE, or "-" for stdin')
+    missing = UsageError("there is no text; give it in quotes, as -f FILE, or through a pipe")
+    piped = text is None and file is None
+    if piped and (sys.stdin is None or sys.stdin.isatty()):
+        raise missing
     if text is not None and text != "-":
         return text
-    name = "stdin" if "-" in (text, file) else str(file)
+    name = "stdin" if piped or "-" in (text, file) else str(file)
     if name == "stdin":
         content = sys.stdin.buffer.read(MOST_BYTES + 1)
     else:
@@ -167,6 +185,8 @@ def _text(text: str | None, file: str | None) -> str:
         content = path.read_bytes()
     if len(content) > MOST_BYTES:
         raise KnnvcError(f"{name} is larger than {MOST_BYTES:,} bytes; split it")
+    if piped and not content.strip():
+        raise missing
     utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
         return content.decode("utf-16" if utf16 else "utf-8-sig")

@@ -1,16 +1,19 @@
 """The first thing that runs: a signal ends the command with one sentence at any time.
 
 Only the standard library is imported before the handlers are in place; everything else, which takes
-a second, is imported after.
+a second, is imported after. Before that, Python itself starts and answers a signal in its own way.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
-from types import FrameType
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False  # as typing has it, which takes long to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any, NoReturn
 
 INTERRUPTED = "interrupted; nothing half-written was left behind"
 _AGAIN_SECONDS = 2.0
@@ -26,13 +29,27 @@ class Stopped(KeyboardInterrupt):
 
 def main() -> None:
     """Entry point of the `knnvc` command."""
+
+    def run() -> None:
+        from knnvc.cli.main import main as command
+
+        command()
+
+    guarded(run)
+
+
+def guarded(run: Callable[[], object]) -> None:
+    """Run a command that a signal ends with one sentence; what it starts is ended, too."""
     try:
         handle_signals()
-        from knnvc.cli.main import main as run
-
         run()
     except KeyboardInterrupt as error:
         leave(error)
+    except Exception:
+        # An import that a signal interrupted may fail for another reason when it is tried again.
+        if not _asked:
+            raise
+        leave(Stopped(_asked))
     finally:
         # What follows is the interpreter's end: a signal there shall end it without a traceback.
         _disarm()

@@ -54,7 +54,13 @@ def train() -> None:
 @PRESET
 @click.option("--k", default=4, show_default=True, help="Neighbours averaged.")
 @DEVICE
-@click.option("--out", type=FILE, default=Path("runs/prematched"), show_default=True)
+@click.option(
+    "--out",
+    type=FILE,
+    default=Path("runs/prematched"),
+    show_default=True,
+    help="Folder for the features.",
+)
 def prematch(corpus: Path, preset: str, k: int, device: str, out: Path) -> None:
     """Replace every training frame by its speaker's nearest other frames, as kNN-VC does."""
     need_corpus(corpus)
@@ -67,8 +73,20 @@ def prematch(corpus: Path, preset: str, k: int, device: str, out: Path) -> None:
 
 @train.command()
 @click.option("--corpus", type=FILE, required=True, help="What `prematch` was given.")
-@click.option("--prematched", type=FILE, default=Path("runs/prematched"), show_default=True)
-@click.option("--out", type=FILE, default=Path("runs/vocoder"), show_default=True)
+@click.option(
+    "--prematched",
+    type=FILE,
+    default=Path("runs/prematched"),
+    show_default=True,
+    help="What `prematch` wrote.",
+)
+@click.option(
+    "--out",
+    type=FILE,
+    default=Path("runs/vocoder"),
+    show_default=True,
+    help="Folder for weights and what a resumed run needs.",
+)
 @options_of(HifiGanOptions)
 def vocoder(corpus: Path, prematched: Path, out: Path, config: Path | None, **given: Any) -> None:
     """Train a vocoder on prematched features; writes OUT/g_STEPS.pt and OUT/config.json.
@@ -101,7 +119,13 @@ def vocoder(corpus: Path, prematched: Path, out: Path, config: Path | None, **gi
 )
 @PRESET
 @click.option("--language", default="en-us", show_default=True, help="Of the transcripts.")
-@click.option("--out", type=FILE, default=Path("runs/text-frontend"), show_default=True)
+@click.option(
+    "--out",
+    type=FILE,
+    default=Path("runs/text-frontend"),
+    show_default=True,
+    help="Folder for weights and what a resumed run needs.",
+)
 @click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
 @options_of(GlowTtsOptions)
 def text_frontend(

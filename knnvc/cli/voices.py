@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from knnvc.voices.ready import Card, Voice
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-LEAST_ADAPTED = 40  # seconds: `mini` adapts its refiner to voices of this length or more
+ENOUGH = 40  # seconds of a voice, with fewer of which results sound less like it
 
 
 @click.group(invoke_without_command=True)
+@JSON
 @click.pass_context
-def voices(context: click.Context) -> None:
+def voices(context: click.Context, as_json: bool) -> None:
     """List the ready voices, for --ref voice:NAME, and manage your own.
 
     \b
@@ -29,7 +30,7 @@ def voices(context: click.Context) -> None:
     knnvc voices add recordings/ --name Anna
     """
     if context.invoked_subcommand is None:
-        _say_list(as_json=False)
+        _say_list(as_json)
 
 
 @voices.command("list")
@@ -188,8 +189,8 @@ def add(
         )
         progress.close()
     say(f"added voice:{voice.name}, {voice.card.seconds:.0f} s")
-    if voice.card.seconds < LEAST_ADAPTED:
-        say(f"Warning: with {LEAST_ADAPTED} s or more, results sound more like it", error=True)
+    if voice.card.seconds < ENOUGH:
+        say(f"Warning: with {ENOUGH} s or more, results sound more like it", error=True)
 
 
 @voices.command()

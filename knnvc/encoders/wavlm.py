@@ -87,6 +87,10 @@ class WavLMConfig:
             raise ValueError(f"feat_extract_norm is {self.feat_extract_norm!r}, not group or layer")
         if not len(self.conv_dim) == len(self.conv_stride) == len(self.conv_kernel):
             raise ValueError("conv_dim, conv_stride and conv_kernel are not equally long")
+        for field in fields(self):
+            size = getattr(self, field.name)
+            if field.type == "int" and (type(size) is not int or not 0 < size <= 1 << 16):
+                raise ValueError(f"{field.name} is {str(size)[:20]}, no whole number above 0")
         for size in (*self.conv_dim, *self.conv_stride, *self.conv_kernel):
             if type(size) is not int or not 0 < size <= 1 << 16:
                 raise ValueError(f"a convolution's size is {str(size)[:20]}, no whole number")

@@ -20,6 +20,26 @@ _SUFFIXES = {
 }  # fmt: skip
 
 
+# Other kinds of subtitles and of documents would be read out with all their marks.
+_OTHERS = {
+    ".ass": "subtitles", ".ssa": "subtitles", ".sub": "subtitles", ".sbv": "subtitles",
+    ".ttml": "subtitles", ".dfxp": "subtitles", ".lrc": "subtitles", ".smi": "subtitles",
+    ".sami": "subtitles", ".stl": "subtitles", ".scc": "subtitles",
+    ".rtf": "documents", ".docx": "documents", ".doc": "documents", ".odt": "documents",
+    ".pdf": "documents", ".epub": "documents", ".tex": "documents",
+}  # fmt: skip
+_OTHER_BEGINNINGS = {
+    ".ass": r"\[Script Info\]",
+    ".sbv": r"\d+:\d\d:\d\d\.\d+,\d+:\d\d:\d\d\.\d+\s",
+    ".ttml": r"(?:<\?xml[^>]*\?>\s*)?<tt[\s>]",
+    ".lrc": r"(?:\[[a-z]{2,6}:[^\]\n]*\]\s*)*\[\d{1,3}:\d\d\.\d{1,3}\]",
+    ".sub": r"\{\d+\}\{\d+\}",
+    ".smi": r"<SAMI>",
+    ".rtf": r"\{\\rtf\d",
+    ".pdf": r"%PDF-",
+}  # fmt: skip
+
+
 def kind_of(name: str, text: str) -> str:
     """One of `KINDS`, from a file's name, or else from how its text begins.
 
@@ -27,11 +47,21 @@ def kind_of(name: str, text: str) -> str:
         name: of the file, "" for text that has none.
         text: what it holds. `<speak`, `WEBVTT` and a cue's times tell what it is; Markdown is told
             by a name alone.
+
+    Raises:
+        UsageError: it is of a kind that would be read out with all its marks.
     """
     suffix = PurePath(name).suffix.lower()
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
     begin = text[:2000].lstrip("\ufeff \t\r\n")
+    told = (one for one, form in _OTHER_BEGINNINGS.items() if re.match(form, begin))
+    other = suffix if suffix in _OTHERS else next(told, None)
+    if other:
+        instead = ".srt or .vtt" if _OTHERS[other] == "subtitles" else ".txt or .md"
+        raise UsageError(
+            f"{other[1:]} is a kind of {_OTHERS[other]} that is not read: convert it to {instead}"
+        )
     if re.match(r"(?:<\?xml[^>]*\?>\s*)?(?:<!--.*?-->\s*)*<speak[\s>]", begin, re.DOTALL):
         return "ssml"
     if re.match(r"WEBVTT(?:\s|$)", begin):

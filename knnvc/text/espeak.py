@@ -31,6 +31,7 @@ _IPA = 0x02 | ord("_") << 8  # IPA, phonemes separated by "_"; without, some wou
 _MOST_BYTES = 4000  # of one call; espeak-ng cuts a longer clause anyway
 _USUAL = {"en": "en-us", "fr": "fr-fr", "zh": "cmn"}  # codes that espeak-ng has only with a country
 _LOCK = threading.Lock()
+_current: list[bytes] = []  # the voice that espeak-ng has been told
 
 
 class _Voice(ctypes.Structure):
@@ -119,11 +120,13 @@ def _has_words(language: str, identifier: str) -> bool:
     return named is not None and (data / f"{named[1]}_dict").is_file()
 
 
+@lru_cache(maxsize=1)
 def languages() -> dict[str, str]:
     """Every language that espeak-ng speaks: its code, like "en-us", and its name, sorted."""
     return {code: name for code, (_, name) in sorted(_voices().items())}
 
 
+@lru_cache(maxsize=64)
 def find_language(language: str) -> str:
     """The code of a language, whatever its spelling: "en_US" is "en-us", "German" is "de".
 
@@ -163,13 +166,22 @@ def phonemize(text: str, language: str = "en-us") -> str:
     text = text.replace("\0", "").encode("utf-8", "ignore").decode()
     made, at = [], 0
     with _LOCK:
-        if _library().espeak_SetVoiceByName(identifier) != 0:
-            raise KnnvcError(f"espeak-ng cannot speak {language!r}: choose another language")
+        _choose(identifier, language)
         for mark in _MARKS.finditer(text):
             made += [_spoken(text[at : mark.start()]), mark.group()]
             at = mark.end()
         made.append(_spoken(text[at:]))
     return "".join(made).strip()
+
+
+def _choose(identifier: bytes, language: str) -> None:
+    """Make a voice the current one, which takes longer than a short sentence; the lock is held."""
+    if _current == [identifier]:
+        return
+    _current.clear()
+    if _library().espeak_SetVoiceByName(identifier) != 0:
+        raise KnnvcError(f"espeak-ng cannot speak {language!r}: choose another language")
+    _current.append(identifier)
 
 
 def _spoken(text: str) -> str:

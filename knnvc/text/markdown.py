@@ -34,6 +34,7 @@ def read_markdown(text: str) -> list[Passage]:
 
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = _FRONT_MATTER.sub("", text, count=1)
+    text = _NOTE.sub("", text)  # "[^1]: x" would define a link for the parser
     parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     paragraphs, blocks = _paragraphs(parser.parse(text))
     if blocks:
@@ -62,7 +63,7 @@ def _paragraphs(tokens: Sequence[Token]) -> tuple[list[str], int]:
             cells = None
         elif token.type in ("inline", "html_block"):
             inline = _inline(token.children or []) if token.type == "inline" else token.content
-            said = " ".join(_NOTE.sub("", inline).split())
+            said = " ".join(inline.split())
             said = re.sub(r"^\[[ xX]\] ", "", said)
             if cells is not None:
                 cells += [said] if said else []

@@ -90,6 +90,9 @@ def _in_latin(word: str) -> str:
     name = unicodedata.name(word[0], "")
     if len(word) == 1 and name.startswith("GREEK") and "LETTER" in name:
         return f" {name.split('LETTER ')[1].split()[0].lower()} "
+    greek = re.fullmatch(r"([\u0391-\u03c9])([A-Za-z]{1,2})", word)
+    if greek:  # "Δx", "λT"
+        return f"{_in_latin(greek[1])}{greek[2]}"
     joined = anyascii(word)
     if name.startswith(("CJK", "HANGUL")):
         joined = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", joined)

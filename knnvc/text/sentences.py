@@ -135,7 +135,7 @@ def _clean(text: str) -> str:
         text = html.unescape(text)
     text = _TAG.sub(" ", text)
     text = re.sub(r"(?<=[A-Za-z])`(?=[a-z]{1,2}\b)", "'", text)  # don`t
-    text = unicodedata.normalize("NFC", text)
+    text = unicodedata.normalize("NFC", text).replace("ⁿ", "^n")
     text = re.sub(r"(?<=\d)[\u00a0\u2007\u2009\u202f](?=\d{3}(?!\d))", "", text)  # 1 234 567
     text = re.sub(
         r"(?<![\d.,] )(?<![\d.,])\d{1,3}(?: \d{3}){2,}(?![\d.,]?\d)",
@@ -169,12 +169,23 @@ def _fraction(found: re.Match[str]) -> str:
     return whole + _FRACTIONS[found[2]] + (" " if after.isalpha() else "")
 
 
+_FUNCTIONS = frozenset("sin cos tan log ln exp sinh cosh tanh".split())
+
+
 def _power(found: re.Match[str]) -> str:
     """Raised digits after a number, after a unit, or as a footnote."""
     unit = found["unit"]
     lowered = unicodedata.normalize("NFKC", found["raised"]).replace("−", "-").replace("+", "")
     if not unit:
         return f" to the power of {lowered.replace('-', 'minus ')} "
+    if unit not in _RAISED_UNITS and lowered in ("2", "3"):
+        ahead = found.string[max(0, found.start() - 3) : found.start()]
+        factors = unit.islower() and len(unit) <= 3 and re.search(r"[=+*/(^\d−-]\s?$", ahead)
+        if len(unit) == 1 or factors:  # "E=mc²", "πr²"
+            apart = " " if ahead[-1:].isdigit() else ""
+            return f"{apart}{' '.join(unit)} {'squared' if lowered == '2' else 'cubed'} "
+        if unit in _FUNCTIONS:
+            return f"{unit} {'squared' if lowered == '2' else 'cubed'} "
     if unit not in _RAISED_UNITS and not (lowered[0] == "-" and len(unit) <= 3):
         return f"{unit} " if found.string[found.end() : found.end() + 1].isalnum() else unit
     return f"{unit}{found['raised']}" if lowered in ("2", "3") else f"{unit}^{lowered}"

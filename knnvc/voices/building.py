@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from knnvc.audio import require_audio, trim_silence
+from knnvc.audio.suspicion import LEAST_HEARD, listen
 from knnvc.converters.base import Converter
 from knnvc.converters.matching_set import MatchingSet, SetInfo, merge
 from knnvc.encoders.base import Encoder
@@ -22,8 +23,10 @@ from knnvc.voices.cache import SetCache, set_key
 from knnvc.voices.references import Recording, References, gather, is_blend
 
 _NAME = "\0"  # stands for a recording's name in what is kept about it
-Skipped = list[tuple[int, str]]
-"""The recordings that could not be used: their number and what is wrong with them."""
+LEAST_SECONDS = 1.0  # of speech in all references of one voice; below it a warning says so
+ENOUGH = "give 30 s or more of the voice"
+Notes = list[tuple[int, str]]
+"""What is to be said of recordings: the number of one, and the words."""
 
 
 class SetBuilder:
@@ -64,6 +67,7 @@ class SetBuilder:
         merged = ready[0] if len(ready) == 1 else merge(ready)
         if len(ready) > 1:
             merged = self.converter.adapt(merged, progress)
+        warn_if_short(merged)
         info = merged.info
         stated = replace(info, speaker=speaker or info.speaker, licence=licence or info.licence)
         return merged if stated == info else replace(merged, info=stated)
@@ -109,16 +113,16 @@ class SetBuilder:
     ) -> MatchingSet:
         """The set of these recordings, out of the cache if it was made before."""
 
-        def make() -> tuple[MatchingSet, Skipped]:
+        def make() -> tuple[MatchingSet, Notes]:
             return self._encode(recordings, trim, progress)
 
         if cache is None or not all(isinstance(one.source, Path) for one in recordings):
-            built, skipped = make()
+            built, notes = make()
         else:
-            built, skipped = cache.fetch(self._key(recordings, trim), make)
-        for number, reason in skipped:
-            reason = reason.replace(_NAME, recordings[number].name)
-            warnings.warn(f"skipped a reference: {reason}", KnnvcWarning, stacklevel=4)
+            built, notes = cache.fetch(self._key(recordings, trim), make)
+        for number, note in notes:
+            note = note.replace(_NAME, recordings[number].name)
+            warnings.warn(note, KnnvcWarning, stacklevel=4)
         info = replace(built.info, preset=self.preset, speaker=speaker, licence=licence)
         return replace(built, info=info)
 
@@ -134,38 +138,31 @@ class SetBuilder:
 
     def _encode(
         self, recordings: list[Recording], trim: bool, progress: Progress | None
-    ) -> tuple[MatchingSet, Skipped]:
-        """The set, and which recordings of a folder could not be used and why (`_NAME`: theirs)."""
+    ) -> tuple[MatchingSet, Notes]:
+        """The set, and what is to be said of recordings, which are called `_NAME` there."""
         encoder, columns = self.encoder, self.encoder.columns
         match: list[Tensor] = []
         synth: list[Tensor] = []
         frames, names, seconds = [0], [], []
-        skipped: Skipped = []
-        for number, recording in enumerate(recordings):
-            tell = _share(progress, number, len(recordings))
-            tell(0, 1)
-            try:
-                waveform = self._read(recording)
-            except KnnvcError as error:
-                if recording.folder is None:
-                    raise
-                skipped.append((number, error.full.replace(recording.name, _NAME)))
-                tell(1, 1)
-                continue
+        notes: Notes = []
+        heard = 0.0
+        for number, waveform, tell in self._waveforms(recordings, notes, progress):
             if trim:
                 waveform = trim_silence(waveform, encoder.sample_rate)
+            found = listen(waveform, encoder.sample_rate)
+            heard += found.seconds
+            if found.fault:
+                notes.append((number, f"the reference {_NAME} {found.fault}: give speech instead"))
             features = encoder.encode(waveform, tell)
             frames.append(frames[-1] + len(features))
-            names.append(Path(recording.name).name)
+            names.append(Path(recordings[number].name).name)
             seconds.append(len(waveform) / encoder.sample_rate)
             # Copies, so that the features go before all recordings are joined.
             synth.append(features[:, columns.synth].clone())
             if not columns.together:
                 match.append(features[:, columns.match].clone())
-        if not synth:
-            count = f"none of the {len(skipped)} recordings in {recordings[0].folder} can be used: "
-            first = skipped[0][1].replace(_NAME, recordings[0].name)
-            raise KnnvcError(f"{count if len(skipped) > 1 else ''}{first}")
+        if heard < LEAST_HEARD and sum(seconds) >= LEAST_SECONDS:  # else `warn_if_short` says it
+            notes.append((0, f"there is only {heard:.2g} s of sound in the references: {ENOUGH}"))
         built = _joined(synth)
         made = MatchingSet(
             match=_joined(match) if match else built,
@@ -180,11 +177,47 @@ class SetBuilder:
                 seconds=tuple(seconds),
             ),
         )
-        return self.converter.adapt(made, progress), skipped
+        return self.converter.adapt(made, progress), notes
+
+    def _waveforms(
+        self, recordings: list[Recording], notes: Notes, progress: Progress | None
+    ) -> Iterator[tuple[int, Tensor, Callable[[int, int], None]]]:
+        """The samples [S] of each usable recording, its number, and what takes its progress.
+
+        One of a folder that is of no use is skipped and noted.
+        """
+        skipped: list[str] = []
+        for number, recording in enumerate(recordings):
+            tell = _share(progress, number, len(recordings))
+            tell(0, 1)
+            try:
+                waveform = self._read(recording)
+            except KnnvcError as error:
+                if recording.folder is None:
+                    raise
+                skipped.append(error.full)
+                reason = error.full.replace(recording.name, _NAME)
+                notes.append((number, f"skipped a reference: {reason}"))
+                tell(1, 1)
+                continue
+            yield number, waveform, tell
+        if len(skipped) == len(recordings):
+            count = f"none of the {len(skipped)} recordings in {recordings[0].folder} can be used: "
+            raise KnnvcError(f"{count if len(skipped) > 1 else ''}{skipped[0]}")
 
     def _read(self, recording: Recording) -> Tensor:
         rate = self.encoder.sample_rate
         return require_audio(recording.read(rate), recording.name, sample_rate=rate)
+
+
+def warn_if_short(voice: MatchingSet) -> None:
+    """Say so if there is less of a voice than any method needs."""
+    if voice.seconds < LEAST_SECONDS:
+        warnings.warn(
+            f"the references hold only {voice.seconds:.2g} s of speech: {ENOUGH}",
+            KnnvcWarning,
+            stacklevel=3,
+        )
 
 
 def _share(progress: Progress | None, number: int, count: int) -> Callable[[int, int], None]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 LIMIT_VARIABLE = "KNNVC_CACHE_LIMIT"
 DEFAULT_LIMIT = 2 * 10**9  # bytes
 
-_FORMAT = "5"
+_FORMAT = "6"
 _ADAPTATION = "adaptation."  # begins the names of their tensors
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -161,14 +161,14 @@ def limit_from_environment() -> int:
     return round(float(match[1]) * _UNITS[match[2]])
 
 
-def _write(path: Path, made: MatchingSet, skipped: list[tuple[int, str]]) -> None:
+def _write(path: Path, made: MatchingSet, notes: list[tuple[int, str]]) -> None:
     tensors = {"synth": made.synth, "frame_start": made.frame_start}
     if made.match is not made.synth:
         tensors["match"] = made.match
     tensors |= {_ADAPTATION + name: one.weights for name, one in made.adaptations.items()}
     networks = {name: one.network for name, one in made.adaptations.items()}
     # ASCII: names and messages may hold bytes that are no UTF-8.
-    entry = {"info": dataclasses.asdict(made.info), "skipped": skipped, "adaptations": networks}
+    entry = {"info": dataclasses.asdict(made.info), "notes": notes, "adaptations": networks}
     info = json.dumps(entry)
     metadata = {"cached_set": info, "sha256": checksum(tensors, info)}
     write_tensors(path, tensors, metadata, force=True)
@@ -198,9 +198,9 @@ def _read(path: Path) -> Made | None:
                 for name, network in entry["adaptations"].items()
             },
         )
-        skipped = [(int(number), str(reason)) for number, reason in entry["skipped"]]
+        notes = [(int(number), str(note)) for number, note in entry["notes"]]
     except (KnnvcError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None
     with contextlib.suppress(OSError):
         os.utime(path)
-    return found, skipped
+    return found, notes

@@ -1,4 +1,4 @@
-"""Ready voices: recordings by name, four of them inside the package, others in folders beside it.
+"""Ready voices: recordings by name, inside the package and in folders beside it.
 
 A voice `NAME` is a file NAME.opus or NAME.flac; the file cards.json beside it describes all voices
 of a folder. Wherever references are taken, `voice:NAME` stands for that file. Its matching set is
@@ -25,6 +25,7 @@ from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
 from knnvc.files import atomic_path, data_dir, os_reason
 
 PREFIX = "voice:"
+DEFAULT = "voice:heart"  # who speaks a text if nobody else is named
 CARDS = "cards.json"
 FOLDER_VARIABLE = "KNNVC_VOICES"
 SUFFIXES = (".opus", ".flac")
@@ -96,6 +97,8 @@ def folders() -> list[Path]:
     """
     inside = Path(str(files("knnvc"))) / "voices"
     found = [*_own_folders(), inside]
+    if (inside / "more").is_dir():  # of an installed package
+        found.append(inside / "more")
     checkout = inside.parents[1]
     if (checkout / "pyproject.toml").is_file():
         found.append(checkout / "matching_sets")
@@ -166,14 +169,16 @@ def licence_of(path: Path) -> str:
 
 
 def check_missing(text: str) -> None:
-    """Raise UsageError if no path is called `text` but a ready voice is."""
+    """Raise UsageError if no path is called `text` but a ready voice is, or nearly so."""
     if not is_name(text) or Path(text).exists():
         return
-    names: Iterable[str] = ()
+    names: list[str] = []
     with contextlib.suppress(KnnvcError):  # a damaged table is another matter
-        names = list_voices()
-    if text in names:
-        raise UsageError(f"{text} does not exist; did you mean {PREFIX}{text}?")
+        names = list(list_voices())
+    meant = [name for name in names if name.casefold() == text.casefold()]
+    meant += difflib.get_close_matches(text, names, n=1, cutoff=0.75)
+    if meant:
+        raise UsageError(f"{text} does not exist; did you mean {PREFIX}{meant[0]}?")
 
 
 def existing(path: str, what: str) -> Path:

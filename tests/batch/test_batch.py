@@ -187,9 +187,17 @@ def test_calls_that_would_harm_are_refused(takes: Path, anna: Path, home: Path) 
     ):
         with pytest.raises(UsageError, match=words):
             make_plan(source, output, refs, BatchOptions(), History)
+
+
+def test_sources_that_differ_in_their_format_have_outputs_of_their_own(
+    takes: Path, anna: Path
+) -> None:
+    alone = {str(one.output) for one in plan("takes")}
     noise(takes / "b.flac")
-    with pytest.raises(UsageError, match=r"b.flac and .*b.wav would both become out.b.wav"):
-        plan("takes")
+    both = {one.source.name: one.output.name for one in plan("takes")}
+    assert both["b.wav"] == "b.wav"
+    assert both["b.flac"] == "b.flac.wav"
+    assert len({one.output for one in plan("takes")}) == len(alone) + 1
 
 
 def test_options_are_those_of_convert() -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 
+import recipe
 from knnvc.audio.pitch import f0_track
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.mini.encoder import MelWavLM
+from knnvc.mini.encoder import PhoneEncoder
 from recipe import kokoro, twins
 from recipe.data import load_corpus, load_twins
 from tiny import ENCODER, RATE
@@ -75,7 +81,7 @@ def test_a_corpus_is_spoken_with_its_alignments(spoken: tuple[kokoro.Ingredients
     before = (out / "alignments-0.jsonl").read_text()
     kokoro._work(parts, out, 10 / 3600, 0, 1, 7)
     assert (out / "alignments-0.jsonl").read_text() == before
-    assert load_corpus(out, MelWavLM(ENCODER))
+    assert load_corpus(out, PhoneEncoder(ENCODER))
     kokoro.write_card(out, 7)
     assert f"| utterances | {len(records)} |" in (out / "CARD.md").read_text()
 
@@ -101,7 +107,7 @@ def test_twins_keep_the_timing_and_change_the_voice(
     before = (corpus / "twins-0.jsonl").read_text()
     twins._work(parts, corpus, 0, 1, 7, False)
     assert (corpus / "twins-0.jsonl").read_text() == before
-    network = MelWavLM(ENCODER)
+    network = PhoneEncoder(ENCODER)
     assert len(load_corpus(corpus, network)) == len(originals)
     for name, utterance in load_twins(corpus, network).items():
         assert utterance.speaker == made[name]["speaker"]
@@ -109,7 +115,7 @@ def test_twins_keep_the_timing_and_change_the_voice(
 
 def test_new_voices_speak_and_join_the_corpus(spoken: tuple[kokoro.Ingredients, Path]) -> None:
     parts, corpus = spoken
-    network = MelWavLM(ENCODER)
+    network = PhoneEncoder(ENCODER)
     originals = {utterance.file: utterance for utterance in load_corpus(corpus, network)}
     twins._speak_new(parts, corpus, 0, 1, 7, False, 2)
     new = [u for u in load_corpus(corpus, network) if u.file not in originals]
@@ -157,3 +163,47 @@ def test_kokoro_speaks_with_one_voice() -> None:
     assert len(kokoro.cast_of([*voices, "bf_emma", "am_puck"])) == kokoro.SPEAKERS
     with pytest.raises(UsageError, match="did you mean af_heart"):
         kokoro.cast_of(voices, "af_hart")
+
+
+WORKERS = """
+import os, pathlib, sys, time
+
+def work(folder):
+    pathlib.Path(folder, str(os.getpid())).touch()
+    time.sleep(600)
+
+def run():
+    from recipe.kokoro import run_workers
+    run_workers(work, [(sys.argv[1],)] * 2)
+
+if __name__ == "__main__":
+    from knnvc.cli.start import guarded
+    guarded(run)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
+def test_workers_end_with_the_command(tmp_path: Path) -> None:
+    script, folder = tmp_path / "workers.py", tmp_path / "pids"
+    script.write_text(WORKERS)
+    folder.mkdir()
+    places = [str(Path(recipe.__file__).parents[1]), *sys.path]
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(folder)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(places)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(1200):
+        if len(list(folder.iterdir())) == 2 or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    workers = [int(path.name) for path in folder.iterdir()]
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert len(workers) == 2
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said == "Error: interrupted; nothing half-written was left behind\n"
+    for number in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, 0)

@@ -53,3 +53,28 @@ def test_other_scripts_are_told_once() -> None:
     with pytest.warns(KnnvcWarning, match="Hebrew") as caught:
         read_document(text, "srt")
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("talk.ass", "Hi", "ass is a kind of subtitles that is not read: convert it to .srt"),
+        ("talk.SBV", "Hi", "sbv is a kind of subtitles"),
+        ("a.docx", "PK", "docx is a kind of documents that is not read: convert it to .txt"),
+        ("", "[Script Info]\nTitle: x\n", "ass is"),
+        ("", "[ar: Anna]\n[00:12.00]Line one\n", "lrc is"),
+        ("", "0:00:01.000,0:00:02.000\nHi\n", "sbv is"),
+        ("", '<?xml version="1.0"?><tt xml:lang="en"><body/></tt>', "ttml is"),
+        ("", "{0}{25}Hi\n{26}{50}You\n", "sub is"),
+        ("", "{\\rtf1 Hi}", "rtf is"),
+        ("", "%PDF-1.7", "pdf is"),
+    ],
+)
+def test_kinds_that_would_be_read_with_their_marks(name: str, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        kind_of(name, text)
+
+
+@pytest.mark.parametrize("text", ["[12:30] Anna: hi", "{0} hi", "<tta>", "[ar: x]"])
+def test_what_only_looks_alike_is_text(text: str) -> None:
+    assert kind_of("", text) == "text"

@@ -40,6 +40,11 @@ def test_prose(text: str, expected: list[str]) -> None:
     assert said(text.replace("\n", "\r\n")) == expected
 
 
+@pytest.mark.parametrize("note", ["note", "a longer note"])
+def test_marks_of_footnotes_go(note: str) -> None:
+    assert said(f"Foot[^1] here.\n\n[^1]: {note}\n") == ["Foot here.", f"{note}."]
+
+
 def test_code_is_left_out_with_a_warning() -> None:
     text = "Run this:\n\n```sh\nrm -rf /\n```\n\nand\n\n    indented()\n\nthen stop."
     with pytest.warns(KnnvcWarning, match="2 blocks of code"):

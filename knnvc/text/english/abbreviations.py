@@ -10,7 +10,9 @@ from knnvc.text.english.numbers import (
     SURNAMES,
     Match,
     Rule,
+    after,
     at_the_end,
+    before,
     next_word,
     spell,
     stop_before_capital,
@@ -26,7 +28,12 @@ _TITLES = {
     "Rev": "Reverend", "Hon": "Honorable", "Gov": "Governor", "Sen": "Senator",
     "Sens": "Senators", "Rep": "Representative", "Reps": "Representatives", "Pres": "President",
     "Supt": "Superintendent", "Insp": "Inspector", "Det": "Detective", "Msgr": "Monsignor",
-    "Messrs": "Messrs", "Mt": "Mount", "Ft": "Fort", "St": "Saint",
+    "Messrs": "Messrs", "Mx": "Mix", "Mme": "Madam", "Fr": "Father", "Cdr": "Commander",
+    "Brig": "Brigadier", "Amb": "Ambassador", "Atty": "Attorney", "Drs": "Doctors",
+    "Profs": "Professors", "Pt": "Point",
+    "Wm": "William", "Chas": "Charles", "Geo": "George", "Thos": "Thomas", "Jas": "James",
+    "Jos": "Joseph", "Robt": "Robert", "Benj": "Benjamin",
+    "Mt": "Mount", "Ft": "Fort", "St": "Saint",
 }  # fmt: skip
 _WITHOUT_STOP = ("Mr", "Mrs", "Ms", "Dr", "Prof", "St", "Mt", "Lt", "Col", "Sgt", "Capt")
 # Before a capital letter these go on: "approx. London".
@@ -44,7 +51,10 @@ _ABBREVIATIONS = {
     "Mich": "Michigan", "Minn": "Minnesota", "Okla": "Oklahoma", "Ariz": "Arizona",
     "Tenn": "Tennessee", "Tex": "Texas", "Wis": "Wisconsin", "Penn": "Pennsylvania",
     "Colo": "Colorado", "Ind": "Indiana", "Kan": "Kansas", "Neb": "Nebraska", "Nev": "Nevada",
-    "Va": "Virginia", "Wash": "Washington",
+    "Va": "Virginia", "Wash": "Washington", "Esq": "Esquire", "Ln": "Lane", "Pl": "Place",
+    "Ct": "Court", "Cir": "Circle", "Expy": "Expressway", "Tpke": "Turnpike", "Bldg": "Building",
+    "Mfg": "Manufacturing", "Intl": "International", "Natl": "National", "Rte": "Route",
+    "Mgr": "Manager", "Assoc": "Associates", "Attn": "Attention", "Acct": "Account",
 }  # fmt: skip
 # These end one wherever a capital follows.
 _CLOSED = {
@@ -52,8 +62,20 @@ _CLOSED = {
     "max": "maximum", "min": "minimum", "misc": "miscellaneous", "temp": "temperature",
     "avg": "average", "hrs": "hours", "mins": "minutes", "secs": "seconds", "yrs": "years",
     "lbs": "pounds", "apt": "apartment", "ave": "avenue", "blvd": "boulevard",
+    "prof": "professor", "capt": "captain", "assoc": "associate", "mgr": "manager",
+    "mgmt": "management", "acct": "account", "appt": "appointment", "attn": "attention",
+    "bldg": "building", "cert": "certificate", "encl": "enclosed", "esp": "especially",
+    "intl": "international", "mfg": "manufacturing", "natl": "national", "orig": "original",
+    "pkg": "package", "qty": "quantity", "resp": "respectively", "std": "standard",
+    "usu": "usually", "amt": "amount", "abbr": "abbreviation", "hosp": "hospital",
+    "univ": "university", "sgt": "sergeant", "gov": "governor", "sen": "senator",
+    "vol": "volume", "vols": "volumes", "tsp": "teaspoon", "tbsp": "tablespoon",
 }  # fmt: skip
 _OPEN |= {word.capitalize(): said.capitalize() for word, said in _OPEN.items()}
+_CLOSED |= {
+    word.capitalize(): _CLOSED[word].capitalize()
+    for word in "mgmt pkg qty orig esp encl appt amt std misc avg".split()
+}
 _WORDS = _OPEN | _ABBREVIATIONS | _CLOSED
 _NUMBERED = {
     "No": "number", "no": "number", "Nos": "numbers", "nos": "numbers", "Fig": "figure",
@@ -62,6 +84,17 @@ _NUMBERED = {
     "p": "page", "pp": "pages", "Pp": "pages", "Sec": "section", "c": "circa", "ca": "circa",
     "Art": "article", "art": "article", "v": "version", "Op": "opus", "op": "opus",
     "para": "paragraph", "Para": "paragraph", "Ex": "example", "Nr": "number",
+    "Apt": "apartment", "apt": "apartment", "Ste": "suite",
+    "ste": "suite", "Rm": "room", "rm": "room", "Bldg": "building", "bldg": "building",
+    "Rte": "route", "rte": "route", "Hwy": "highway", "hwy": "highway", "Fl": "floor",
+    "Ver": "version", "ver": "version", "Tab": "table", "Pt": "part", "pt": "part",
+    "Sect": "section", "sect": "section", "sec": "section", "Chap": "chapter",
+    "chap": "chapter", "App": "appendix", "app": "appendix", "Pg": "page", "pg": "page",
+    "pgs": "pages", "Ep": "episode", "ep": "episode", "Bk": "book", "bk": "book",
+    "Sc": "scene", "sc": "scene", "Ln": "line", "ln": "line", "lns": "lines", "Ext": "extension",
+    "ext": "extension", "Col": "column", "col": "column", "vols": "volumes", "Ser": "series",
+    "Iss": "issue", "iss": "issue", "Eqs": "equations", "eqs": "equations", "Secs": "sections",
+    "Chs": "chapters", "chs": "chapters",
 }  # fmt: skip
 # "He said no. 5 people left", "I like art. 5 of us paint"
 _ANSWERS = re.compile(
@@ -94,13 +127,21 @@ _INSTITUTIONS = frozenset(
     "Representatives Geological Food Fish Forest Secret Customs Central Military Olympic "
     "Vice Dollar Grand Central Civil National Chamber Citizenship Immigration Soccer".split()
 )
-_STREET = r"(?:(?P<dir>[NSEW])\.? )?"
+_STREETS = (
+    "St|Ave?|Blvd|Rd|Dr|Ln|Pl|Ct|Hwy|Pkwy|Sq|Street|Avenue|Boulevard|Road|Drive|Lane|Place|Court|"
+    "Highway|Parkway|Square|Way"
+)
+_DIRECTIONS = {
+    "N": "North", "S": "South", "E": "East", "W": "West", "NE": "Northeast", "NW": "Northwest",
+    "SE": "Southeast", "SW": "Southwest",
+}  # fmt: skip
 
 
 def rules() -> list[Rule]:
     """The rules for abbreviations, before those for numbers."""
     numbered = "|".join(sorted(_NUMBERED, key=len, reverse=True))
     return [
+        *_place_rules(),
         Rule(r"\b(?:e\.\s?g\.|eg\.)", lambda m: "for example"),
         Rule(r"\b(?:i\.\s?e\.|ie\.)", lambda m: "that is"),
         Rule(r"\b[Ww]/o(?:ut)?\b", lambda m: "without"),
@@ -122,7 +163,7 @@ def rules() -> list[Rule]:
         ),
         Rule(
             # "Main St. was closed" and "5th Ave."; a saint stands before a name.
-            r"(?P<name>(?:[A-Z][\w'’]+|\d(?:st|nd|rd|th)) )(?P<way>St|Dr)\b"
+            r"(?P<name>(?:[A-Z][\w'’]+|\b[JS]r\.|\d(?:st|nd|rd|th)) )(?P<way>St|Dr)\b"
             r"(?P<stop>\.)(?=$|[,;:)?!]|\s+(?:[a-z\d(]|[NSEW]\b|(?:North|South|East|West|"
             + "|".join(STARTERS)
             + r")\b))",
@@ -151,6 +192,27 @@ def rules() -> list[Rule]:
     ]
 
 
+def _place_rules() -> list[Rule]:
+    """Directions in addresses, and editions of books."""
+    return [
+        Rule(
+            # "123 N. Main St.", "E 45th St."
+            r"(?<![\w.])(?P<way>N|S|E|W|NE|NW|SE|SW)\.?"
+            rf"(?= (?:[A-Z][\w'’]+ |\d+(?:st|nd|rd|th) ){{1,3}}(?:{_STREETS})\b)",
+            lambda m: _DIRECTIONS[m["way"]],
+        ),
+        Rule(
+            r"(?<= (?:St|Rd|Ln|Pl|Ct|Dr)\. )(?P<way>N|S|E|W|NE|NW|SE|SW)\b\.?(?=[,;)]|$)|"
+            r"(?<= (?:Ave)\. )(?P<also>N|S|E|W|NE|NW|SE|SW)\b\.?(?=[,;)]|$)",
+            lambda m: _DIRECTIONS[m["way"] or m["also"]],
+        ),
+        Rule(
+            r"(?P<n>\d(?:st|nd|rd|th)|[Rr]ev(?:ised)?\.?|[Ss]econd|[Ff]irst|[Tt]hird) eds?\.",
+            lambda m: m["n"] + " edition",
+        ),
+    ]
+
+
 def _initial_rules() -> list[Rule]:
     """ "U.S.", "J. K. Rowling", "George W. Bush"; and sentences that begin with a number."""
     return [
@@ -174,26 +236,26 @@ _WAYS = {"St": "Street", "Dr": "Drive"}
 
 def _numbered(m: Match) -> str:
     """ "No. 5" is a number; "He said no. 5 people left" is an answer and a sentence."""
-    before, after = m.string[: m.start()], m.string[m.end() :]
+    ahead, behind = before(m), after(m)
     name, which = m["name"], m["which"]
     gap = re.match(r"\w+\.(\s?)", m[0])
     counted = (
         r" (?!(?:is|was|has|does|its|this)\b)[a-z]+s\b| (?:people|men|women|of (?:us|them|you))\b"
     )
-    people = bool(gap and gap[1] and re.match(counted, after))
+    people = bool(gap and gap[1] and re.match(counted, behind))
     if (
         name in ("no", "No")
-        and _ANSWERS.search(before)
+        and _ANSWERS.search(ahead)
         and (people or len(which) == 1 > which.isdigit())
     ):
         return m[0]
     if name.lower() in _TAKEN_AS_ART and (
-        people or (name.islower() and not _ARTS.search(before)) or which == "I"
+        people or (name.islower() and not _ARTS.search(ahead)) or which == "I"
     ):
         return m[0]
-    if which == "I" and name.islower() and not re.match(r"[,;:)\]]|\.?$", after):
+    if which == "I" and name.islower() and not re.match(r"[,;:)\]]|\.?$", behind):
         return m[0]
-    if name == "No" and people and (not before.strip() or before.rstrip()[-1] in ".!?\"'“"):
+    if name == "No" and people and (not ahead.strip() or ahead.rstrip()[-1] in ".!?\"'“"):
         return m[0]  # "No. 5 people left."
     return f"{_NUMBERED[name]} {which}"
 
@@ -204,11 +266,11 @@ def _title(m: Match) -> str:
     word = next_word(m).split("'")[0]
     if at_the_end(m):
         return said + "."
-    before = m.string[: m.start()].split()
-    owned = bool(before) and before[-1].lower() in (
+    words = before(m).split()
+    owned = bool(words) and words[-1].lower() in (
         "the a an my his her our your their this that no".split()
     )
-    follows = m.string[m.end() :].lstrip()[len(word) : len(word) + 1]
+    follows = after(m).lstrip()[len(word) : len(word) + 1]
     if (
         word in STARTERS
         and (owned or word not in SURNAMES)
@@ -219,20 +281,20 @@ def _title(m: Match) -> str:
 
 
 _DATED = re.compile(
-    r"(?:\b(?:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun|"
+    r"(?:\b(?:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|Mon|Tues?|Wed|Thu|Thurs?|Fri|Sat|Sun|Rs|Re|Fr|SFr|Kr|kr|Bs|KSh|Ksh|"
     r"[A-Za-z])|\b\d+(?:\.\d+)?\s?[A-Za-z]{1,4})\.$"
 )
 
 
 def _begin(m: Match) -> str:
     """The mark of a beginning before a number, but not after "Jan." and "5 ft."."""
-    dated = _DATED.search(m.string[: m.start()])
+    dated = _DATED.search(before(m))
     return m["gap"] if dated else m["gap"] + BEGINNING
 
 
 def _abbreviation(m: Match) -> str:
     word = m["word"]
-    if re.search(r"\d\s?$", m.string[: m.start()]):  # a unit
+    if re.search(r"\d\s?$", before(m)):  # a unit
         return m[0]
     if word in _OPEN:
         stop = "." if at_the_end(m) else ""
@@ -249,12 +311,11 @@ def _dotted(m: Match) -> str:
     if m["owner"]:
         return said + "'s"
     word = next_word(m)
-    before = m.string[: m.start()]
     place = m["letters"] in ("U.S.", "U.K.", "D.C.", "U.N.", "E.U.", "L.A.", "U.S.A.")
     whole = re.search(
         r"\b(?:in|to|from|of|across|outside|inside|within|throughout|leave|left|and|visit(?:ed)?)"
         r"(?: the)? (?:Washington,? )?$",
-        before,
+        before(m),
     )
     if place and whole and word[:1].isupper() and word[1:].islower():
         return said + ("" if word in _INSTITUTIONS else ".")
@@ -265,14 +326,14 @@ def _initials(m: Match) -> str:
     """ "J. K. Rowling", but not "He got an A. She left" or "plan B. Sarah left"."""
     letters = re.sub(r"[.\s]", "", m["letters"])
     word = next_word_inside(m)
-    before = m.string[: m.start()].rstrip()
-    last = re.sub(r"\W", "", before.split()[-1]) if before else ""
+    ahead = before(m).rstrip()
+    last = re.sub(r"\W", "", ahead.split()[-1]) if ahead else ""
     lettered = last.lower() in _LETTERED
     # "vitamin A and C. Dogs need it": a pair of letters.
-    paired = bool(re.search(r"\b[A-Z],? (?:and|or|to)$", before))
+    paired = bool(re.search(r"\b[A-Z],? (?:and|or|to)$", ahead))
     named = (
-        not before
-        or before[-1] in ".,;:!?\"'“("
+        not ahead
+        or ahead[-1] in ".,;:!?\"'“("
         or (last[:1].isupper() and last != "I")
         or (last.lower() in _BEFORE_NAMES and letters != "I")
     )
@@ -283,5 +344,5 @@ def _initials(m: Match) -> str:
 
 def next_word_inside(m: Match) -> str:
     """The word right after initials, whose match takes the space."""
-    found = re.match(r"\s*([A-Za-z']*)", m.string[m.end() :])
+    found = re.match(r"\s*([A-Za-z']*)", after(m))
     return found[1] if found else ""

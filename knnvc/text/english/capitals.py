@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from knnvc.text.english.numbers import Match, Rule, spell
+from knnvc.text.english.numbers import Match, Rule, after, before, spell
 
 # Said letter by letter though espeak-ng would read them, and the other way round.
 _SPELLED = frozenset(
@@ -51,11 +51,11 @@ def rules() -> list[Rule]:
 
 def _capitals(m: Match) -> str:
     word, tail = m["word"], (m["tail"] or "").replace("’", "'")
-    if re.match(r"['’][A-Z]", m.string[m.end() :]) and not tail:  # IT'S
+    if re.match(r"['’][A-Z]", after(m)) and not tail:  # IT'S
         return word.lower() if word in _PRONOUNS else m[0]
     shouted = _shouted(m)
     if shouted and word in _PRONOUNS and not tail and _pronoun(m):
-        first = re.search(r"(?:^|[.!?]['\")]*\s+)$", m.string[: m.start()])
+        first = re.search(r"(?:^|[.!?]['\")]*\s+)$", before(m))
         return word.capitalize() if first else word.lower()
     spelled = word in _SPELLED or (len(word) <= 3 and word not in _READ)
     if not spelled or (shouted and word not in _SPELLED):
@@ -65,10 +65,10 @@ def _capitals(m: Match) -> str:
 
 def _pronoun(m: Match) -> bool:
     """Whether a shouted IT or US is no department and no country."""
-    before, after = m.string[: m.start()], m.string[m.end() :]
+    ahead, behind = before(m), after(m)
     if m["word"] == "IT":
-        return not _IT_OF_COMPUTERS.match(after)
-    return not (re.search(r"\bTHE\s+$", before) or _US_OF_AMERICA.match(after))
+        return not re.search(r"\bAN\s+$", ahead) and not _IT_OF_COMPUTERS.match(behind)
+    return not (re.search(r"\b(?:THE|A)\s+$", ahead) or _US_OF_AMERICA.match(behind))
 
 
 def _shouted(m: Match) -> bool:

@@ -12,6 +12,7 @@ from knnvc.text.english.numbers import (
     Match,
     Numbers,
     Rule,
+    after,
     plural,
     stop_before_capital,
 )
@@ -36,6 +37,14 @@ def clock_rules(numbers: Numbers) -> list[Rule]:
     """Times that carry a.m. or p.m., before abbreviations take these."""
     dates = _Dates(numbers)
     return [
+        Rule(
+            r"(?<![\w.,:])(?P<hour>[01]?\d|2[0-3])[hH](?P<minute>[0-5]\d)(?!\w)",
+            lambda m: f"{m['hour']}:{m['minute']}",
+        ),
+        Rule(
+            r"(?<![\w.,:])(?P<hour>[01]\d|2[0-3])(?P<minute>[0-5]\d)(?= (?:hours|hrs)\b)",
+            dates.of_soldiers,
+        ),
         Rule(
             rf"\b(?P<hour>\d{{1,2}})(?:[:.](?P<minute>[0-5]\d))?{RANGE}"
             r"(?=\d{1,2}(?:[:.]\d\d)?\s?[ap]\.?m\b)",
@@ -68,7 +77,7 @@ def rules(numbers: Numbers) -> list[Rule]:
             dates.day_month,
         ),
         Rule(
-            rf"\b{_MONTH}(?=,? (?:1\d{{3}}|20\d\d)\b)",
+            rf"\b{_MONTH}(?=,? (?:1\d{{3}}|20\d\d|['’]\d\d)\b)",
             lambda m: _month(m["month"]),
         ),
         Rule(
@@ -199,6 +208,13 @@ class _Dates:
             return f"{said} o'clock" if whole else f"{said} hundred hours"
         return f"{said} {self.numbers.two_digits(minute)}"
 
+    def of_soldiers(self, m: Match) -> str:
+        """ "0930 hours"."""
+        hour = self.numbers.two_digits(m["hour"]) if m["hour"] != "00" else "zero"
+        return (
+            f"{hour} {'hundred' if m['minute'] == '00' else self.numbers.two_digits(m['minute'])}"
+        )
+
     def half_day(self, m: Match) -> str:
         """ "3:30 p.m."."""
         stop = stop_before_capital(m) if m["stop"] else ""
@@ -269,6 +285,6 @@ def _month(name: str) -> str:
 
 def _stop_of_name(m: Match) -> str:
     """The stop of a month or a day: no number follows, and a capital begins a sentence."""
-    if re.match(r"\s*[,;:!?)]|\s*\d", m.string[m.end() :]):
+    if re.match(r"\s*[,;:!?)]|\s*\d", after(m)):
         return ""
     return stop_before_capital(m)

@@ -71,7 +71,9 @@ def address_rules(numbers: Numbers) -> list[Rule]:
         Rule(r"(?<![\w.])localhost(?::\d{2,5})?(?:/\S*)?", one.address, final=True),
         # Paths
         Rule(rf"(?<!\w)(?:[A-Za-z]:|\\)\\{_REST}*", one.address, final=True),
-        Rule(r"(?<![\w./])(?:~|\.{1,2})?/(?:[\w.@+-]+/)*[\w.@+-]*\w/?(?![\w'])", one.path, True),
+        Rule(
+            r"(?<![\w./%)\]])(?:~|\.{1,2})?/(?:[\w.@+-]+/)*[\w.@+-]*\w/?(?![\w'])", one.path, True
+        ),
         Rule(rf"(?<![\w.])(?:[\w.-]+[/\\])*[\w-]+(?:\.[\w-]+)*\.{_FILES}\b", one.address, True),
         # Numbers of machines
         Rule(
@@ -170,6 +172,17 @@ def rules(numbers: Numbers) -> list[Rule]:
 def _called_rules(numbers: Numbers) -> list[Rule]:
     """Telephones, and what is called a number."""
     return [
+        Rule(
+            r"(?i)(?P<verb>\b(?:call(?:s|ed|ing)?|dial(?:s|ed|l?ing)?|phon(?:e|ed|ing)|ring|rang) )"
+            r"(?P<n>911|999|112|000|411|311|211|988|101|111)(?![\w-]|[.,]\d| [a-z]+s\b)",
+            lambda m: f"{m['verb']}{numbers.digits(m['n'])}",
+            final=True,
+        ),
+        Rule(
+            r"(?<![\w-])911 (?=(?:calls?|dispatch|operators?|center|emergency)\b)",
+            lambda m: f"{numbers.digits('911')} ",
+            final=True,
+        ),
         Rule(_PHONE, lambda m: _phone(m, numbers), final=True),
         Rule(
             rf"{_APART}1?[2-9]\d{{9}}(?![\w-]|[.,]\d|\s?%)",

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import re
 
-from knnvc.text.english.numbers import NUMBER, RANGE, SCALE, SCALES, Match, Numbers, Rule
+from knnvc.text.english.numbers import (
+    NUMBER,
+    RANGE,
+    SCALE,
+    SCALES,
+    Match,
+    Numbers,
+    Rule,
+    after,
+    before,
+)
 from knnvc.text.english.units import UNITS
 
 # (one, many, hundredth, hundredths)
@@ -38,6 +48,7 @@ _COUNTRIES = {
     "US": "U-S ", "A": "Australian ", "AU": "Australian ", "C": "Canadian ", "CA": "Canadian ",
     "CAD": "Canadian ", "AUD": "Australian ", "USD": "U-S ", "NZ": "New Zealand ",
     "HK": "Hong Kong ", "S": "Singapore ", "NT": "Taiwan ", "J": "Jamaican ", "TT": "Trinidad ",
+    "Z": "Zimbabwean ",
     "B": "Bahamian ", "BZ": "Belize ", "FJ": "Fijian ", "Bds": "Barbados ", "EC": "East Caribbean ",
 }  # fmt: skip
 _PESO: Coin = ("peso", "pesos", "centavo", "centavos")
@@ -82,6 +93,21 @@ _CODES: dict[str, Coin] = {
     "THB": _SIGNS["฿"],
     "ZAR": ("rand", "rand", "cent", "cents"),
     "BTC": _SIGNS["₿"],
+    "kr": ("krone", "kroner", "", ""),
+    "Kr": ("krone", "kroner", "", ""),
+    "Fr": ("franc", "francs", "centime", "centimes"),
+    "SFr": ("Swiss franc", "Swiss francs", "centime", "centimes"),
+    "PKR": ("Pakistani rupee", "Pakistani rupees", "", ""),
+    "AED": ("dirham", "dirhams", "", ""),
+    "SAR": ("riyal", "riyals", "", ""),
+    "EGP": ("Egyptian pound", "Egyptian pounds", "", ""),
+    "NGN": _SIGNS["₦"],
+    "KES": ("Kenyan shilling", "Kenyan shillings", "", ""),
+    "TWD": ("Taiwan dollar", "Taiwan dollars", "", ""),
+    "IDR": ("rupiah", "rupiah", "", ""),
+    "MYR": ("ringgit", "ringgit", "sen", "sen"),
+    "PHP": _SIGNS["₱"],
+    "VND": _SIGNS["₫"],
     "RM": ("ringgit", "ringgit", "sen", "sen"),
     "zł": ("zloty", "zlotys", "", ""),
     "Kč": ("Czech koruna", "Czech korunas", "", ""),
@@ -97,6 +123,8 @@ def rules(numbers: Numbers) -> list[Rule]:
     money = _Money(numbers)
     second = SCALE.replace("scale", "s2")
     return [
+        Rule(rf"(?<![\w])(?P<coin>{COIN})[-−](?=\.?\d)", lambda m: "-" + m["coin"]),
+        Rule(r"\$(?!(?:US|NZ|HK|AU|CA|MX)\s?\d)(?=\{?[A-Za-z_]{2})", lambda m: " dollar "),
         Rule(
             r"\b(?P<a>US|NZ|HK|AU|MX) \$(?=\d)|\$(?P<b>US|NZ|HK|AU|CA)\s?(?=\d)",
             lambda m: f"{m['a'] or m['b']}$",
@@ -150,8 +178,8 @@ class _Money:
         if values.get("code"):  # "$5 USD"
             coin = _CODES[values["code"]]
         # "a $5 bill", but "for $5 a head".
-        before, after = m.string[max(0, m.start() - 3) : m.start()], m.string[m.end() :]
-        single = bool(re.search(r"\b[Aa]n? $", before) and re.match(r"[ -][a-z]", after))
+        ahead, behind = before(m)[-3:], after(m)
+        single = bool(re.search(r"\b[Aa]n? $", ahead) and re.match(r"[ -][a-z]", behind))
         number, scale = m["n"], values.get("scale")
         if re.fullmatch(r"\d+,\d\d", number):  # 5,50 €
             number = number.replace(",", ".")

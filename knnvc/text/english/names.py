@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from knnvc.text.english.numbers import Match, Numbers, Rule
+from knnvc.text.english.numbers import Match, Numbers, Rule, after
 
 _MONARCHS = (
     "Henry Edward Elizabeth Charles James George William Richard Louis Philip Francis Frederick "
@@ -38,7 +38,7 @@ def rules(numbers: Numbers) -> list[Rule]:
 
     def part(m: Match) -> str:
         # "This part I like", "chapter I wrote"
-        pronoun = m["roman"] == "I" and re.match(r"\s+[a-z]|['’]", m.string[m.end() :])
+        pronoun = m["roman"] == "I" and re.match(r"\s+[a-z]|['’]", after(m))
         if pronoun and m["part"][0].islower():
             return m[0]
         return m["part"] + numbers.cardinal(str(_roman(m["roman"].upper())))

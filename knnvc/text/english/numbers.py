@@ -145,16 +145,28 @@ _CALENDAR = (
 ).split()
 
 
+_LOOK = 160  # signs that rules look back and ahead, so that long paragraphs take no square of time
+
+
+def before(m: Match) -> str:
+    """What stands right before a match."""
+    return m.string[max(0, m.start() - _LOOK) : m.start()]
+
+
+def after(m: Match) -> str:
+    """What stands right after a match."""
+    return m.string[m.end() : m.end() + _LOOK]
+
+
 def next_word(m: Match) -> str:
     """The word after a match, if one follows after white space; "" otherwise."""
-    after = m.string[m.end() :]
-    found = re.match(r"\s+[\"'“‘(]*([A-Za-z]+(?:'[a-z]+)?)", after)
+    found = re.match(r"\s+[\"'“‘(]*([A-Za-z]+(?:'[a-z]+)?)", after(m))
     return found[1] if found else ""
 
 
 def at_the_end(m: Match) -> bool:
     """Whether nothing follows a match but closing signs."""
-    return not m.string[m.end() :].lstrip(" \"'”’)")
+    return not after(m).lstrip(" \"'”’)")
 
 
 def stop_before_capital(m: Match) -> str:
@@ -178,7 +190,5 @@ def stop_before_starter(m: Match) -> str:
 
 def stop_before_clause(m: Match) -> str:
     """As `stop_before_starter`, and before one capital that small letters follow: "Sales rose"."""
-    clause = re.match(
-        r"\s+[A-Z][a-z]+ (?!and\b|or\b|of\b|de\b|von\b|van\b|&)[a-z]", m.string[m.end() :]
-    )
+    clause = re.match(r"\s+[A-Z][a-z]+ (?!and\b|or\b|of\b|de\b|von\b|van\b|&)[a-z]", after(m))
     return "." if clause else stop_before_starter(m)

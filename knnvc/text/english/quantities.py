@@ -43,6 +43,26 @@ def power_rules(numbers: Numbers) -> list[Rule]:
     """ "10^6", "x^2", "2**8": before minus signs are read."""
     quantities = _Quantities(numbers)
     return [
+        # "5-3=2" is no score; "2x+1" is no product with a missing factor.
+        Rule(
+            r"(?<=\d)\s?[-−–]\s?(?=\.?\d[\d.,]*\s?(?:[-+*/−]\s?\d[\d.,]*\s?)*(?:=|≠|≈|<|>))",
+            lambda m: " minus ",
+        ),
+        Rule(
+            r"(?<=[=(<>])\s?(?P<a>\d+(?:\.\d+)?)\s?[-−]\s?(?=\d+(?:\.\d+)?(?![\d-]))",
+            lambda m: f" {m['a']} minus ",
+        ),
+        Rule(
+            r"(?<![\w.,])(?P<n>\d+(?:\.\d+)?)(?P<x>[abcijnpqrxyz])"
+            r"(?:(?=\s?[+=<>≤≥^²³])|(?P<minus>\s?[-−]\s?)(?=\d+(?:\.\d+)?(?![\w-])|[a-z]\b))",
+            lambda m: f"{numbers.number(m['n'])} {m['x']}{' minus ' if m['minus'] else ''}",
+        ),
+        Rule(
+            r"(?<![\w.,])(?P<n>\d)e(?P<power>\d{1,2})(?![\w.])",
+            lambda m: (
+                f"{numbers.number(m['n'])} times ten to the power of {numbers.cardinal(m['power'])}"
+            ),
+        ),
         Rule(
             r"(?:(?<=[\d)])|(?<=\b[A-Za-z])(?<!\d\s\w)(?<!\d\w)(?<![/·⋅]\w))"
             r"\s?(?:\^|\*\*(?=[\d(]))" + _RAISED,
@@ -66,6 +86,11 @@ def range_rules(numbers: Numbers) -> list[Rule]:
     """Ranges, scores, signs before numbers, fractions; what follows is for later rules."""
     quantities = _Quantities(numbers)
     return [
+        Rule(
+            r"(?<![\w.,$£€])(?P<n>\d+\.\d+)(?P<scale>[MB])(?!\w)|"
+            r"(?<![\w.,$£€])(?P<whole>\d+)(?P<large>[MBK])(?=\+?\s(?:[a-z]+s|people|men|women)\b)",
+            lambda m: f"{numbers.number(m['n'] or m['whole'])} {SCALES[m['scale'] or m['large']]}",
+        ),
         Rule(
             rf"(?<![\w.,/–-])(?P<a>{NUMBER})(?P<unit>%|°|{UNIT}|bn|tn|k)?"
             rf"\s?(?P<dash>[-–—−])\s?(?P<b>{NUMBER})(?![\d/]|[-–]\d)",
@@ -98,6 +123,7 @@ def mixed_rules(numbers: Numbers) -> list[Rule]:
         ),
         Rule(r"(?<=\d)\s?[×x]\s?(?=10\s?to the power)", lambda m: " times "),
         Rule(r"(?<=\d)\s?[×x]\s?(?=\d)", lambda m: " by "),
+        Rule(r"(?<=feet|inch|ches|eter|ters)\s?[×x]\s?(?=\w)", lambda m: " by "),
         Rule(r"(?<=[A-Za-z)])\s?\^" + _RAISED, quantities.power),
         Rule(r"\bCO2\b", lambda m: "C-O-two"),
         Rule(
@@ -184,6 +210,8 @@ class _Quantities:
         rising = float(m["b"].replace(",", "")) > float(m["a"].replace(",", ""))
         if (m["a"], m["b"]) == ("9", "5"):
             rising = True
+        if m["dash"] == "−":  # the sign for minus, not a dash
+            return f"{first} minus {m['b']}"
         if m["dash"] == "-" and not rising and not m["unit"]:  # a score
             return f"{first} {m['b']}"
         return f"{first} to {m['b']}"

@@ -23,7 +23,7 @@ from knnvc.text.english import (
     signs,
     units,
 )
-from knnvc.text.english.numbers import BEGINNING, Match, Numbers, Rule
+from knnvc.text.english.numbers import BEGINNING, Match, Numbers, Rule, after, before
 
 _MOST = 60_000
 _FIRST = 0x100000  # of the private-use signs that stand for what is final; a lexicon has others
@@ -64,15 +64,16 @@ def _say(say: Callable[[Match], str], kept: list[str] | None, m: Match) -> str:
     said, found = say(m), m[0]
     if said == found:
         return said
+    capital = found[0].isupper() or (kept is not None and not found[0].islower())
+    if capital and said[:1].islower() and re.search(r"[.!?][\"')]*\s+$", before(m)):
+        said = said[:1].upper() + said[1:]  # it begins a sentence
     if kept is not None and len(kept) < _MOST:
-        if re.search(r"[.!?][\"')]*\s+$", m.string[: m.start()]) and not found[0].islower():
-            said = said[:1].upper() + said[1:]  # it begins a sentence
         kept.append(said)
         return chr(_FIRST + len(kept) - 1)
-    before, after = m.string[: m.start()][-1:], m.string[m.end() : m.end() + 1]
-    if before.isalpha() and said[:1].isalpha() and not found[:1].isalpha():
+    left, right = before(m)[-1:], after(m)[:1]
+    if left.isalpha() and said[:1].isalpha() and not found[:1].isalpha():
         said = " " + said
-    if after.isalnum() and said[-1:].isalpha() and not found[-1:].isalpha():
+    if right.isalnum() and said[-1:].isalpha() and not found[-1:].isalpha():
         said += " "
     return said
 

@@ -39,6 +39,12 @@ def early_rules() -> list[Rule]:
         Rule(r"\s?(?:<?[-=]{1,2}>|<-{1,2}(?=\s))\s?", lambda m: ", "),
         Rule(r"(?<=\w)\s?<<\s?(?=\w)", lambda m: " much less than "),
         Rule(r"(?<=\w)\s?>>\s?(?=\w)", lambda m: " much more than "),
+        # Marks and blood
+        Rule(
+            r"(?<![\w-])(?P<a>(?<=\b[Aa] )[B-DF]|(?<=\b[Aa]n )A|(?:A|B|AB|O)(?=[-−] blood))[-−]"
+            r"(?=[\s,.;!?)]|$)",
+            lambda m: f"{m['a']} minus",
+        ),
         # Products: of numbers, and of single letters
         Rule(
             r"(?:(?<=[\d)])|(?<=\b[A-Za-z]))(?:\*|\s\*\s)(?=[\d(]|[A-Za-z]\b)",

@@ -14,6 +14,8 @@ from knnvc.text.english.numbers import (
     Match,
     Numbers,
     Rule,
+    after,
+    before,
     stop_before_capital,
 )
 
@@ -104,7 +106,52 @@ _ALONE = {
     "dB": ("decibel", "decibels"),
     "dBm": ("decibel milliwatt", "decibel milliwatts"),
     "dBA": ("decibel eigh", "decibels eigh"),
+    "dBFS": ("decibel full scale", "decibels full scale"),
+    "dBTP": ("decibel true peak", "decibels true peak"),
+    "dB(A)": ("decibel eigh", "decibels eigh"),
+    "dBc": ("decibel C", "decibels C"),
+    "dBV": ("decibel volt", "decibels volt"),
+    "dBi": ("decibel I", "decibels I"),
     "LUFS": ("luffs", "luffs"),
+    "LU": ("loudness unit", "loudness units"),
+    "ly": ("light year", "light years"),
+    "AU": ("astronomical unit", "astronomical units"),
+    "mos": ("month", "months"),
+    "pts": ("point", "points"),
+    "pcs": ("piece", "pieces"),
+    "doz": ("dozen", "dozen"),
+    "sqft": ("square foot", "square feet"),
+    "sqm": ("square meter", "square meters"),
+    "sq. ft": ("square foot", "square feet"),
+    "sq. mi": ("square mile", "square miles"),
+    "sq. m": ("square meter", "square meters"),
+    "sq. in": ("square inch", "square inches"),
+    "sq yd": ("square yard", "square yards"),
+    "cu. ft": ("cubic foot", "cubic feet"),
+    "cu in": ("cubic inch", "cubic inches"),
+    "cu. in": ("cubic inch", "cubic inches"),
+    "cu m": ("cubic meter", "cubic meters"),
+    "fl. oz": ("fluid ounce", "fluid ounces"),
+    "ft-lb": ("foot pound", "foot pounds"),
+    "ft-lbs": ("foot pound", "foot pounds"),
+    "ft·lb": ("foot pound", "foot pounds"),
+    "lb-ft": ("pound foot", "pound feet"),
+    "kt": ("knot", "knots"),
+    "kts": ("knot", "knots"),
+    "inHg": ("inch of mercury", "inches of mercury"),
+    "mpge": ("mile per gallon equivalent", "miles per gallon equivalent"),
+    "MPG": ("mile per gallon", "miles per gallon"),
+    "MPH": ("mile per hour", "miles per hour"),
+    "RPM": ("revolution per minute", "revolutions per minute"),
+    "BPM": ("beat per minute", "beats per minute"),
+    "FPS": ("frame per second", "frames per second"),
+    "DPI": ("dot per inch", "dots per inch"),
+    "PSI": ("pound per square inch", "pounds per square inch"),
+    "msec": ("millisecond", "milliseconds"),
+    "usec": ("microsecond", "microseconds"),
+    "µsec": ("microsecond", "microseconds"),
+    "cfm": ("cubic foot per minute", "cubic feet per minute"),
+    "gpm": ("gallon per minute", "gallons per minute"),
     "hp": ("horsepower", "horsepower"),
     "BTU": ("B-T-U", "B-T-U's"),
     "atm": ("atmosphere", "atmospheres"),
@@ -213,6 +260,7 @@ def rules(numbers: Numbers) -> list[Rule]:
     return [
         Rule(r"(?<=\d)\s?%", lambda m: " percent"),
         Rule(r"(?<=\d)\s?‰", lambda m: " per thousand"),
+        *_spelled_rules(units),
         Rule(
             r"(?<![\w.])(?P<feet>[4-8])['’′](?P<inches>1[01]|\d)(?:[\"”″]|'')?(?!\w)",
             units.feet,
@@ -254,6 +302,33 @@ def rules(numbers: Numbers) -> list[Rule]:
     ]
 
 
+def _spelled_rules(units: _Units) -> list[Rule]:
+    """Feet and inches by their signs, degrees by letters, and what follows percent."""
+    return [
+        Rule(
+            rf"(?<=percent)\s?/\s?(?P<unit>{_TIMES}|yr|mo|wk|hr|min|s)\b",
+            lambda m: f" per {_PERIODS.get(m['unit'], m['unit'])}",
+        ),
+        Rule(
+            r"(?<![\w.,])(?P<n>\d+(?:\.\d+)?)\s?(?P<sign>[\"”″]|''|['’′])(?=\s?[x×]\s?\d|"
+            rf"\s(?:{_MEASURED})\b|(?:(?<=[″′])(?!\s?\d)))",
+            units.length,
+        ),
+        Rule(
+            r"(?<=[x×] )(?P<n>\d+(?:\.\d+)?)(?P<sign>[\"”″]|''|['’′])(?!\w)|"
+            r"(?<=[x×])(?P<m>\d+(?:\.\d+)?)(?P<also>[\"”″]|''|['’′])(?!\w)",
+            units.length,
+        ),
+        Rule(
+            r"(?i:(?<=\bfever of )|(?<=temperature of )|(?<=temperature is )|(?<=temperature was )|"
+            r"(?<=oven to )|(?<=heat to )|(?<=bake at )|(?<=high of )|(?<=low of ))"
+            r"(?P<n>-?\d+(?:\.\d+)?)\s?(?P<scale>[FC])\b|"
+            r"(?<![\w.])(?P<warm>(?:9\d|10\d)\.\d)(?P<also>F)\b",
+            units.temperature,
+        ),
+    ]
+
+
 def _numberless_rules(units: _Units) -> list[Rule]:
     """ "in mg/kg", "beats/min", "20/day"."""
     return [
@@ -265,7 +340,7 @@ def _numberless_rules(units: _Units) -> list[Rule]:
         Rule(
             rf"(?<![\w./'’-])(?P<unit>(?:{_one_of(_LONE.split())}|µ(?:g|m|s|L|l|A|V|F|W|mol|M))"
             rf"{_POWER}?|(?<=per )m[²³])(?![\w²³/'’]|\.\w)",
-            lambda m: units.name(m["unit"], many=not re.search(r"\bper $", m.string[: m.start()])),
+            lambda m: units.name(m["unit"], many=not re.search(r"\bper $", before(m))),
         ),
         Rule(
             rf"(?<=[a-z]s)/(?P<unit>{_FACTOR}|{_TIMES})(?![\w/²³])",
@@ -278,10 +353,17 @@ def _numberless_rules(units: _Units) -> list[Rule]:
         Rule(rf"(?<=\d)/(?P<unit>{_TIMES})\b", lambda m: f" per {m['unit']}"),
         Rule(r"µ(?=\w)", lambda m: " micro "),
         Rule(r"µ", lambda m: " mu "),
-        Rule(
-            r"Ω", lambda m: " ohms " if re.search(r"\d\s?$", m.string[: m.start()]) else " omega "
-        ),
+        Rule(r"Ω", lambda m: " ohms " if re.search(r"\d\s?$", before(m)) else " omega "),
     ]
+
+
+_PERIODS = {
+    "yr": "year", "mo": "month", "wk": "week", "hr": "hour", "min": "minute", "s": "second",
+}  # fmt: skip
+_MEASURED = (
+    "tall|high|long|wide|deep|thick|across|square|in (?:diameter|length|height|width)|screen|"
+    "display|monitor|TV|pipe|nails?|boards?|by|laptop|tablet|wheels?|pizza|ceilings?"
+)
 
 
 class _Units:
@@ -297,7 +379,7 @@ class _Units:
         if not m["stop"]:
             return said
         stop = stop_before_capital(m)
-        return said + (stop or ("" if re.match(r"\s*[a-z\d,;:]", m.string[m.end() :]) else "."))
+        return said + (stop or ("" if re.match(r"\s*[a-z\d,;:]", after(m)) else "."))
 
     def amps(self, m: Match) -> str:
         """ "1.5A", "a 10 A fuse"; "Flat 5A" stays."""
@@ -324,6 +406,24 @@ class _Units:
     def feet(self, m: Match) -> str:
         """ "6'2" is "six foot two"."""
         return f"{self.numbers.number(m['feet'])} foot {self.numbers.number(m['inches'])}"
+
+    def length(self, m: Match) -> str:
+        """ "5' tall" is "five feet tall", "a 27\\" screen" has "twenty-seven inch"."""
+        values = m.groupdict()
+        number, sign = values["n"] or values["m"], values["sign"] or values["also"]
+        one, many = ("foot", "feet") if sign in "'’′" else ("inch", "inches")
+        noun = re.match(
+            r"\s(?:screen|display|monitor|TV|pipe|nail|board|laptop|tablet|wheel|pizza|ceil)",
+            after(m),
+        )
+        return f"{self.numbers.number(number)} {one if number == '1' or noun else many}"
+
+    def temperature(self, m: Match) -> str:
+        """ "a fever of 101 F"."""
+        number, scale = m["n"] or m["warm"], m["scale"] or m["also"]
+        said = self.numbers.number(number.lstrip("-"))
+        minus = "minus " if number.startswith("-") else ""
+        return f"{minus}{said} degrees {'Celsius' if scale == 'C' else 'Fahrenheit'}"
 
     def name(self, unit: str, many: bool, below: bool = False) -> str:
         """The words for an expression of units; `below` a stroke, d is a day."""

@@ -87,3 +87,29 @@ def test_numbers_begin_sentences() -> None:
 def test_streets_and_saints(printed: str, said: str) -> None:
     (only,) = sentences(printed)
     assert only.text == said
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("He met Mx. Lee.", ["He met Mix Lee."]),
+        ("Ask John Smith, Esq. He knows.", ["Ask John Smith, Esquire.", "He knows."]),
+        ("Ask the prof. He knows.", ["Ask the professor.", "He knows."]),
+        ("Ask the capt. She knows.", ["Ask the captain.", "She knows."]),
+        ("He left. Fig. 3 shows it.", ["He left.", "Figure three shows it."]),
+        ("Is it? No. 1 is.", ["Is it?", "Number one is."]),
+        ("Our acct. is closed.", ["Our account is closed."]),
+        ("Mgmt. said no.", ["Management said no."]),
+        ("By Wm. Shakespeare and Chas. Dickens.", ["By William Shakespeare and Charles Dickens."]),
+        ("It is at 12 W. 3rd Ave. in town.", ["It is at twelve West third Avenue in town."]),
+        ("123 N Main St. is big.", ["one hundred twenty-three North Main Street is big."]),
+        ("Apt. 4B, Rm. 12, Ste. 200.", ["apartment four B, room twelve, suite two hundred."]),
+        ("Rte. 66 and Hwy. 101.", ["route sixty-six and highway one hundred one."]),
+        ("See chap. 3, pt. 2, 2nd ed.", ["See chapter three, part two, second edition."]),
+        ("Pt. Reyes is far.", ["Point Reyes is far."]),
+        ("It costs Rs. 500 or Fr. 20.", ["It costs five hundred rupees or twenty francs."]),
+    ],
+)
+def test_more_abbreviations(printed: str, said: list[str]) -> None:
+    made = [sentence.text for sentence in sentences(printed)]
+    assert [one.lower() for one in made] == [one.lower() for one in said]

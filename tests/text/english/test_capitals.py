@@ -32,3 +32,8 @@ def test_pronouns(verb: str, rest: str) -> None:
 )
 def test_names(printed: str, spelled: str) -> None:
     assert spelled in normalize(printed)
+
+
+def test_articles_tell() -> None:
+    assert "I-T" in normalize("HE IS AN IT GUY AND WORKS HARD")
+    assert "U-S" in normalize("HE SPENT A US DOLLAR THERE")

@@ -41,3 +41,33 @@ def test_groups(number: int) -> None:
 )
 def test_quantities(printed: str, said: str) -> None:
     assert normalize(printed) == said
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("5-3=2", "five minus three equals two"),
+        ("x=5-3", "x equals five minus three"),
+        ("5−3", "five minus three"),
+        ("they won 3-2", "they won three two"),
+        ("2x+1", "two x plus one"),
+        ("3x²+2x-1=0", "three x squared plus two x minus one equals zero"),
+        ("E=mc²", "E equals m c squared"),
+        ("4πr³", "four pi r cubed"),
+        ("sin²x", "sin squared x"),
+        ("Δx and ΔT", "delta x and delta T"),
+        ("1e6", "one times ten to the power of six"),
+        ("3.5M users", "three point five million users"),
+        ("2B people", "two billion people"),
+        ("$-5", "minus five dollars"),
+        ("50 kr", "fifty kroner"),
+        ("$HOME", "dollar HOME"),
+        ("an A- and a B-.", "an A minus and a B minus."),
+        ("0930 hours", "oh nine thirty hours"),
+        ("at 17h30", "at seventeen thirty"),
+        ("call 911 now", "call nine one one now"),
+        ("Jan '24", "January twenty-four"),
+    ],
+)
+def test_signs_of_numbers(printed: str, said: str) -> None:
+    assert normalize(printed) == said

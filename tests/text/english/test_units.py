@@ -89,3 +89,33 @@ def test_other_languages_keep_micro_apart() -> None:
 def test_a_unit_ends_a_sentence(unit: str) -> None:
     assert ". Tom" in normalize(f"It has 5 {unit}. Tom left.")
     assert ". Tom" not in normalize(f"It has 5 {unit} Tom said.")
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("-3 dBFS", "minus three decibels full scale"),
+        ("4 ly away", "four light years away"),
+        ("1 AU", "one astronomical unit"),
+        ("3 mos old", "three months old"),
+        ("1,200 sq. ft. of it", "one thousand two hundred square feet of it"),
+        ("3 sq. mi. of land", "three square miles of land"),
+        ("12 fl. oz. of it", "twelve fluid ounces of it"),
+        ("60 ft-lb", "sixty foot pounds"),
+        (
+            "55 MPH at 3000 RPM",
+            "fifty-five miles per hour at three thousand revolutions per minute",
+        ),
+        ("30 inHg", "thirty inches of mercury"),
+        ("5%/yr", "five percent per year"),
+        ("6' tall", "six feet tall"),
+        ("5' x 3' and 8\" long", "five feet by three feet and eight inches long"),
+        ('a 27" screen', "a twenty-seven inch screen"),
+        ("5″ of it", "five inches of it"),
+        ("a fever of 101 F", "a fever of one hundred one degrees Fahrenheit"),
+        ("98.6F", "ninety-eight point six degrees Fahrenheit"),
+        ("300 µF and 300 F", "three hundred microfarads and three hundred F"),
+    ],
+)
+def test_units_in_other_spellings(printed: str, said: str) -> None:
+    assert normalize(printed) == said
