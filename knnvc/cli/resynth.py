@@ -136,8 +136,8 @@ def _report(
         ears = Instruments()
         set_threads(loaded.threads)
         present, absent = here()
-        wanted = [loaded.preset if vocoder == "preset" else vocoder]
-        wanted = present if vocoder == _ALL else wanted
+        one = str(loaded.preset) if vocoder == "preset" else vocoder
+        wanted = present if vocoder == _ALL else [one]
         copiers = [open_copier(name, loaded.device, progress=progress) for name in wanted]
         found = [source for source, _ in plan]
         measured = measure_copies(found, copiers, ears, folder, progress)

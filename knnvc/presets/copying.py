@@ -60,11 +60,11 @@ class Copier:
     def copy(self, waveform: Tensor, progress: Stages | None = None) -> Tensor:
         """A waveform [S] at `given_rate` made again, as long, at `sample_rate`."""
         if self.encoder is None:
-            return self.vocoder(waveform, self.given_rate)  # type: ignore[arg-type,call-arg]
+            return self.vocoder(waveform, self.given_rate)  # type: ignore[arg-type]
         count = max(1, len(waveform) // self.encoder.hop)
         features = self.encoder.encode(waveform, stage(progress, "encoding", count))
         frames = Frames(features[:, self.encoder.columns.synth])
-        made: Tensor = self.vocoder(frames, stage(progress, "vocoding", len(frames)))  # type: ignore[arg-type,assignment]
+        made: Tensor = self.vocoder(frames, stage(progress, "vocoding", len(frames)))  # type: ignore[arg-type]
         return to_length(made, round(len(waveform) * self.sample_rate / self.given_rate))
 
 

@@ -133,7 +133,8 @@ class Block(nn.Module):
         """`hidden` [B, T, C] -> the same shape."""
         made = self.norm(self.dwconv(hidden.transpose(1, 2)).transpose(1, 2))
         made = self.pwconv2(functional.gelu(self.pwconv1(made)))
-        return hidden + self.gamma * made
+        refined: Tensor = hidden + self.gamma * made
+        return refined
 
 
 class Head(nn.Module):
