@@ -7,12 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from knnvc.audio import load_audio
-from knnvc.audio.batches import mono_batch
+from knnvc.audio.batches import mono_batch, stacked
 from knnvc.encoders.base import Encoder
 from knnvc.errors import UsageError
 from knnvc.options import DEFAULT_PRESET
@@ -53,9 +49,7 @@ def features(
     else:
         signals = mono_batch(audio, rate, sample_rate)
     made = [chosen.encode(one)[:, chosen.columns.synth] for one in signals]
-    samples = audio[0] if isinstance(audio, tuple) else audio
-    joined: Tensor = torch.stack(made) if getattr(samples, "ndim", 1) == 2 else made[0]
-    return joined.numpy() if isinstance(samples, np.ndarray) else joined
+    return stacked(made, audio)
 
 
 @lru_cache(maxsize=2)
