@@ -9,7 +9,6 @@ call of the one before. `speak` and `speak_file` do the same for text (`knnvc.sp
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,16 +39,15 @@ from knnvc.options import (
     SpeakOptions,
     check_known,
 )
+from knnvc.presets.copying import COPIES, Copier
 from knnvc.presets.loading import load_parts
 from knnvc.presets.search import find_preset
 from knnvc.progress import Progress, stage
 from knnvc.steps import Source, Steps
-from knnvc.vocoders.classical import griffin_lim, world
 from knnvc.voices.cache import SetCache
 from knnvc.voices.references import References
 
 PEAK = 10 ** (-1 / 20)  # −1 dBFS, what files may have
-COPIES: dict[str, Callable[[Tensor, int], Tensor]] = {"world": world, "griffin-lim": griffin_lim}
 
 
 class VoiceConverter(Steps):
@@ -328,7 +326,7 @@ def _cached_converter(preset: str, device: str) -> VoiceConverter:
 def resynthesize(
     src: Path | str,
     output: Path | str,
-    vocoder: VoiceConverter | str,
+    vocoder: VoiceConverter | Copier | str,
     *,
     loudness: float | str | bool = LOUDNESS,
     force: bool = False,
@@ -339,8 +337,9 @@ def resynthesize(
     Args:
         src: a recording.
         output: where the result goes.
-        vocoder: a converter, whose encoder and vocoder are used without matching; or "world" or
-            "griffin-lim", which need no features.
+        vocoder: a converter, whose encoder and vocoder are used without matching; what
+            `knnvc.presets.copying.open_copier` gives; or the name of a classical one, "world",
+            "griffin-lim" or "griffin-lim-mfcc".
         loudness: see `ConvertOptions`.
         force: overwrite `output`.
         progress: called with frames.
@@ -349,17 +348,20 @@ def resynthesize(
         KnnvcError: the recording cannot be used, or the output not written.
     """
     output = _check_free(output, force)
-    rate = vocoder.encoder.sample_rate if isinstance(vocoder, VoiceConverter) else 16_000
+    if isinstance(vocoder, str):
+        if vocoder not in COPIES:
+            raise UsageError(f"vocoder {vocoder!r} is unknown: use {', '.join(COPIES)}")
+        vocoder = Copier(vocoder, None, COPIES[vocoder])
+    converting = isinstance(vocoder, VoiceConverter)
+    rate = vocoder.encoder.sample_rate if converting else vocoder.given_rate  # type: ignore[union-attr]
     given_rate = rate
     waveform = require_audio(load_audio(src, rate), str(src), sample_rate=rate)
     if isinstance(vocoder, VoiceConverter):
         rate = vocoder.sample_rate
         made: Tensor = vocoder.vocode(vocoder.encode((waveform, given_rate), progress), progress)
         made = to_length(made, round(len(waveform) * rate / given_rate))
-    elif vocoder in COPIES:
-        made = COPIES[vocoder](waveform, rate)
     else:
-        raise UsageError(f"vocoder {vocoder!r} is unknown: use {', '.join(COPIES)}")
+        made, rate = vocoder.copy(waveform, progress), vocoder.sample_rate
     level = ConvertOptions(loudness=loudness).target_loudness
     if level is not None:
         before = measure_loudness(waveform, given_rate)

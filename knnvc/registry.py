@@ -46,6 +46,23 @@ class PartSpec:
     folder: Path = Path()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def layers(self) -> tuple[int, ...] | str | None:
+        """An encoder's layers: the one to synthesise from, and the one to search in if another.
+
+        "all" is all of them, side by side; None means that nothing is said.
+        """
+        if "layers" in self.settings:
+            return str(self.settings["layers"])
+        if "synth_layer" not in self.settings:
+            return None
+        synth, match = int(self.settings["synth_layer"]), int(self.settings["match_layer"])
+        return (synth,) if synth == match else (synth, match)
+
+    def seconds(self, name: str, chosen: float | None, usual: float) -> float:
+        """The setting NAME_seconds, unless the user has `chosen` another."""
+        return float(self.settings.get(f"{name}_seconds", usual) if chosen is None else chosen)
+
 
 @dataclass
 class Context:
@@ -87,6 +104,8 @@ class Entry:
         summary: one sentence for tables.
         weights: whether the part has a safetensors file.
         settings: further keys that the part's JSON may have.
+        build: "module:function", called as `build(spec, state, context)` with the weights in
+            memory; for parts that `knnvc.presets` reads from published files.
     """
 
     kind: str
@@ -96,6 +115,7 @@ class Entry:
     summary: str = ""
     weights: bool = True
     settings: tuple[str, ...] = ()
+    build: str | None = None
 
     def check(self, config: Mapping[str, Any]) -> Any:
         """The part's config object.
@@ -108,15 +128,17 @@ class Entry:
         kind = _resolve(self.config)
         return kind.from_dict(config)
 
-    def make(self, spec: PartSpec, context: Context) -> Any:
-        """Load the part.
+    def make(self, spec: PartSpec, context: Context, state: Mapping[str, Any] | None = None) -> Any:
+        """Load the part, or build it around weights that were read already.
 
         Raises:
             KnnvcError: its files are damaged, or do not fit its configuration.
         """
-        load: Callable[[PartSpec, Context], Any] = _resolve(self.load)
+        if state is not None and self.build is None:
+            raise KnnvcError(f"the {self.kind} {self.name} cannot be taken out of its preset")
+        load: Callable[..., Any] = _resolve(self.load if state is None else self.build)
         try:
-            return load(spec, context)
+            return load(spec, context) if state is None else load(spec, state, context)
         except (KnnvcError, MemoryError):
             raise
         except Exception as error:  # of every type, some of them transformers' own
@@ -183,12 +205,20 @@ _TABLE = (
         "encoder",
         "mini",
         "knnvc.mini.encoder:load",
-        "knnvc.mini.encoder:MelWavLMConfig",
-        "log-mel spectra into a small WavLM transformer, with phones and exact pitch",
+        "knnvc.mini.encoder:PhoneEncoderConfig",
+        "log-mel spectra into layers of Whisper, with phones and exact pitch",
         settings=_PIECES,
     ),
     *(
-        Entry("encoder", name, "knnvc.encoders.ssl:load", None, summary, settings=_LAYERS)
+        Entry(
+            "encoder",
+            name,
+            "knnvc.encoders.ssl:load",
+            None,
+            summary,
+            settings=_LAYERS,
+            build="knnvc.encoders.ssl:build",
+        )
         for name, summary in (
             ("wavlm", "WavLM (Chen et al. 2022), one transformer layer"),
             ("hubert", "HuBERT (Hsu et al. 2021), one transformer layer"),
@@ -206,6 +236,42 @@ _TABLE = (
         settings=_LAYERS,
     ),
     Entry(
+        "encoder",
+        "wav2vec",
+        "knnvc.encoders.wav2vec:load",
+        "knnvc.encoders.wav2vec:Wav2VecConfig",
+        "wav2vec (Schneider et al. 2019), the aggregator or one of its layers",
+        settings=_LAYERS,
+        build="knnvc.encoders.wav2vec:build",
+    ),
+    Entry(
+        "encoder",
+        "byol-a",
+        "knnvc.encoders.byol:load",
+        "knnvc.encoders.byol:ByolConfig",
+        "BYOL-A (Niizumi et al. 2021, 2023), a frame every 80 or 40 ms",
+        settings=_PIECES,
+        build="knnvc.encoders.byol:build",
+    ),
+    Entry(
+        "encoder",
+        "log-mel",
+        "knnvc.encoders.mel:load",
+        "knnvc.encoders.mel:MelConfig",
+        "log-mel spectra, as the vocoder that reads them was trained on",
+        weights=False,
+        settings=_PIECES,
+    ),
+    Entry(
+        "encoder",
+        "mfcc",
+        "knnvc.encoders.mel:load_mfcc",
+        "knnvc.encoders.mel:MfccConfig",
+        "mel-frequency cepstral coefficients with their slopes",
+        weights=False,
+        settings=_PIECES,
+    ),
+    Entry(
         "converter",
         "knn",
         "knnvc.converters.knn:load",
@@ -218,14 +284,31 @@ _TABLE = (
         "mini",
         "knnvc.mini.converter:load",
         "knnvc.mini.converter:MiniConfig",
-        "mini's: phones, envelope and pitch, unit selection, a refiner, speaker adaptation",
+        "mini's: phones, envelope and pitch, unit selection, a refiner",
     ),
     Entry(
         "vocoder",
         "hifigan",
         "knnvc.vocoders.hifigan:load",
         "knnvc.vocoders.hifigan:HifiGanConfig",
-        "HiFi-GAN (Kong et al. 2020) on SSL features, as in published kNN-VC",
+        "HiFi-GAN (Kong et al. 2020) on SSL features, as in published kNN-VC, or on mel spectra",
+        build="knnvc.vocoders.hifigan:build",
+    ),
+    Entry(
+        "vocoder",
+        "bigvgan",
+        "knnvc.vocoders.bigvgan:load",
+        "knnvc.vocoders.bigvgan:BigVganConfig",
+        "BigVGAN (Lee et al. 2023): periodic activations without aliasing",
+        build="knnvc.vocoders.bigvgan:build",
+    ),
+    Entry(
+        "vocoder",
+        "vocos",
+        "knnvc.vocoders.vocos:load",
+        "knnvc.vocoders.vocos:VocosConfig",
+        "Vocos (Siuzdak 2024): spectra by ConvNeXt blocks, then an inverse Fourier transform",
+        build="knnvc.vocoders.vocos:build",
     ),
     Entry(
         "vocoder",

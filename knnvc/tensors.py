@@ -16,9 +16,9 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.files import atomic_path
@@ -27,6 +27,8 @@ from knnvc.processes import computing
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    Network = TypeVar("Network", bound=nn.Module)
+
 SCALE = ":scale"  # ends the names of the scales of packed tensors
 LEAST_PACKED = 4096  # values; smaller tensors gain nothing
 LARGEST_LIST = 2_000_000  # bytes that describe a checkpoint's tensors; WavLM-Large's take 0.1 MB
@@ -34,8 +36,13 @@ MOST_TENSORS = 50_000
 LARGEST_JSON = 20_000_000  # bytes of settings
 
 
-def read_pickle(path: Path) -> dict[str, Any]:
+def read_pickle(path: Path, known: Sequence[tuple[Any, str]] = ()) -> dict[str, Any]:
     """Read a PyTorch checkpoint that holds a dict of tensors and plain values, on the CPU.
+
+    Args:
+        path: of the checkpoint.
+        known: what may stand in it besides, as pairs of the class to make and the name that the
+            file has for it, such as (argparse.Namespace, "argparse.Namespace").
 
     Raises:
         UsageError: There is no such file.
@@ -49,7 +56,8 @@ def read_pickle(path: Path) -> dict[str, Any]:
         _check_archive(path)
         with warnings.catch_warnings(), _without_collecting():
             warnings.simplefilter("ignore")  # about pickle protocols; what counts is the outcome
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(list(known)):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except KnnvcError:
         raise
     except OSError as error:
@@ -307,6 +315,23 @@ def as_single(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if tensor.is_complex():
             raise KnnvcError(f"the weights {name[:40]} are complex numbers: get the preset again")
     return {name: tensor.float() for name, tensor in state.items()}
+
+
+def fit_state(network: Network, state: Mapping[str, Tensor], what: str) -> Network:
+    """`network` in evaluation mode with the weights `state`.
+
+    Raises:
+        KnnvcError: they are another network's; `what` says which part it is.
+    """
+    try:
+        network.load_state_dict(dict(state), strict=True)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise KnnvcError(
+            f"the weights of the {what} do not fit its configuration: use the files that were "
+            f"published together ({detail})"
+        ) from error
+    return network.eval()
 
 
 def fingerprint(network: nn.Module) -> str:

@@ -23,7 +23,7 @@ from knnvc.audio.joining import Spool, silence, trim_edges
 from knnvc.cli.main import cli
 from knnvc.errors import KnnvcWarning
 from knnvc.mini.converter import MiniConverter
-from knnvc.mini.encoder import MelWavLM, MiniEncoder
+from knnvc.mini.encoder import MiniEncoder, PhoneEncoder
 from knnvc.presets.importing import add_published_front_end
 from knnvc.presets.schema import Preset, load_preset
 from knnvc.presets.search import bundled_folder
@@ -115,7 +115,7 @@ def test_a_predicted_sentence_has_the_features_of_an_encoded_one(
     assert made.shape == frames.shape
     # Audio has one more frame of spectra than features; with it, all is equal.
     network = mini.encoder.network
-    assert isinstance(network, MelWavLM)
+    assert isinstance(network, PhoneEncoder)
     spectra = network.log_mel(load_audio(EXAMPLES / "source.wav")[None, : 2 * RATE])[0]
     pitch = functional.pad(frames[:, mini.encoder.columns.synth][:, -2:], (0, 0, 0, 1))
     made = mini.encoder.complete(torch.cat([spectra, pitch], dim=1))

@@ -29,7 +29,7 @@ def options_of(kind: type[Any]) -> Callable[[Command], Command]:
             dashed = field.name.replace("_", "-")
             is_flag = isinstance(field.default, bool)
             flag = f"--{dashed}/--no-{dashed}" if is_flag else f"--{dashed}"
-            text = f"[default: {field.default}]"
+            text = f"{field.metadata.get('help', '')}  [default: {field.default}]".strip()
             option = click.option(
                 flag, field.name, type=type(field.default), default=None, help=text
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from knnvc.cli.anonymize import BLEND, PER_OPTION, POOL
 from knnvc.cli.common import (
     DEVICE,
     FORCE,
@@ -17,6 +18,7 @@ from knnvc.cli.common import (
     existing,
     say_path,
 )
+from knnvc.cli.privacy import PrivacyCall, audit
 from knnvc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class _Call:
 
     sources: tuple[str, ...]
     bench: str | None
+    test_clean: str | None
     demos: str | None
     targets: str | None
     utterances: int
@@ -46,6 +49,7 @@ class _Call:
     lam: float | None
     k: int | None
     seconds: float | None
+    seed: int
 
     @property
     def manifest(self) -> bool:
@@ -57,13 +61,16 @@ class _Call:
         check_numbers(self.lam, self.k, self.seconds)
         for source in self.sources:
             existing(source, "source")
-        given = [self.bench is not None, self.demos is not None, bool(self.sources)]
-        if sum(given) != 1:
+        named = (self.bench, self.test_clean, self.demos)
+        if sum([*(one is not None for one in named), bool(self.sources)]) != 1:
             raise UsageError(
-                "name a manifest, recordings with --targets, --bench DIR or --demos DIR"
+                "name a manifest, recordings with --targets, --bench DIR, --test-clean DIR, "
+                "--demos DIR or --privacy DIR"
             )
         if self.bench is not None:
             existing(self.bench, "bench")
+        if self.test_clean is not None:
+            existing(self.test_clean, "folder of LibriSpeech")
         if self.demos is not None:
             existing(self.demos, "folder of demos")
         if (self.manifest and len(self.sources) > 1) or (
@@ -85,7 +92,7 @@ class _Call:
                     int(value) if name == "k" else None,
                     value if name == "seconds" else None,
                 )
-        usual = BENCH_SECONDS if self.bench else DEMO_SECONDS if self.demos else SECONDS
+        usual = BENCH_SECONDS if self.bench else SECONDS if self.sources else DEMO_SECONDS
         base = Condition(self.lam, self.k, usual if self.seconds is None else self.seconds)
         if self.demos is not None and swept:
             raise UsageError("--demos has one condition: give no --sweep")
@@ -93,13 +100,16 @@ class _Call:
 
     def jobs(self) -> tuple[list[Job], list[Published]]:
         """What to convert, and what is published of it."""
-        from knnvc.evaluation.bench import bench_jobs, read_bench
+        from knnvc.evaluation.bench import bench_jobs, published_jobs, read_bench
         from knnvc.evaluation.demos import read_demos
         from knnvc.evaluation.plan import folder_jobs, manifest_jobs
 
         settings = self.conditions()
+        speakers = [name for name in (self.speakers or "").split(",") if name]
+        if self.test_clean is not None:
+            found = read_bench(Path(self.test_clean))
+            return published_jobs(found, settings, self.seed, speakers), []
         if self.bench is not None:
-            speakers = [name for name in (self.speakers or "").split(",") if name]
             found = read_bench(Path(self.bench))
             return bench_jobs(found, self.utterances, settings, speakers), []
         if self.demos is not None:
@@ -119,7 +129,32 @@ class _Call:
     help="Convert every speaker to every other: a folder with manifest.csv (speaker, file, text), "
     "LibriSpeech, or VCTK.",
 )
+@click.option(
+    "--test-clean",
+    metavar="DIR",
+    help="The protocol of the kNN-VC paper on LibriSpeech test-clean: five utterances of each of "
+    "the 40 speakers to the 39 others, with all the rest of their speech as reference.",
+)
 @click.option("--demos", metavar="DIR", help="Convert the pairs of published demo pages.")
+@click.option(
+    "--privacy",
+    metavar="DIR",
+    help="Anonymise speech (as for --bench) and attack it: which share of it can be told whose.",
+)
+@click.option(
+    "--anonymised",
+    metavar="DIR",
+    help="With --privacy: attack what lies here instead, under the same paths.",
+)
+@click.option(
+    "--attacker",
+    metavar="DIR",
+    help="With --privacy: speech of other people that the semi-informed attacker learns from. "
+    "[default: the enrolment of the others]",
+)
+@PER_OPTION
+@POOL
+@BLEND
 @click.option(
     "--targets",
     metavar="DIR",
@@ -132,7 +167,7 @@ class _Call:
     type=click.IntRange(min=1),
     default=2,
     show_default=True,
-    help="Utterances of each speaker to convert, with --bench.",
+    help="Utterances of each speaker to convert, with --bench; to attack, with --privacy.",
 )
 @click.option("--speakers", metavar="A,B", help="Take only these, with --bench.")
 @click.option(
@@ -147,7 +182,7 @@ class _Call:
 @click.option(
     "--seconds",
     type=float,
-    help="Reference speech used.  [default: 300; --bench 60; --demos all]",
+    help="Reference speech used.  [default: 300; --bench 60; --test-clean, --demos all]",
 )
 @click.option(
     "--recogniser",
@@ -174,7 +209,7 @@ class _Call:
 @click.option(
     "--yardsticks/--no-yardsticks",
     default=None,
-    help="Copy-synthesis by WORLD and Griffin-Lim, too.  [default: not with --bench and --demos]",
+    help="Copy-synthesis by WORLD and Griffin-Lim, too.  [default: only with SRC]",
 )
 @click.option(
     "--language",
@@ -197,12 +232,19 @@ def evaluate(
     preset: str,
     device: str,
     force: bool,
+    privacy: str | None,
+    anonymised: str | None,
+    attacker: str | None,
+    per: str,
+    pools: tuple[str, ...],
+    blend: int | None,
     **asked: Any,
 ) -> None:
     """Convert and measure: words, speaker, naturalness, pitch, speed.
 
     --bench converts the first utterances of every speaker to every other speaker of the language.
-    --demos converts the pairs of published demo pages and shows what was published beside.
+    --test-clean does it as the kNN-VC paper did. --demos converts the pairs of published demo pages
+    and shows what was published beside. --privacy anonymises, and says what three attackers find.
 
     MANIFEST is a .csv or .jsonl file with the columns source and target, and optionally text,
     language, reference_seconds, source_group and target_group; paths are relative to it. SRC are
@@ -214,10 +256,22 @@ def evaluate(
 
     \b
     knnvc evaluate --bench LibriSpeech/test-clean -o results/ --sweep seconds=5,10,60
-    knnvc evaluate --bench LibriSpeech/test-clean -o large/ --preset wavlm-large
+    knnvc evaluate --test-clean LibriSpeech/test-clean -o large/ --preset wavlm-large
+    knnvc evaluate --privacy LibriSpeech/test-clean -o privacy/
     knnvc evaluate talks/ --targets speakers/ -o results/
     """
-    call = _Call(**asked)
+    if privacy is not None:
+        if asked["sources"] or any(asked[name] for name in ("bench", "test_clean", "demos")):
+            raise UsageError("--privacy stands alone: give no SRC and no other bench")
+        trials, speakers = asked["utterances"], asked["speakers"]
+        audit(
+            PrivacyCall(privacy, output, anonymised, attacker, per, pools, blend, trials, speakers,
+                        recognisers, verifiers, style, seed, preset, device, force)
+        )  # fmt: skip
+        return
+    if anonymised is not None or attacker is not None:
+        raise UsageError("--anonymised and --attacker belong to --privacy DIR")
+    call = _Call(seed=seed, **asked)
     call.check()
     folder = Path(output)
     if folder.exists() and not folder.is_dir():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from knnvc import __version__
+from knnvc.cli.anonymize import anonymize
 from knnvc.cli.batch import CACHE, batch, cache
 from knnvc.cli.common import (
     COMPUTING,
@@ -35,9 +36,12 @@ from knnvc.cli.completion import COMPLETION
 from knnvc.cli.derive import collect, options
 from knnvc.cli.doctor import doctor
 from knnvc.cli.evaluate import evaluate
+from knnvc.cli.features import encoders, features
 from knnvc.cli.pipes import RAW, convert_stream, through_pipes
 from knnvc.cli.plot import plot
+from knnvc.cli.presets import preset_import, preset_new
 from knnvc.cli.probe import probe
+from knnvc.cli.resynth import resynth, vocoders
 from knnvc.cli.speak import speak
 from knnvc.cli.train import train
 from knnvc.cli.voices import voices
@@ -127,55 +131,6 @@ def convert(
             plan,
             lambda source, target: converter.convert_file(
                 source, voices, target, chosen, force=force, progress=progress
-            ),
-            progress,
-        )
-
-
-@cli.command()
-@click.argument("sources", nargs=-1, required=True, metavar="IN...")
-@click.option(
-    "--vocoder",
-    type=click.Choice(["preset", "world", "griffin-lim"]),
-    default="preset",
-    show_default=True,
-    help="preset: the preset's encoder and vocoder, without matching.",
-)
-@click.option(
-    "-o",
-    "--output",
-    metavar="PATH",
-    help="Output file (.wav, .flac, .ogg, .mp3), or a folder.  [default: IN_VOCODER.wav here]",
-)
-@PRESET
-@options(ConvertOptions, "loudness")
-@COMPUTING
-@FORCE
-def resynth(
-    sources: tuple[str, ...],
-    vocoder: str,
-    output: str | None,
-    loudness: str,
-    force: bool,
-    **given: Any,
-) -> None:
-    """Take IN apart and put it together again, to hear what a vocoder loses."""
-    loaded = collect(LoadOptions, given)
-    level = collect(ConvertOptions, {"loudness": loudness}).loudness
-    plan = plan_outputs(sources, output, force, "_" + vocoder)
-    with Progress() as progress:
-        from knnvc.pipeline import resynthesize
-
-        converter = load(loaded) if vocoder == "preset" else None
-        each(
-            plan,
-            lambda source, target: resynthesize(
-                source,
-                target,
-                converter or vocoder,
-                loudness=level,
-                force=force,
-                progress=progress,
             ),
             progress,
         )
@@ -374,41 +329,6 @@ def _part_line(part: PartSpec | None) -> str:
     return ", ".join([part.type, *(f"{key} {value}" for key, value in part.settings.items())])
 
 
-@preset.command("import")
-@click.option("--encoder", required=True, metavar="WavLM-Large.pt", help="Published WavLM file.")
-@click.option("--layer", default=6, show_default=True, help="Transformer layer to match in.")
-@click.option("--vocoder", required=True, metavar="prematch_g.pt", help="HiFi-GAN checkpoint.")
-@click.option("--vocoder-config", required=True, metavar="config.json", help="Its configuration.")
-@click.option("--name", help="Name of the preset.  [default: the folder's name]")
-@FORCE
-@click.argument("folder", metavar="DIR")
-def preset_import(
-    encoder: str,
-    layer: int,
-    vocoder: str,
-    vocoder_config: str,
-    name: str | None,
-    force: bool,
-    folder: str,
-) -> None:
-    """Turn published checkpoint files into a preset folder DIR."""
-    for path in (encoder, vocoder, vocoder_config):
-        if not Path(path).is_file():
-            raise UsageError(f"{path} does not exist or is no file; check the path")
-    from knnvc.presets.importing import import_published
-
-    made = import_published(
-        Path(encoder),
-        layer,
-        Path(vocoder),
-        Path(vocoder_config),
-        Path(folder),
-        force=force,
-        name=name,
-    )
-    say_path(made.folder)
-
-
 @preset.command("add-text-frontend")
 @click.argument("folder", metavar="PRESET_FOLDER")
 @click.argument("weights", metavar="WEIGHTS")
@@ -451,8 +371,15 @@ def preset_pull(name: str, force: bool) -> None:
     say_path(made.folder)
 
 
+cli.add_command(anonymize)
 cli.add_command(doctor)
 cli.add_command(evaluate)
+cli.add_command(features)
+cli.add_command(encoders)
+preset.add_command(preset_import)
+preset.add_command(preset_new)
+cli.add_command(resynth)
+cli.add_command(vocoders)
 cli.add_command(plot)
 cli.add_command(probe)
 cli.add_command(speak)

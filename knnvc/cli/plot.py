@@ -18,6 +18,7 @@ from knnvc.cli.common import (
     check_numbers,
     existing,
     reference,
+    say,
     say_path,
 )
 from knnvc.errors import UsageError
@@ -74,6 +75,14 @@ def plot() -> None:
     help="Of projection.",
 )
 @click.option("--frames", "most", default=2000, show_default=True, help="At most, of each speaker.")
+@click.option(
+    "--link",
+    "linked",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Join so many frames of A with their nearest frame of B by lines.",
+)
 @click.option("--seed", default=0, show_default=True, help="Of drawing frames.")
 @PRESET
 @TRIM
@@ -85,6 +94,7 @@ def frames(
     output: str,
     method: str,
     most: int,
+    linked: int,
     seed: int,
     preset: str,
     trim: bool,
@@ -94,7 +104,8 @@ def frames(
     """Project the frames of two speakers A and B to three dimensions.
 
     A and B are folders, recordings, saved matching sets, or voice:NAME. Writes a PNG and, beside
-    it, an HTML page in which the cloud can be turned.
+    it, an HTML page in which the cloud can be turned. With a preset that hears phones, as mini
+    does, both say how often the nearest frame of the other speaker has the same phone.
     """
     picture = _picture(output, force)
     turned = picture.with_suffix(".html")
@@ -102,10 +113,17 @@ def frames(
     if most < 1:
         raise UsageError(f"--frames is {most}: give 1 or more")
     paths = [reference(a), reference(b)]
-    _require("plotly", *(["umap"] if method == "umap" else []))
+    _require(*(["umap"] if method == "umap" else []))
     with Progress() as progress:
+        from knnvc.evaluation.cloud import write_cloud
         from knnvc.evaluation.figures import save_png
-        from knnvc.evaluation.plots import frames_figure, project, write_frames_html
+        from knnvc.evaluation.plots import (
+            frames_caption,
+            frames_figure,
+            links_between,
+            project,
+            same_phone,
+        )
         from knnvc.pipeline import VoiceConverter
 
         converter = VoiceConverter.from_preset(preset, device)
@@ -113,10 +131,15 @@ def frames(
         names = [_name(one.info.speaker, path) for one, path in zip(sets, paths, strict=True)]
         if names[0] == names[1]:
             names = [f"{name} ({which})" for name, which in zip(names, "AB", strict=True)]
-        found = project(converter, dict(zip(names, sets, strict=True)), method, most, seed)
+        voices = dict(zip(names, sets, strict=True))
+        found = project(converter, voices, method, most, seed)
+        share = same_phone(converter, voices)
+        links = links_between(converter, voices, found, linked)
         title = f"Frames of {names[0]} and {names[1]} as {converter.name} compares them"
-        save_png(frames_figure(found, title), picture, force=force)
-        write_frames_html(found, title, turned, force=force)
+        caption = frames_caption(share, len(links))
+        save_png(frames_figure(found, title, caption, links), picture, force=force)
+        write_cloud(found.points, found.axes, title, caption, links, turned, force=force)
+    say(caption)
     say_path(picture)
     say_path(turned)
 

@@ -4,18 +4,41 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from knnvc.cli.common import DEVICE, FORCE, PRESET, Progress, check_free, existing, say, say_path
+from knnvc.cli.probe_tasks import leaderboard, list_tasks, run
 from knnvc.errors import KnnvcError, UsageError
 
 if TYPE_CHECKING:
     from knnvc.evaluation.probe import Spoken
 
 
-@click.command()
+class _Layers(click.Group):
+    """A group whose command `layers` need not be named: `knnvc probe --corpus DIR`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put "layers" before options that are not the group's own."""
+        if args and args[0].startswith("-") and args[0] not in ("-h", "--help"):
+            args = ["layers", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Layers)
+def probe(**_: Any) -> None:
+    """Ask what every layer of a frozen encoder knows.
+
+    \b
+    knnvc probe layers --corpus corpus              phones, speaker, pitch: where to match in
+    knnvc probe run superb --encoder mini           SUPERB-style tasks
+    knnvc probe run hear --encoder mini             HEAR-style tasks
+    knnvc probe run emotions.csv --encoder mini     a task of your own
+    """
+
+
+@probe.command()
 @click.option(
     "--corpus",
     default="corpus",
@@ -36,7 +59,7 @@ if TYPE_CHECKING:
     type=click.Choice(["held-out", "all"]),
     default="held-out",
     show_default=True,
-    help="Those of the corpus that no recipe trains on, or all.",
+    help="Speakers that no recipe trains on, or all.",
 )
 @click.option("--most", default=8, show_default=True, help="Speakers, at most.")
 @click.option("--utterances", default=8, show_default=True, help="Of each speaker, at most.")
@@ -51,7 +74,7 @@ if TYPE_CHECKING:
 )
 @DEVICE
 @FORCE
-def probe(
+def layers(
     corpus: str,
     preset: str,
     encoder: str | None,
@@ -155,3 +178,7 @@ def read_corpus(folder: Path, which: str, most: int, utterances: int, seed: int)
             phones[states == IGNORED] = UNKNOWN
             spoken.append(Spoken(str(record["file"]), str(name), wave, phones))
     return spoken
+
+
+for _command in (run, list_tasks, leaderboard):
+    probe.add_command(_command)

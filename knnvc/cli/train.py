@@ -37,7 +37,7 @@ def train() -> None:
 
     \b
     knnvc train prematch       features of each recording from its speaker's others
-    knnvc train vocoder        HiFi-GAN on them: features to waveforms
+    knnvc train vocoder        HiFi-GAN or BigVGAN on them: features to waveforms
     knnvc train text-frontend  Glow-TTS: phonemes to features
 
     The recipe of the preset `mini` is in the repository's folder vocoder/.
@@ -89,9 +89,11 @@ def prematch(corpus: Path, preset: str, k: int, device: str, out: Path) -> None:
 )
 @options_of(HifiGanOptions)
 def vocoder(corpus: Path, prematched: Path, out: Path, config: Path | None, **given: Any) -> None:
-    """Train HiFi-GAN v1 as published for kNN-VC; writes OUT/g_STEPS.pt and OUT/config.json.
+    """Train a vocoder on prematched features; writes OUT/g_STEPS.pt and OUT/config.json.
 
-    The object `generator` of the configuration file holds the network's sizes.
+    What it reads, and how often, follows from the features; the rest is HiFi-GAN v1's as published
+    for kNN-VC, unless the object `generator` of the configuration file says otherwise. `knnvc
+    preset new --encoder PRESET --vocoder OUT/g_STEPS.pt` makes a preset of it.
 
     \b
     knnvc train vocoder --config vocoder/configs/wavlm-large.json --corpus LibriSpeech/
@@ -100,10 +102,11 @@ def vocoder(corpus: Path, prematched: Path, out: Path, config: Path | None, **gi
     need_corpus(corpus)
     need(prematched, f"knnvc train prematch --corpus {corpus} --out {prematched}")
     require(("accelerate",), "train")
-    from knnvc.training.published import train_hifigan
-    from knnvc.vocoders.hifigan import HifiGanConfig
+    from knnvc.training.generators import facts_of, generator_for
+    from knnvc.training.published import find_examples, train_hifigan
 
-    generator = HifiGanConfig.from_dict(read_config(config, "generator"))
+    examples, _ = find_examples(corpus, prematched)
+    generator = generator_for(facts_of(examples[0][1]), read_config(config, "generator"), options)
     say_path(train_hifigan(corpus, prematched, out, options, generator))
 
 

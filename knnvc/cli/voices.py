@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from knnvc.voices.ready import Card, Voice
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-LEAST_ADAPTED = 40  # seconds: `mini` adapts its refiner to voices of this length or more
+ENOUGH = 40  # seconds of a voice, with fewer of which results sound less like it
 
 
 @click.group(invoke_without_command=True)
@@ -189,8 +189,8 @@ def add(
         )
         progress.close()
     say(f"added voice:{voice.name}, {voice.card.seconds:.0f} s")
-    if voice.card.seconds < LEAST_ADAPTED:
-        say(f"Warning: with {LEAST_ADAPTED} s or more, results sound more like it", error=True)
+    if voice.card.seconds < ENOUGH:
+        say(f"Warning: with {ENOUGH} s or more, results sound more like it", error=True)
 
 
 @voices.command()

@@ -7,6 +7,7 @@ them, the output of transformer layer 6.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -14,7 +15,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from knnvc.errors import KnnvcError
 from knnvc.progress import Tell
+
+ALL = "all"  # layers
+LAST = -1  # layer; of SSL encoders with their final layer norm, as "last_hidden_state" has it
 
 
 @dataclass(frozen=True)
@@ -70,3 +75,30 @@ class Encoder(Protocol):
 def frames_a_second(part: Any) -> Fraction:
     """The frame rate of an encoder or vocoder, exactly."""
     return Fraction(part.sample_rate, part.hop)
+
+
+def chosen_layers(layers: Sequence[int] | str, depth: int) -> tuple[int, ...]:
+    """The numbers of layers 0 to `depth` that are wanted; "all" is all, −1 the last one.
+
+    Raises:
+        KnnvcError: there is no such layer.
+    """
+    if layers == ALL:
+        return tuple(range(depth + 1))
+    for layer in layers:
+        if not isinstance(layer, int) or not LAST <= layer <= depth:
+            raise KnnvcError(f"layer {layer} is not in this encoder, which has 0 to {depth}")
+    return tuple(depth if layer == LAST else int(layer) for layer in layers)
+
+
+def layer_columns(widths: Sequence[int], every: bool = False) -> Columns:
+    """The columns of layers that stand side by side.
+
+    Args:
+        widths: of the layers; of two, the first is synthesised from and the second searched in.
+        every: both are all of them.
+    """
+    total = sum(widths)
+    if every or len(widths) == 1:
+        return Columns(slice(0, total), slice(0, total))
+    return Columns(slice(0, widths[0]), slice(widths[0], total))

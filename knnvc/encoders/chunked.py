@@ -18,14 +18,16 @@ CHUNK_SECONDS = 30.0
 CONTEXT_SECONDS = 2.0
 SAMPLE_RATE = 16_000  # Hz, of every published SSL encoder
 HOP = 320  # samples: published SSL encoders make a frame of 20 ms
+NORMALIZE_FLOOR = 1e-7  # added to the variance, as transformers' Wav2Vec2FeatureExtractor does
 WINDOW = 400  # samples: what their convolutions need for the first frame
 
 
 class Network(Protocol):
     """What `ChunkedEncoder` needs of a network: waveforms [B, S] -> features [B, T, D].
 
-    A network may also have `sample_rate`, `hop` and `window` (samples of the first frame); by
-    default they are those of the published SSL encoders.
+    A network may also have `sample_rate`, `hop` and `window_samples` (of the first frame); by
+    default they are those of the published SSL encoders. `normalize` says that recordings are
+    scaled to zero mean and unit variance first.
     """
 
     columns: Columns
@@ -101,6 +103,9 @@ class ChunkedEncoder:
         silence to one frame. `progress(done, total)` is called with frames.
         """
         computing()
+        if getattr(self.network, "normalize", False):
+            waveform = waveform - waveform.mean()
+            waveform = waveform / (waveform.var(unbiased=False) + NORMALIZE_FLOOR).sqrt()
         if waveform.numel() < self.window:
             waveform = functional.pad(waveform, (0, self.window - waveform.numel()))
         frames = self.frames(waveform.numel())

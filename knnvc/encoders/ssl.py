@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -12,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from knnvc.encoders.base import Columns
+from knnvc.encoders.base import ALL, LAST, Columns
 from knnvc.encoders.chunked import CHUNK_SECONDS, CONTEXT_SECONDS, SAMPLE_RATE, ChunkedEncoder
 from knnvc.encoders.wavlm import WavLM, WavLMConfig
 from knnvc.errors import KnnvcError
 from knnvc.kernels import accelerate
 from knnvc.registry import Context, PartSpec
-from knnvc.tensors import as_single, fingerprint, read_tensors
+from knnvc.tensors import as_single, fingerprint, read_json, read_tensors
 
+PICKLED = "pytorch_model.bin"
 FAMILIES = ("wavlm", "hubert", "wav2vec2", "data2vec-audio")
 
 
@@ -57,26 +59,44 @@ class SslNetwork(nn.Module):
 
     Args:
         model: a `WavLM`, or a Hugging Face model of one of `FAMILIES`.
-        match_layer: whose output is searched in.
+        match_layer: whose output is searched in. −1 is the last layer with the final layer norm.
         synth_layer: whose output is synthesised from.
+        every: the outputs of all layers, 0 to L, side by side instead.
+        normalize: each recording to zero mean and unit variance first, as transformers' feature
+            extractor does where `do_normalize` is set.
     """
 
-    def __init__(self, model: nn.Module, match_layer: int = 6, synth_layer: int = 6) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        match_layer: int = 6,
+        synth_layer: int = 6,
+        *,
+        every: bool = False,
+        normalize: bool = False,
+    ) -> None:
         super().__init__()
         layers = model.encoder.layers  # type: ignore[union-attr]
         depth = len(layers)  # type: ignore[arg-type]
         for layer in (match_layer, synth_layer):
-            if not 0 <= layer <= depth:
+            if not LAST <= layer <= depth and not every:
                 raise KnnvcError(f"layer {layer} is not in this encoder, which has 0 to {depth}")
         self.model = model
-        self.wanted = (synth_layer, match_layer)
-        # Keep one layer at least: transformers reads attributes of the first.
-        model.encoder.layers = layers[: max(1, *self.wanted)]  # type: ignore[union-attr,index]
+        self.normalize = normalize
+        self.depth = depth
+        self.wanted = tuple(range(depth + 1)) if every else (synth_layer, match_layer)
+        if LAST not in self.wanted:
+            # Keep one layer at least: transformers reads attributes of the first.
+            model.encoder.layers = layers[: max(1, *self.wanted)]  # type: ignore[union-attr,index]
         dim = int(model.config.hidden_size)  # type: ignore[union-attr,arg-type]
         self.sample_rate, self.hop, self.window_samples = (
             SAMPLE_RATE,
             *_hop_and_window(model.config),
         )
+        if every:
+            wide = slice(0, dim * len(self.wanted))
+            self.columns = Columns(synth=wide, match=wide)
+            return
         same = synth_layer == match_layer
         self.columns = Columns(
             synth=slice(0, dim), match=slice(0, dim) if same else slice(dim, 2 * dim)
@@ -100,8 +120,10 @@ class SslNetwork(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """`waveform` [B, S] -> [B, T, D], or [B, T, 2 · D] where the two layers differ."""
-        synth, match = self._layers(waveform)
-        return synth if self.columns.together else torch.cat([synth, match], dim=-1)
+        taken = self._layers(waveform)
+        if self.columns.together and len(taken) == 2 and self.wanted[0] == self.wanted[1]:
+            return taken[0]
+        return torch.cat(taken, dim=-1)
 
     def _layers(self, waveform: Tensor) -> list[Tensor]:
         if isinstance(self.model, WavLM):
@@ -109,8 +131,9 @@ class SslNetwork(nn.Module):
             return taken
         heard: dict[int, Tensor] = {}
         layers = self.model.encoder.layers  # type: ignore[union-attr]
-        with listen(layers, self.wanted, heard):  # type: ignore[arg-type]
-            self.model(waveform)
+        raw = tuple(number for number in self.wanted if number != LAST)
+        with listen(layers, raw, heard):  # type: ignore[arg-type]
+            heard[LAST] = self.model(waveform).last_hidden_state
         return [heard[number] for number in self.wanted]
 
 
@@ -121,9 +144,26 @@ def load(spec: PartSpec, context: Context) -> ChunkedEncoder:
         KnnvcError: the weights do not fit the configuration, or a layer does not exist.
     """
     assert spec.weights is not None
-    layers = (int(spec.settings["match_layer"]), int(spec.settings["synth_layer"]))
-    state = as_single(read_tensors(spec.weights)[0])
-    return _encoder(load_network(spec.type, spec.config, state, *layers), spec, context)
+    return build(spec, as_single(read_tensors(spec.weights)[0]), context)
+
+
+def build(spec: PartSpec, state: Mapping[str, Tensor], context: Context) -> ChunkedEncoder:
+    """An encoder of one of `FAMILIES` with the weights `state`.
+
+    Raises:
+        KnnvcError: they do not fit the configuration, or a layer does not exist.
+    """
+    config = dict(spec.config)
+    normalize = bool(config.pop("normalize", False))
+    made = load_network(spec.type, config, state, *_layers_of(spec), normalize=normalize)
+    return _encoder(made, spec, context)
+
+
+def _layers_of(spec: PartSpec) -> tuple[int | str, int | str]:
+    """The layers to search in and to synthesise from, or twice "all"."""
+    if spec.layers == ALL:
+        return ALL, ALL
+    return int(spec.settings["match_layer"]), int(spec.settings["synth_layer"])
 
 
 def load_named(spec: PartSpec, context: Context) -> ChunkedEncoder:
@@ -132,13 +172,15 @@ def load_named(spec: PartSpec, context: Context) -> ChunkedEncoder:
     # A folder inside the preset comes first: what a preset means must not depend on where one
     # stands.
     inside = spec.folder / name
-    layers = (int(spec.settings["match_layer"]), int(spec.settings["synth_layer"]))
-    network = load_huggingface(inside if inside.is_dir() else name, *layers)
+    model = read_huggingface(inside if inside.is_dir() else name)
+    network = _network(model, *_layers_of(spec), bool(spec.config.get("normalize", False)))
     return _encoder(network, spec, context)
 
 
 def _encoder(network: SslNetwork, spec: PartSpec, context: Context) -> ChunkedEncoder:
     identity = fingerprint(network)  # of the weights as they are stored
+    if network.normalize:
+        identity = hashlib.sha256(f"{identity} normalized".encode()).hexdigest()
     if context.fast and (context.device.type == "cpu" or context.precision != "float32"):
         accelerate(network, context.precision)
     chunk = context.chunk
@@ -156,19 +198,24 @@ def load_network(
     kind: str,
     config: Mapping[str, Any],
     state: Mapping[str, Tensor],
-    match_layer: int,
-    synth_layer: int,
+    match_layer: int | str,
+    synth_layer: int | str,
+    *,
+    normalize: bool = False,
 ) -> SslNetwork:
-    """Build a network of one of `FAMILIES` and load its weights.
+    """Build a network of one of `FAMILIES` and load its weights; layers may be "all".
 
     The network takes over the tensors of `state`; they are not copied.
 
     Raises:
         KnnvcError: the weights do not fit the configuration, or a layer does not exist.
     """
-    count = max(1, match_layer, synth_layer)
     try:
         model = _build_transformer(kind, config)
+        count = len(model.encoder.layers)  # type: ignore[union-attr,arg-type]
+        if isinstance(match_layer, int) and isinstance(synth_layer, int):
+            whole = LAST in (match_layer, synth_layer)
+            count = count if whole else max(1, match_layer, synth_layer)
         model.encoder.layers = model.encoder.layers[:count]  # type: ignore[union-attr,index]
         missing, unexpected = model.load_state_dict(
             first_layers(state, count), strict=False, assign=isinstance(model, WavLM)
@@ -186,7 +233,15 @@ def load_network(
         ) from error
     if isinstance(model, WavLM):
         model.encoder.freeze()
-    return SslNetwork(model, match_layer, synth_layer)
+    return _network(model, match_layer, synth_layer, normalize)
+
+
+def _network(
+    model: nn.Module, match_layer: int | str, synth_layer: int | str, normalize: bool
+) -> SslNetwork:
+    if isinstance(match_layer, str) or isinstance(synth_layer, str):
+        return SslNetwork(model, every=True, normalize=normalize)
+    return SslNetwork(model, match_layer, synth_layer, normalize=normalize)
 
 
 def _hop_and_window(config: Any) -> tuple[int, int]:
@@ -237,7 +292,17 @@ def load_huggingface(name_or_folder: str | Path, match_layer: int, synth_layer: 
     Raises:
         KnnvcError: if it cannot be read, is of another family, or lacks a layer.
     """
-    return SslNetwork(_read_huggingface(name_or_folder), match_layer, synth_layer)
+    return SslNetwork(read_huggingface(name_or_folder), match_layer, synth_layer)
+
+
+def normalizes(name_or_folder: str | Path) -> bool:
+    """Whether a folder's preprocessor_config.json asks for zero mean and unit variance.
+
+    Raises:
+        KnnvcError: the file is damaged.
+    """
+    path = Path(name_or_folder) / "preprocessor_config.json"
+    return bool(read_json(path).get("do_normalize", False)) if path.is_file() else False
 
 
 def load_every_layer(name_or_folder: str | Path) -> SslNetwork:
@@ -246,12 +311,17 @@ def load_every_layer(name_or_folder: str | Path) -> SslNetwork:
     Raises:
         KnnvcError: if it cannot be read or is of another family.
     """
-    model = _read_huggingface(name_or_folder)
+    model = read_huggingface(name_or_folder)
     depth = len(model.encoder.layers)  # type: ignore[union-attr,arg-type]
     return SslNetwork(model, depth, depth)
 
 
-def _read_huggingface(name_or_folder: str | Path) -> nn.Module:
+def read_huggingface(name_or_folder: str | Path) -> nn.Module:
+    """A model of one of `FAMILIES` as transformers has it.
+
+    Raises:
+        KnnvcError: it cannot be read, or is of another family.
+    """
     import transformers
 
     name = str(name_or_folder)
@@ -260,7 +330,12 @@ def _read_huggingface(name_or_folder: str | Path) -> nn.Module:
             config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
             _check_huggingface(name, config)
             model: nn.Module = transformers.AutoModel.from_pretrained(
-                name, config=config, trust_remote_code=False, use_safetensors=True
+                name,
+                config=config,
+                trust_remote_code=False,
+                # Of older models there is only a pickle, which transformers opens as tensors alone.
+                use_safetensors=not (Path(name) / PICKLED).is_file()
+                or (Path(name) / "model.safetensors").is_file(),
             )
     except KnnvcError:
         raise
@@ -269,8 +344,8 @@ def _read_huggingface(name_or_folder: str | Path) -> nn.Module:
         if "trust_remote_code" in str(error):
             raise _carries_code(name) from error
         raise KnnvcError(
-            f"cannot read the encoder {name} ({lines[0][:80]}): give a folder with "
-            "model.safetensors, or a hub name while there is a network"
+            f"cannot read the encoder {name} ({lines[0][:80]}): give a folder with config.json and "
+            "model.safetensors or pytorch_model.bin, or a hub name while there is a network"
         ) from error
     return model
 

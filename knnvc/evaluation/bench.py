@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from knnvc.errors import UsageError
 from knnvc.evaluation.plan import (
     ENGLISH,
@@ -25,6 +27,7 @@ from knnvc.files import AUDIO_SUFFIXES
 
 MANIFEST = "manifest.csv"
 NEEDED = ("speaker", "file", "text")
+PUBLISHED_SOURCES = 5  # utterances of each speaker, in the kNN-VC paper
 SECOND_MICROPHONE = "_mic2"  # VCTK 0.92 has every utterance twice
 
 
@@ -103,6 +106,31 @@ def bench_jobs(
     if not jobs:
         raise UsageError("a bench needs two speakers of the same language")
     return checked(jobs)
+
+
+def published_jobs(
+    utterances: Sequence[Utterance],
+    settings: Sequence[Condition],
+    seed: int,
+    speakers: Iterable[str] = (),
+) -> list[Job]:
+    """The protocol of the kNN-VC paper (Baas et al. 2023) on LibriSpeech test-clean.
+
+    Five utterances of every speaker, drawn at random, are converted to every other speaker; the
+    rest of a target's speech is the reference. With the 40 speakers of test-clean these are 7,800
+    conversions. Which utterances the authors drew is not published.
+
+    Raises:
+        UsageError: as `bench_jobs`.
+    """
+    rng = np.random.default_rng(seed)
+    drawn: list[Utterance] = []
+    for name in dict.fromkeys(one.speaker for one in utterances):
+        own = [one for one in utterances if one.speaker == name]
+        first = set(rng.permutation(len(own))[:PUBLISHED_SOURCES].tolist())
+        drawn += [one for number, one in enumerate(own) if number in first]
+        drawn += [one for number, one in enumerate(own) if number not in first]
+    return bench_jobs(drawn, PUBLISHED_SOURCES, settings, speakers)
 
 
 def _manifest(path: Path) -> list[Utterance]:

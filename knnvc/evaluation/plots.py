@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from knnvc.errors import KnnvcError
 from knnvc.evaluation.figures import INK, MARKERS, PALETTE, figure, literal, style
 from knnvc.evaluation.vectors import of_features, of_set, principal_components
 from knnvc.extras import need
-from knnvc.files import atomic_path
 from knnvc.pipeline import VoiceConverter
 
 FRAME = 0.02  # seconds
@@ -29,16 +28,35 @@ LEAST_FRAMES = 4  # a projection to three dimensions needs more than three
 MOST_BINS = 400  # rows of the heat map
 RANGE = 70.0  # decibels that a spectrogram shows
 HIGHEST = 8.0  # kHz
+POSTERIORS = "posteriors"
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Frames of several speakers in three dimensions: `points` [N, 3] by name, `axes` titles."""
+    """Frames of several speakers in three dimensions.
+
+    Attributes:
+        points: [N, 3] by name.
+        axes: their titles.
+        rows: [N] which frames of each voice were drawn.
+    """
 
     points: dict[str, Floats]
     axes: tuple[str, str, str]
+    rows: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class PhoneShare:
+    """Share of spoken frames whose nearest frame of the other speaker has the same phone, [0, 1].
+
+    `chance` is what frames drawn at random would give.
+    """
+
+    value: float
+    chance: float
 
 
 def project(
@@ -62,11 +80,11 @@ def project(
         UsageError: UMAP is not installed.
     """
     generator = torch.Generator().manual_seed(seed)
-    drawn = {}
+    drawn, rows = {}, {}
     for name, one in voices.items():
         vectors = of_set(converter, one)
-        chosen = torch.randperm(len(vectors), generator=generator)[:most]
-        drawn[name] = vectors[chosen.sort().values]
+        rows[name] = torch.randperm(len(vectors), generator=generator)[:most].sort().values
+        drawn[name] = vectors[rows[name]]
     joined = torch.cat(list(drawn.values()))
     if len(joined) < LEAST_FRAMES:
         raise KnnvcError(f"there are {len(joined)} frames: give longer recordings")
@@ -81,7 +99,7 @@ def project(
         axes = (first, second, third)
     ends = np.cumsum([len(one) for one in drawn.values()])
     parts = np.split(points, ends[:-1])
-    return Projection(dict(zip(drawn, parts, strict=True)), axes)
+    return Projection(dict(zip(drawn, parts, strict=True)), axes, rows)
 
 
 def _umap(vectors: Tensor, seed: int) -> Floats:
@@ -93,10 +111,84 @@ def _umap(vectors: Tensor, seed: int) -> Floats:
     return made
 
 
-def frames_figure(projection: Projection, title: str) -> Any:
-    """The projection in space, and from the side of its first two axes."""
+def same_phone(converter: VoiceConverter, voices: Mapping[str, MatchingSet]) -> PhoneShare | None:
+    """How often a frame of the first voice is nearest to a frame of the same phone in the second.
+
+    The vectors are those that matching compares, all of them, not their projection. Phones are what
+    the encoder itself hears, in presets whose encoder names the columns "posteriors": so this tells
+    how well matching agrees with the encoder, and not how often the encoder is right. None for
+    other presets, and where nobody says anything.
+    """
+    network = getattr(converter.encoder, "network", None)
+    named = (getattr(network, "named_columns", None) or {}).get(POSTERIORS)
+    if named is None:
+        return None
+    columns = converter.encoder.columns
+    first = int(columns.match.start or 0)
+    heard, vectors = [], []
+    for one in voices.values():
+        told = one.match[:, named.start - first : named.stop - first]
+        if told.shape[1] != named.stop - named.start:
+            return None  # they are not among the columns that a set keeps
+        states = told.argmax(1)
+        heard.append(torch.where(states > 0, 1 + (states - 1) // 3, 0))  # 0 is silence
+        vectors.append(of_set(converter, one))
+    rows = torch.nonzero(heard[0] > 0)[:, 0]
+    if not len(rows):
+        return None
+    _, nearest = Index(vectors[1]).search(vectors[0][rows], 1)
+    phones = heard[0][rows]
+    right = (heard[1][nearest[:, 0]] == phones).float().mean()
+    shares = torch.bincount(heard[1], minlength=int(phones.max()) + 1) / len(heard[1])
+    return PhoneShare(float(right), float(shares[phones].mean()))
+
+
+def links_between(
+    converter: VoiceConverter, voices: Mapping[str, MatchingSet], found: Projection, count: int
+) -> list[tuple[int, int]]:
+    """Drawn frames of the first voice, and of the second the drawn frame that is nearest to each.
+
+    `count` links, spread evenly over the first voice; near is what matching calls so.
+    """
+    one, other = (
+        of_set(converter, voice)[found.rows[name]] for name, voice in list(voices.items())[:2]
+    )
+    count = min(count, len(one))
+    if count < 1:
+        return []
+    rows = torch.linspace(0, len(one) - 1, count).round().long()
+    _, nearest = Index(other).search(one[rows], 1)
+    return list(zip(rows.tolist(), nearest[:, 0].tolist(), strict=True))
+
+
+def frames_caption(share: PhoneShare | None, links: int) -> str:
+    """What to look for in the picture, in sentences."""
+    told = (
+        "Each dot is 20 ms of speech. Look whether the two colours lie in each other: then frames "
+        "of one voice find near ones of the other, which is what matching lives on. Colours that "
+        "lie side by side mean that the vectors tell voices, not phones."
+    )
+    if share is not None:
+        told += (
+            f" Of the spoken frames of the first voice, {100 * share.value:.0f} % have a nearest "
+            "frame of the second with the same phone, as the encoder hears them (by chance "
+            f"{100 * share.chance:.0f} %)."
+        )
+    if links:
+        told += f" {links} lines join frames with the nearest drawn frame of the other speaker."
+    return told
+
+
+def frames_figure(
+    projection: Projection,
+    title: str,
+    caption: str = "",
+    links: Sequence[tuple[int, int]] = (),
+) -> Any:
+    """The projection in space, and from the side of its first two axes; both fill their panels."""
+    everything = np.concatenate(list(projection.points.values()))
     with style():
-        made = figure(11, 5.4)
+        made = figure(11, 6.4 if caption else 5.6)
         space = made.add_subplot(1, 2, 1, projection="3d")
         plane = made.add_subplot(1, 2, 2)
         for number, (name, points) in enumerate(projection.points.items()):
@@ -109,56 +201,40 @@ def frames_figure(projection: Projection, title: str) -> Any:
             }
             space.scatter(*points.T, depthshade=False, **look)
             plane.scatter(*points.T[:2], label=literal(f"{name} ({len(points)} frames)"), **look)
-        for axis, name in zip("xyz", projection.axes, strict=True):
+        clouds = list(projection.points.values())
+        for one, other in links:
+            line = np.stack([clouds[0][one], clouds[1][other]]).T
+            space.plot(*line, color=INK, lw=0.5, alpha=0.5)
+            plane.plot(*line[:2], color=INK, lw=0.5, alpha=0.5)
+        for axis, name, values in zip("xyz", projection.axes, everything.T, strict=True):
             space.locator_params(axis=axis, nbins=4)
             space.tick_params(axis=axis, labelsize=8, pad=0)
             getattr(space, f"set_{axis}label")(name, fontsize=9, labelpad=2)
+            ends = _frame_of(values)
+            getattr(space, f"set_{axis}lim")(*ends)
+            if axis != "z":
+                getattr(plane, f"set_{axis}lim")(*ends)
         space.view_init(elev=22, azim=-60)
-        space.set_box_aspect(None, zoom=0.86)
-        plane.set(xlabel=projection.axes[0], ylabel=projection.axes[1], aspect="equal")
-        plane.set_adjustable("datalim")
+        space.set_box_aspect(None, zoom=0.8)  # so that labels stay inside
+        plane.set(xlabel=projection.axes[0], ylabel=projection.axes[1])
         handles, labels = plane.get_legend_handles_labels()
-        legend = made.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+        told = "\n".join(map(literal, textwrap.wrap(caption, 125)))
+        legend = made.legend(
+            handles, labels, loc="outside lower center", ncols=2, frameon=False,
+            title=told or None, title_fontsize=9,
+        )  # fmt: skip
+        legend.get_title().set_multialignment("left")
         for handle in legend.legend_handles:
             handle.set(alpha=1.0, sizes=[40])
         made.suptitle(literal(title), fontsize=12)
         return made
 
 
-def write_frames_html(projection: Projection, title: str, path: Path, *, force: bool) -> Path:
-    """The projection to turn and zoom in a browser, all in one file (about 5 MB).
-
-    Raises:
-        UsageError: plotly is missing, or the file exists and `force` is False.
-    """
-    graphs = need("plotly.graph_objects")
-    first, second, third = projection.axes
-    clouds = [
-        graphs.Scatter3d(
-            x=points[:, 0],
-            y=points[:, 1],
-            z=points[:, 2],
-            name=name,
-            mode="markers",
-            marker={"size": 2, "opacity": 0.6, "color": PALETTE[number % len(PALETTE)]},
-        )
-        for number, (name, points) in enumerate(projection.points.items())
-    ]
-    scene = {
-        f"{axis}axis": {"title": {"text": text}}
-        for axis, text in zip("xyz", (first, second, third), strict=True)
-    }
-    made = graphs.Figure(
-        clouds,
-        {
-            "title": {"text": title},
-            "scene": scene | {"aspectmode": "data"},
-            "legend": {"itemsizing": "constant"},
-        },
-    )
-    with atomic_path(path, force=force) as temporary:
-        made.write_html(str(temporary), include_plotlyjs=True)
-    return path
+def _frame_of(values: Floats) -> tuple[float, float]:
+    """Both ends of an axis that shows all of `values` [N], with a margin."""
+    low, high = float(values.min()), float(values.max())
+    margin = 0.04 * (high - low) or 1.0
+    return low - margin, high + margin
 
 
 # Matching -----------------------------------------------------------------------------------------

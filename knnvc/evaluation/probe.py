@@ -20,9 +20,9 @@ from torch import Tensor
 from knnvc.audio.pitch import f0_track
 from knnvc.converters.search import Index
 from knnvc.encoders.chunked import ChunkedEncoder
-from knnvc.encoders.ssl import listen
 from knnvc.errors import KnnvcError
 from knnvc.evaluation.figures import FAINT, PALETTE, figure, style
+from knnvc.evaluation.probing.layers import every_layer
 from knnvc.evaluation.statistics import Estimate, bootstrap
 from knnvc.evaluation.vectors import compared
 from knnvc.pipeline import VoiceConverter
@@ -159,15 +159,7 @@ def layer_outputs(encoder: ChunkedEncoder, wave: Tensor) -> dict[str, Tensor]:
     Layer 0 is the input of the first one. The network may name columns of its features
     (`named_columns`), which are given, too. "features" are what `Encoder.encode` returns.
     """
-    network: Any = encoder.network
-    stack = network.stack
-    taken: dict[int, Tensor] = {}
-    with listen(stack, tuple(range(len(stack) + 1)), taken):
-        features = encoder.encode(wave)
-    found = {f"layer {n}": taken[n][0].float().cpu()[: len(features)] for n in sorted(taken)}
-    for name, columns in getattr(network, "named_columns", {}).items():
-        found[name] = features[:, columns]
-    return found | {"features": features}
+    return every_layer(encoder, wave)
 
 
 def _compares_columns(converter: VoiceConverter, features: Tensor) -> bool:

@@ -12,7 +12,8 @@ that, each normalised by the statistics of either speaker, so that the voice its
 Published kNN-VC does none of this; WavLM's features carry their context themselves.
 
 N or M frames. Synthesis columns: `substeps · mels` log-mel values, log2 f0, voicing. Match columns:
-log2 f0, voicing, √posterior of silence, √posteriors of three states for each phone.
+log2 f0, voicing, √posterior of silence, √posteriors of three states for each phone, and the
+encoder's content columns, which are not compared.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch.nn import functional
 
 from knnvc.audio.pitch import move_pitch, pitch_quantiles, pitch_statistics
 from knnvc.errors import KnnvcError
+from knnvc.text.phones import STATES
 
 LEAST_SPEECH = 25  # frames (0.5 s): with fewer, statistics are taken over everything
 LEAST_SPREAD = 0.1  # of an envelope band, in units of the log-mel
@@ -33,7 +35,6 @@ LEAST_SPREAD = 0.1  # of an envelope band, in units of the log-mel
 LEVEL_IN_JOINS = 0.5  # against the whole envelope
 POSTFILTER_BANDS = 9  # of the mel spectrum: wider than a formant, narrower than two
 MOST_MISSING = 3.0  # of contrast, against what there is
-REFINED = (0.6, 0.9)  # how far frames are moved to the refined ones, where `roughness` says it
 FLAT = 1e-6  # mean square contrast that is none
 
 _BLOCK = 8192  # frames worked on at a time, which bounds the temporary memory
@@ -49,17 +50,9 @@ class AcousticSpaceOptions:
         envelope_weight: of the normalised envelope; the posteriors weigh 1.
         context: (offset in frames, weight) of the neighbouring frames' phones.
         envelope_transfer: 0 keeps the selected envelope, 1 takes the source's, normalised.
-        unadapted_transfer: instead of `envelope_transfer` for a voice that the refiner is
-            not adapted to, as there is too little of it: its few frames say the words less
-            well than the source's envelope does. None: the same.
         energy_transfer: the same for the level.
         bands: of the envelope.
-        refined: how far selected frames move to what the refiner makes of them, 0 to 1.
-        roughness: instead of that, how much of what differs between the two is left in speech, in
-            units of the log-mel: as much for a voice whose frames the refiner changes little (a
-            synthetic one) as for any. 0 takes `refined`.
-        kept: neighbours whose mean is what remains of the selected frames; 0 is all k. The refiner
-            reads the mean of k: many are safe for the words, few keep more of the voice.
+        kept: neighbours whose mean has the spectrum that `balanced` gives back; 0 is all k.
         balanced: frames on either side over which the mean spectrum of what the refiner makes is
             that of the selected frames, see `balance`; 0 leaves it as the refiner has it.
         postfilter: how many times the contrast that refined spectra lack against the target's is
@@ -75,11 +68,8 @@ class AcousticSpaceOptions:
     envelope_weight: float = 4.0
     context: tuple[tuple[int, float], ...] = ((-4, 0.5), (-2, 0.7), (2, 0.7), (4, 0.5))
     envelope_transfer: float = 0.35
-    unadapted_transfer: float | None = None
     energy_transfer: float = 1.0
     bands: int = 20
-    refined: float = 1.0
-    roughness: float = 0.0
     kept: int = 0
     balanced: int = 0
     postfilter: float = 0.0
@@ -91,9 +81,7 @@ class AcousticSpaceOptions:
 RECORDINGS = AcousticSpaceOptions(
     envelope_weight=5.0,
     context=((-4, 0.7), (-2, 1.0), (2, 1.0), (4, 0.7)),
-    envelope_transfer=0.0,
-    unadapted_transfer=0.2,
-    roughness=0.075,
+    envelope_transfer=0.3,
     kept=1,
     balanced=100,
     postfilter=2.0,
@@ -110,8 +98,8 @@ class Statistics:
 
     `pitch` [2] as of `pitch_statistics`, `pitches` [33] as of `pitch_quantiles`; `mean`, `spread`
     [bands] of the envelope; `level` [2] mean and spread of the mean log-mel, `spectrum` [2, mels]
-    those of every band, `contrast` [mels] see `AcousticSpace.contrast`; all but pitch over frames
-    of speech.
+    those of every band, `contrast` [mels] see `AcousticSpace.contrast`, `content` [2, C] mean and
+    spread of the encoder's content columns; all but pitch over frames of speech.
     """
 
     pitch: Tensor
@@ -121,6 +109,7 @@ class Statistics:
     level: Tensor
     spectrum: Tensor
     contrast: Tensor
+    content: Tensor
 
     @property
     def vector(self) -> Tensor:
@@ -135,14 +124,19 @@ class AcousticSpace:
         options: weights.
         mels: log-mel bands of one spectrum, a multiple of `options.bands`.
         substeps: spectra in one frame.
+        states: phone states; match columns after their posteriors say how phones are spoken.
     """
 
-    def __init__(self, options: AcousticSpaceOptions, mels: int, substeps: int) -> None:
+    def __init__(
+        self, options: AcousticSpaceOptions, mels: int, substeps: int, states: int = STATES
+    ) -> None:
         if mels % options.bands:
             raise KnnvcError(f"{options.bands} envelope bands do not divide {mels} mel bands")
         self.options = options
         self.mels = mels
         self.substeps = substeps
+        self._said = slice(2, 2 + states)
+        self._told = slice(2 + states, None)
 
     def statistics(self, synth: Tensor, match: Tensor) -> Statistics:
         """Statistics of one speaker, from `synth` [N, Ds] and `match` [N, Dm]."""
@@ -157,6 +151,7 @@ class AcousticSpace:
             level=torch.stack([level.mean(), level.std(correction=0).clamp(min=LEAST_SPREAD)]),
             spectrum=self._spectrum(blocks),
             contrast=self._contrast(blocks),
+            content=self._content_statistics(match),
         )
 
     def vectors(
@@ -200,10 +195,10 @@ class AcousticSpace:
         """Vectors of the frames from `start` to before `stop`; `recording` [N] numbers theirs."""
         reach = max((abs(offset) for offset, _ in self.options.context), default=0)
         low, high = max(0, start - reach), min(len(match), stop + reach)
-        phones = _phones(_posteriors(match[low:high]))
+        phones = _phones(self._posteriors(match[low:high]))
         recording = recording[low:high]
         frames = torch.arange(start - low, stop - low)
-        parts = [_posteriors(match[start:stop])]
+        parts = [self._posteriors(match[start:stop])]
         for offset, weight in self.options.context:
             at = (frames + offset).clamp(0, high - low - 1)
             inside = (at == frames + offset) & (recording[at] == recording[frames])
@@ -237,17 +232,12 @@ class AcousticSpace:
         source: Tensor,
         own: Statistics,
         target: Statistics,
-        adapted: bool = True,
     ) -> Tensor:
         """Let `selected` [M, Ds] follow `source` [M, Ds] in pitch, level and, in part, envelope.
 
-        `own` and `target` are the statistics of the source's and of the target's speaker;
-        `adapted` says whether the refiner is adapted to the latter.
+        `own` and `target` are the statistics of the source's and of the target's speaker.
         """
-        options = self.options
-        follow = options.envelope_transfer
-        if not adapted and options.unadapted_transfer is not None:
-            follow = options.unadapted_transfer
+        follow = self.options.envelope_transfer
         if follow:
             selected = self._follow_envelope(follow, selected, source, own, target)
         done = self.follow_level(selected, source, own, target)
@@ -287,41 +277,30 @@ class AcousticSpace:
     def content(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:
         """Content conditioning for a `Refiner`, the source without its voice.
 
-        [M, states + bands + 1]: √posteriors, then envelope and level, each normalised by the
-        speaker's `own` statistics.
+        [M, states + content + bands + 1]: √posteriors, then the encoder's content columns,
+        envelope and level, each normalised by the speaker's `own` statistics.
         """
-        phones = _posteriors(match)
+        mean, spread = own.content
+        told = (match[:, self._told].float() - mean) / spread
         envelope = (self._envelope(synth) - own.mean) / own.spread
         level = (self._level(synth) - own.level[0]) / own.level[1]
-        return torch.cat([phones, envelope.clamp(-4, 4), level[:, None]], dim=1)
+        columns = [self._posteriors(match), told, envelope.clamp(-4, 4), level[:, None]]
+        return torch.cat(columns, dim=1)
 
     def hide_envelope(self, content: Tensor) -> None:
-        """Set the envelope in `content` [M, states + bands + 1] to the speaker's mean, in place."""
+        """Set the envelope in what `content` gives [M, ...] to the speaker's mean, in place."""
         content[:, -1 - self.options.bands : -1] = 0
 
     def combine(
         self, selected: Tensor, refined: Tensor, match: Tensor, target: Statistics
     ) -> Tensor:
-        """What is to be synthesised of `selected` and `refined` frames, both [M, Ds].
+        """`refined` frames [M, Ds] with the target's formants and the `selected` frames' mean.
 
-        Refined frames are postfilter and balanced, and something of the selected ones is kept; see
-        `AcousticSpaceOptions`. `match` [M, Dm] is the source's, `target` are the voice's.
+        See `sharpen_formants` and `balance`. `match` [M, Dm] is the source's, `target` are the
+        statistics of the voice.
         """
-        silence = match[:, 2]
-        sharp = self.sharpen_formants(refined, silence, target.contrast)
-        made = self.balance(sharp, selected)
-        return selected.lerp(made, self._share(selected, made, silence))
-
-    def _share(self, selected: Tensor, refined: Tensor, silence: Tensor) -> float:
-        """How far `selected` frames [M, Ds] are to be moved to `refined` ones."""
-        if self.options.roughness == 0:
-            return self.options.refined
-        width = self.mels * self.substeps
-        pairs = zip(torch.split(selected, _BLOCK), torch.split(refined, _BLOCK), strict=True)
-        squares = torch.cat([(one - two)[:, :width].square().mean(1) for one, two in pairs])
-        apart = float(torch.cat(_spoken(squares, silence)).mean().sqrt())
-        least, most = REFINED
-        return min(max(1 - self.options.roughness / max(apart, FLAT), least), most)
+        sharp = self.sharpen_formants(refined, match[:, 2], target.contrast)
+        return self.balance(sharp, selected)
 
     def contrast(self, frames: Tensor, silence: Tensor) -> Tensor:
         """How high peaks and valleys are in `frames` [N, ≥ width]: mean squares [mels].
@@ -419,6 +398,16 @@ class AcousticSpace:
         """Mean log-mel [N]."""
         return synth[:, : self.mels * self.substeps].float().mean(1)
 
+    def _posteriors(self, match: Tensor) -> Tensor:
+        """√posteriors [N, states]."""
+        return match[:, self._said].float()
+
+    def _content_statistics(self, match: Tensor) -> Tensor:
+        """Mean and spread [2, C] of the content columns over frames of speech."""
+        told = torch.cat(_spoken(match[:, self._told].float(), match[:, 2]))
+        mean = told.mean(0)
+        return torch.stack([mean, (told - mean).square().mean(0).sqrt().clamp(min=FLAT)])
+
 
 def _spoken(frames: Tensor, silence: Tensor) -> list[Tensor]:
     """Blocks of those `frames` [N, ...] that are speech by √posteriors of `silence` [N].
@@ -430,11 +419,6 @@ def _spoken(frames: Tensor, silence: Tensor) -> list[Tensor]:
         speech = torch.ones_like(speech)
     parts = zip(torch.split(frames, _BLOCK), torch.split(speech, _BLOCK), strict=True)
     return [block[rows] for block, rows in parts]
-
-
-def _posteriors(match: Tensor) -> Tensor:
-    """√posteriors [N, states]."""
-    return match[:, 2:].float()
 
 
 def _phones(posteriors: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""`mini`'s encoder: log-mel spectra into a small WavLM transformer, with phones and exact pitch."""
+"""`mini`'s encoder: log-mel spectra into layers of Whisper, with phones and exact pitch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from torch.nn import functional
 from knnvc.audio.pitch import refine_pitch
 from knnvc.encoders.base import Columns
 from knnvc.encoders.chunked import ChunkedEncoder
-from knnvc.encoders.wavlm import Transformer, WavLMConfig
+from knnvc.errors import KnnvcError
 from knnvc.kernels import accelerate
 from knnvc.mini.format import HOP, MEL_SCALE, MEL_SHIFT, PITCH_CENTRE, SAMPLE_RATE, WINDOW
 from knnvc.options import Checked, from_dict, setting, to_dict
@@ -22,14 +23,14 @@ from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, fingerprint, read_tensors
 from knnvc.text.phones import STATES
 
-CHUNK_SECONDS = 4.0  # as long as the pieces that it was trained on
-CONTEXT_SECONDS = 1.0
+CHUNK_SECONDS = 2.4  # with context as long as the pieces that it was trained on
+CONTEXT_SECONDS = 0.8
 PITCH_FRAMES = 3000  # whose pitch is made exact at once, which bounds the memory
 PITCH_CONTEXT = 50  # frames listened to before and after them
 
 
 @dataclass(frozen=True)
-class MelWavLMConfig(Checked):
+class PhoneEncoderConfig(Checked):
     """Dimensions of `mini`'s encoder.
 
     Attributes:
@@ -43,29 +44,39 @@ class MelWavLMConfig(Checked):
         heads: of its attention.
         feed_forward: columns between its feed-forward layers.
         pitch_layer: after which pitch and voicing are read.
+        head: columns of the heads that read phones and pitch.
         states: phone states: 3 for each phone, 1 for silence.
+        content: columns that say how the phones are spoken; 0 has none.
     """
 
     mels: int = setting(80, "Bands of a spectrum.", "whole", least=1, most=512)
-    substeps: int = setting(2, "Spectra in a frame.", "whole", least=1, most=16)
+    substeps: int = setting(2, "Spectra in a frame.", "whole", least=2, most=2)
     fft: int = setting(1024, "Samples.", "whole", least=64, most=8192)
     window: int = setting(320, "Samples.", "whole", least=16, most=8192)
     floor: float = setting(0.01, "Least magnitude.", "number", least=1e-9, most=1)
-    hidden: int = setting(256, "Columns.", "whole", least=8, most=4096)
-    layers: int = setting(6, "Layers.", "whole", least=1, most=64)
-    heads: int = setting(4, "Heads.", "whole", least=1, most=64)
-    feed_forward: int = setting(1024, "Columns.", "whole", least=8, most=16384)
-    pitch_layer: int = setting(2, "Layer.", "whole", least=0, most=64)
+    hidden: int = setting(512, "Columns.", "whole", least=8, most=4096)
+    layers: int = setting(4, "Layers.", "whole", least=1, most=64)
+    heads: int = setting(8, "Heads.", "whole", least=1, most=64)
+    feed_forward: int = setting(2048, "Columns.", "whole", least=8, most=16384)
+    pitch_layer: int = setting(1, "Layer.", "whole", least=0, most=64)
+    head: int = setting(256, "Columns.", "whole", least=1, most=4096)
     states: int = setting(STATES, "Phone states.", "whole", least=2, most=10_000)
+    content: int = setting(64, "Content columns.", "whole", least=0, most=4096)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MelWavLMConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> PhoneEncoderConfig:
         """Build from a preset's JSON.
 
         Raises:
             KnnvcError: a key is unknown, or a value not allowed.
         """
-        return from_dict(cls, values, "mini encoder")
+        made = from_dict(cls, values, "mini encoder")
+        if made.hidden % made.heads or made.hidden % 2:
+            raise KnnvcError(
+                f"the mini encoder settings are damaged: {made.heads} heads do not divide "
+                f"{made.hidden} columns"
+            )
+        return made
 
     @property
     def columns(self) -> int:
@@ -77,14 +88,40 @@ class MelWavLMConfig(Checked):
         return to_dict(self)
 
 
-class MelWavLM(nn.Module):
-    """`mini`'s encoder: [log-mel | log2 f0, voicing | √phone posteriors], every 20 ms.
+class EncoderLayer(nn.Module):
+    """A transformer layer with its norms before attention and feed-forward: [B, T, C]."""
 
-    A WavLM-architecture transformer reads log-mel spectra instead of the raw waveform, because on
-    two CPU cores the convolutions spend most of the training on learning a filter bank. Matching is
-    done on the square roots of the phone-state posteriors, so that a dot product is the
-    Bhattacharyya coefficient. Synthesis is done on the log-mel input itself, which no training of
-    the encoder can move, so that encoder and vocoder improve independently of each other.
+    def __init__(self, config: PhoneEncoderConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.attention_norm = nn.LayerNorm(config.hidden)
+        self.inwards = nn.Linear(config.hidden, 3 * config.hidden)  # queries, keys, values
+        self.outwards = nn.Linear(config.hidden, config.hidden)
+        self.feed_norm = nn.LayerNorm(config.hidden)
+        self.widen = nn.Linear(config.hidden, config.feed_forward)
+        self.narrow = nn.Linear(config.feed_forward, config.hidden)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`hidden` [B, T, C] -> [B, T, C]."""
+        batch, length, width = hidden.shape
+        parts = self.inwards(self.attention_norm(hidden))
+        parts = parts.reshape(batch, length, 3, self.heads, width // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        seen = functional.scaled_dot_product_attention(query, key, value)
+        hidden = hidden + self.outwards(seen.transpose(1, 2).reshape(batch, length, width))
+        change: Tensor = self.narrow(functional.gelu(self.widen(self.feed_norm(hidden))))
+        return hidden + change
+
+
+class PhoneEncoder(nn.Module):
+    """`mini`'s encoder: [log-mel | log2 f0, voicing | √phone posteriors, content], every 20 ms.
+
+    The first layers of Whisper's encoder (Radford et al. 2022, https://arxiv.org/abs/2212.04356)
+    read log-mel spectra; they were trained further to name phones. Matching is done on the square
+    roots of the phone-state posteriors, so that a dot product is the Bhattacharyya coefficient.
+    Content columns say how the phones are spoken; a refiner reads them. Synthesis is done on the
+    log-mel input itself, which no training of the encoder can move, so that encoder and vocoder
+    improve independently of each other.
     """
 
     sample_rate = SAMPLE_RATE
@@ -93,58 +130,50 @@ class MelWavLM(nn.Module):
     filter_bank: Tensor
     window: Tensor
 
-    def __init__(self, config: MelWavLMConfig) -> None:
+    def __init__(self, config: PhoneEncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Transformer(
-            WavLMConfig(
-                hidden_size=config.hidden,
-                num_hidden_layers=config.layers,
-                num_attention_heads=config.heads,
-                intermediate_size=config.feed_forward,
-                do_stable_layer_norm=True,
-                num_conv_pos_embeddings=64,
-                num_conv_pos_embedding_groups=8,
-                num_buckets=80,
-                max_bucket_distance=400,
-            )
-        )
-        width = config.mels * config.substeps
-        self.read = nn.Sequential(
-            nn.Conv1d(width, config.hidden, 3, padding=1),
-            nn.GELU(),
-            nn.Conv1d(config.hidden, config.hidden, 3, padding=1),
-        )
-        self.phones = nn.Linear(config.hidden, config.states)
-        self.pitch = nn.Linear(config.hidden, 2)
+        width, hidden = config.mels * config.substeps, config.hidden
+        self.gain = nn.Parameter(torch.ones(config.mels))  # from mini's spectra to Whisper's
+        self.offset = nn.Parameter(torch.zeros(config.mels))
+        self.conv1 = nn.Conv1d(config.mels, hidden, 3, padding=1)
+        self.conv2 = nn.Conv1d(hidden, hidden, 3, stride=config.substeps, padding=1)
+        self.mask = nn.Parameter(torch.zeros(hidden))  # instead of frames hidden in training
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(hidden)
+        self.read_phones = nn.Conv1d(hidden, config.head, 5, padding=2)
+        self.phones = nn.Linear(config.head, config.states)
+        self.read_pitch = nn.Conv1d(hidden + width, config.head, 5, padding=2)
+        self.pitch = nn.Linear(config.head, 2)
+        self.content: nn.Module | None = None
+        if config.content:
+            self.content = nn.Linear(hidden, config.content, bias=False)
         with torch.device("cpu"):  # real even where the rest is built without memory
             bank = torchaudio.functional.melscale_fbanks(
                 config.fft // 2 + 1, 0.0, SAMPLE_RATE / 2, config.mels, SAMPLE_RATE, None, "slaney"
             )
             window = torch.hann_window(config.window)
-            self.mask = nn.Parameter(torch.randn(config.hidden) * 0.02)  # instead of masked frames
         self.register_buffer("filter_bank", bank, persistent=False)
         self.register_buffer("window", window, persistent=False)
+        said = config.states + config.content
         self.columns = Columns(
-            synth=slice(0, width + 2),
-            match=slice(width, width + 2 + config.states),
-            pitch=width,
+            synth=slice(0, width + 2), match=slice(width, width + 2 + said), pitch=width
         )
         # What `knnvc probe` measures besides layers.
         self.named_columns = {
             "log-mel": slice(0, width),
             "posteriors": slice(width + 2, width + 2 + config.states),
+            "content": slice(width + 2 + config.states, width + 2 + said),
         }
 
     @property
     def stack(self) -> nn.ModuleList:
         """The transformer layers."""
-        layers: nn.ModuleList = self.encoder.layers
-        return layers
+        return self.layers
 
     def export_graph(self) -> tuple[str, list[int], list[str]]:
         """For ONNX: the method, the shape of an example, the names of its outputs."""
-        return "predict", [1, 80, self.config.mels * self.config.substeps], ["logits", "pitch"]
+        return "predict", [1, 80, self.config.mels * self.config.substeps], ["said", "pitch"]
 
     def log_mel(self, waveform: Tensor) -> Tensor:
         """`waveform` [B, S] -> log-mel spectra [B, S // 320, mels · substeps], about unit scale.
@@ -167,23 +196,47 @@ class MelWavLM(nn.Module):
         mel = mel[:, : frames * self.config.substeps]
         return (mel.reshape(len(mel), frames, -1) - MEL_SHIFT) / MEL_SCALE
 
-    def predict(self, mel: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Phone logits, for `posteriors`, and [log2(f0/150), voicing logit] [B, T, 2].
+    def hidden(self, mel: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The last layer's output, normalised, and the one that pitch is read from: [B, T, C].
 
         `mel` is [B, T, mels · substeps], `masked` [B, T] marks frames to hide in training.
         """
-        hidden = self.read(mel.transpose(1, 2)).transpose(1, 2)
+        batch, length, _ = mel.shape
+        spectra = mel.reshape(batch, length * self.config.substeps, -1) * self.gain + self.offset
+        hidden = functional.gelu(self.conv1(spectra.transpose(1, 2)))
+        hidden = functional.gelu(self.conv2(hidden)).transpose(1, 2)
         if masked is not None:
             hidden = torch.where(masked[..., None], self.mask.to(hidden.dtype), hidden)
-        last, low = self.encoder(hidden, (-1, self.config.pitch_layer))
-        return self.phones(last), self.pitch(low)
+        hidden = hidden + positions(length, self.config.hidden, hidden)
+        low = hidden
+        for number, layer in enumerate(self.layers, 1):
+            hidden = layer(hidden)
+            if number == self.config.pitch_layer:
+                low = hidden
+        return self.norm(hidden), low
+
+    def predict(self, mel: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Phone logits and content, for `posteriors`, and [log2(f0/150), voicing logit] [B, T, 2].
+
+        Arguments as those of `hidden`.
+        """
+        last, low = self.hidden(mel, masked)
+        read = functional.gelu(self.read_phones(last.transpose(1, 2)).transpose(1, 2))
+        said = self.phones(read)
+        if self.content is not None:
+            said = torch.cat([said, self.content(last)], dim=-1)
+        seen = torch.cat([mel.to(low.dtype), low], dim=-1)
+        heard = functional.gelu(self.read_pitch(seen.transpose(1, 2)).transpose(1, 2))
+        return said, self.pitch(heard)
 
     def posteriors(self, outputs: Tensor) -> Tensor:
-        """√phone posteriors [B, T, states], of what `predict` gives."""
-        return torch.softmax(outputs.float(), dim=-1).sqrt()
+        """√phone posteriors, then content: [B, T, states + content], of what `predict` gives."""
+        said = outputs.float()
+        posteriors = torch.softmax(said[..., : self.config.states], dim=-1).sqrt()
+        return torch.cat([posteriors, said[..., self.config.states :]], dim=-1)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """`waveform` [B, S] -> features [B, T, mels · substeps + 2 + states]."""
+        """`waveform` [B, S] -> features [B, T, mels · substeps + 2 + states + content]."""
         mel = self.log_mel(waveform)
         # As many frames as the published encoders make of the same audio.
         frames = (waveform.shape[1] - WINDOW) // HOP + 1
@@ -193,13 +246,21 @@ class MelWavLM(nn.Module):
         return torch.cat([mel, log_f0, voicing, self.posteriors(outputs)], dim=-1)[:, :frames]
 
 
+def positions(length: int, width: int, like: Tensor) -> Tensor:
+    """Whisper's sinusoids [length, width]: sines of falling frequency, then the cosines."""
+    steps = torch.arange(width // 2, device=like.device, dtype=torch.float32)
+    rates = torch.exp(-math.log(10_000.0) / (width // 2 - 1) * steps)
+    angles = torch.arange(length, device=like.device, dtype=torch.float32)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1).to(like.dtype)
+
+
 class MiniEncoder(ChunkedEncoder):
     """`mini`'s encoder over audio of any length; it makes its own pitch exact.
 
-    Args as of `ChunkedEncoder`; the network is a `MelWavLM`.
+    Args as of `ChunkedEncoder`; the network is a `PhoneEncoder`.
     """
 
-    network: MelWavLM
+    network: PhoneEncoder
 
     def finish(self, waveform: Tensor, features: Tensor) -> None:
         """Make the pitch in `features` [T, D] of `waveform` [S] exact, in place."""
@@ -229,7 +290,7 @@ class MiniEncoder(ChunkedEncoder):
         return torch.cat([synth.float(), torch.cat(match)], dim=-1)
 
 
-def build(config: MelWavLMConfig, state: Mapping[str, Tensor]) -> MelWavLM:
+def build(config: PhoneEncoderConfig, state: Mapping[str, Tensor]) -> PhoneEncoder:
     """The network with these weights, which it takes over.
 
     Raises:
@@ -237,20 +298,20 @@ def build(config: MelWavLMConfig, state: Mapping[str, Tensor]) -> MelWavLM:
     """
     # Without memory at first: drawing random weights takes longer than reading real ones.
     with torch.device("meta"):
-        network = MelWavLM(config)
+        network = PhoneEncoder(config)
     network.load_state_dict(state, assign=True)
-    network.encoder.freeze()
+    network.requires_grad_(False)
     return network
 
 
 def load(spec: PartSpec, context: Context) -> MiniEncoder:
     """The encoder that a preset describes."""
     assert spec.weights is not None
-    config = MelWavLMConfig.from_dict(spec.config)
+    config = PhoneEncoderConfig.from_dict(spec.config)
     network = build(config, as_single(read_tensors(spec.weights)[0]))
     identity = fingerprint(network)  # of the weights as they are stored
     if context.fast and (context.device.type == "cpu" or context.precision != "float32"):
-        accelerate(network, context.precision, keep=("phones", "pitch"))
+        accelerate(network, context.precision, keep=("phones", "pitch", "content"))
     chunk = context.chunk
     return MiniEncoder(
         network,

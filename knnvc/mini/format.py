@@ -2,7 +2,7 @@
 
 Synthesis columns of a frame of 20 ms are `MELS · SUBSTEPS` log-mel values (oldest spectrum first),
 log2 of f0 in Hz, and the probability of voicing. Match columns are log2 f0, voicing, the square
-root of the posterior of silence, and those of three states for each phone.
+root of the posterior of silence, those of three states for each phone, and content columns.
 """
 
 from __future__ import annotations

@@ -11,12 +11,6 @@ or as they are, with the target's statistics beside them (`RefinerConfig.normed`
 it is to smooth it may see other views of the target at the same place (`RefinerConfig.views`): the
 one frame chosen has the most of the voice, the mean of many the least noise.
 
-A network of a hundred voices makes any target sound a little like those, and strange microphones
-more. So its last layer is corrected for each target, in closed form and in seconds: a part of the
-target's own speech is converted into other voices and from there back by the rest, and
-`RefinerFit` finds what must be added to give back what was spoken, by ridge regression on the
-fixed network's last hidden layer.
-
 It never sees the source's spectra, only what the matching sees: values normalised by the source
 speaker's own statistics, so that no more of the source's voice gets through.
 """
@@ -30,7 +24,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from knnvc.mini.ridge import predict
 from knnvc.options import Checked, from_dict, setting, to_dict
 from knnvc.text.phones import STATES
 from knnvc.vocoders.source_filter import ConvNeXtBlock
@@ -43,15 +36,16 @@ CHUNK = 3000  # frames (one minute) refined at once, which bounds the memory
 class RefinerConfig(Checked):
     """Dimensions of a `Refiner`; `mels`, `substeps`, `bands` as of the acoustic space.
 
-    `states` are the encoder's phone states. `normed` reads spectra in units of the target's mean
-    and spread; without, it reads them as they are, and the target's statistics beside them (it
-    keeps words better, and voices that training did not meet worse). `views` are the numbers of
-    nearest neighbours whose means it sees, too.
+    `states` are the encoder's phone states, `encoded` its content columns. `normed` reads spectra
+    in units of the target's mean and spread; without, it reads them as they are, and the target's
+    statistics beside them (it keeps words better, and voices that training did not meet worse).
+    `views` are the numbers of nearest neighbours whose means it sees, too.
     """
 
     mels: int = setting(80, "Bands of a spectrum.", "whole", least=1, most=512)
     substeps: int = setting(2, "Spectra in a frame.", "whole", least=1, most=16)
     states: int = setting(STATES, "Phone states.", "whole", least=2, most=10_000)
+    encoded: int = setting(0, "Content columns.", "whole", least=0, most=4096)
     bands: int = setting(20, "Envelope bands.", "whole", least=1, most=512)
     channels: int = setting(256, "Columns.", "whole", least=1, most=4096)
     layers: int = setting(8, "Layers.", "whole", least=1, most=64)
@@ -80,8 +74,8 @@ class RefinerConfig(Checked):
 
     @property
     def content(self) -> int:
-        """Columns of what the source says: √posteriors, envelope, level."""
-        return self.states + self.bands + 1
+        """Columns of what the source says: √posteriors, the encoder's content, envelope, level."""
+        return self.states + self.encoded + self.bands + 1
 
     @property
     def statistics(self) -> int:
@@ -122,7 +116,6 @@ class Refiner(nn.Module):
         spectrum: Tensor,
         statistics: Tensor | None = None,
         views: Tensor | None = None,
-        adaptation: Tensor | None = None,
     ) -> Tensor:
         """Refined frames [B, T, width + 2]; pitch and voicing are left as they are.
 
@@ -133,15 +126,11 @@ class Refiner(nn.Module):
             statistics: [B, statistics] further statistics, for one that is not `normed`, see
                 `Statistics.statistics`.
             views: [B, T, len(config.views) · width] spectra of the views, one after the other.
-            adaptation: [channels + 1, width] what the last layer adds for the target, see
-                `RefinerFit`.
         """
         width = self.config.width
         spectra, pitch = selected[..., :width], selected[..., width:]
         hidden = self.hidden(selected, content, spectrum, statistics, views)
         change = self.write(hidden)
-        if adaptation is not None:
-            change = change + predict(hidden, adaptation)
         refined = spectra + (self.unit(spectrum) * change).to(spectra.dtype)
         return torch.cat([refined, pitch], dim=-1)
 
@@ -189,7 +178,6 @@ class Refiner(nn.Module):
         spectrum: Tensor,
         statistics: Tensor | None = None,
         views: Sequence[Tensor] = (),
-        adaptation: Tensor | None = None,
     ) -> Tensor:
         """Refine a whole recording on the CPU tensors of the matching: [T, ...] -> [T, width + 2].
 
@@ -202,7 +190,7 @@ class Refiner(nn.Module):
             last = start + CHUNK + self.context_frames
             frames, says, *near = (part[first:last] for part in (selected, content, *views))
             given = self.batch_of_one(frames, says, spectrum, statistics, near)
-            piece = self(*given, adaptation)[0]
+            piece = self(*given)[0]
             made.append(piece[start - first :][:CHUNK].to(selected))
         return torch.cat(made) if made else selected
 

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from knnvc.mini.encoder import MelWavLMConfig
+from knnvc.mini.encoder import PhoneEncoderConfig
 from knnvc.mini.format import MEL_SCALE, MEL_SHIFT
 
 Floats = npt.NDArray[np.float32]
-FLOOR = MelWavLMConfig.floor
+FLOOR = PhoneEncoderConfig.floor
 
 _HERTZ_OF_MEL: dict[int, Floats] = {}
 

@@ -76,7 +76,7 @@ def import_published(
     from knnvc.encoders.ssl import first_layers
 
     encoder, vocoder, out = Path(encoder), Path(vocoder), Path(out)
-    _check_out(out, force)
+    check_out(out, force)
     if name is not None and not name.strip():
         raise UsageError("the name of a preset must not be empty: give another --name")
 
@@ -104,7 +104,7 @@ def import_published(
         "licences": dict(licences or {}),
         "provenance": files,
     }
-    with _replace_folder(out) as folder:
+    with replace_folder(out) as folder:
         folder.mkdir()
         write_tensors(folder / "encoder.safetensors", encoder_state)
         write_tensors(folder / "vocoder.safetensors", vocoder_state)
@@ -286,7 +286,8 @@ def _named(progress: Callable[[str, int, int | None], None], name: str) -> Progr
     return lambda done, total: progress(name, done, total)
 
 
-def _check_out(out: Path, force: bool) -> None:
+def check_out(out: Path, force: bool) -> None:
+    """Raise UsageError if a preset cannot be made in the folder `out`."""
     if out.is_dir():
         content = [path.name for path in out.iterdir()]
         if content and FILE_NAME not in content:
@@ -298,7 +299,7 @@ def _check_out(out: Path, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def _replace_folder(out: Path) -> Iterator[Path]:
+def replace_folder(out: Path) -> Iterator[Path]:
     """Yield the name of a folder to make; it becomes `out` when the block succeeds."""
     if not out.exists():
         with atomic_path(out) as folder:

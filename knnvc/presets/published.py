@@ -107,40 +107,60 @@ def read_published_wavlm(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]
             "WavLM-Large.pt"
         )
     try:
-        config = _wavlm_config(cfg)
+        for needed in ("relative_position_embedding", "gru_rel_pos"):
+            if not cfg[needed]:
+                raise ValueError(f"{needed} is off")
+        config = fairseq_config(cfg) | {
+            "num_buckets": _size(cfg, "num_buckets"),
+            "max_bucket_distance": _size(cfg, "max_distance"),
+        }
     except (KeyError, TypeError, ValueError) as error:
         detail = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise KnnvcError(
             f"{path} has a WavLM configuration that cannot be used ({detail}): "
             "give a published WavLM checkpoint such as WavLM-Large.pt"
         ) from error
-    state = {}
-    for name, tensor in as_float32(model, path).items():
-        if name.startswith(_WAVLM_UNUSED):
-            continue
+    used = {name: one for name, one in model.items() if not str(name).startswith(_WAVLM_UNUSED)}
+    return config, rename_fairseq(used, path, "WavLM", " such as WavLM-Large.pt")
+
+
+def rename_fairseq(
+    state: Mapping[Any, Any], path: Path, what: str, such_as: str = ""
+) -> dict[str, Tensor]:
+    """fairseq's tensors of a transformer encoder in float32, under the names of transformers.
+
+    Raises:
+        KnnvcError: one belongs to no such encoder.
+    """
+    renamed = {}
+    for name, tensor in as_float32(state, path).items():
         for pattern, replacement in _WAVLM_NAMES:
             match = pattern.fullmatch(name)
             if match:
-                state[match.expand(replacement)] = tensor
+                renamed[match.expand(replacement)] = tensor
                 break
         else:
             raise KnnvcError(
-                f"{path} holds a tensor that WavLM does not have ({name}): "
-                "give a published WavLM checkpoint such as WavLM-Large.pt"
+                f"{path} holds a tensor that {what} does not have ({name}): "
+                f"give a published {what} checkpoint{such_as}"
             )
-    return config, state
+    return renamed
 
 
-def _wavlm_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate fairseq's settings; raises KeyError or ValueError for what cannot be."""
+def fairseq_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """fairseq's settings of a transformer encoder as transformers names them.
+
+    Dropout and masking, which only training uses, are off.
+
+    Raises:
+        KeyError: a setting is missing.
+        ValueError: one says what transformers cannot express.
+    """
     norms = {"layer_norm": "layer", "default": "group"}
     if cfg["extractor_mode"] not in norms:
         raise ValueError(f"extractor_mode {cfg['extractor_mode']!r}")
     if cfg["activation_fn"] not in ("gelu", "relu"):
         raise ValueError(f"activation_fn {cfg['activation_fn']!r}")
-    for needed in ("relative_position_embedding", "gru_rel_pos"):
-        if not cfg[needed]:
-            raise ValueError(f"{needed} is off")
     layers = parse_conv_layers(cfg["conv_feature_layers"])
     return {
         "hidden_size": _size(cfg, "encoder_embed_dim"),
@@ -156,8 +176,6 @@ def _wavlm_config(cfg: Mapping[str, Any]) -> dict[str, Any]:
         "conv_bias": bool(cfg["conv_bias"]),
         "num_conv_pos_embeddings": _size(cfg, "conv_pos"),
         "num_conv_pos_embedding_groups": _size(cfg, "conv_pos_groups"),
-        "num_buckets": _size(cfg, "num_buckets"),
-        "max_bucket_distance": _size(cfg, "max_distance"),
         "hidden_dropout": 0.0,
         "attention_dropout": 0.0,
         "activation_dropout": 0.0,

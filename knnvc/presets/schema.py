@@ -192,8 +192,8 @@ def _check_settings(key: str, entry: Entry, values: Mapping[str, Any]) -> None:
         if name.endswith("_seconds"):
             _check_that(_is_number(value, 3600.0), f"{name} must be a number of seconds")
         elif name.endswith("_layer"):
-            right = _is_whole(value, 0, MOST_LAYERS)
-            _check_that(right, f"{name} must be a whole number from 0")
+            right = _is_whole(value, -1, MOST_LAYERS)
+            _check_that(right, f"{name} must be a whole number from 0, or -1 for the last")
         else:
             _check_that(isinstance(value, str) and value, f"{key} {name} must be text")
     if entry.name == "huggingface":

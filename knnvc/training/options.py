@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from knnvc.errors import UsageError
 
 PRECISIONS = ("no", "bf16", "fp16")
+GENERATORS = ("hifigan", "bigvgan")
+
+
+def told(default: Any, text: str) -> Any:
+    """A field with its default and what `--help` says of it."""
+    return field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True)
@@ -29,39 +36,43 @@ class GlowTtsOptions:
 
 @dataclass(frozen=True)
 class HifiGanOptions:
-    """How HiFi-GAN v1 is trained for kNN-VC; names and values are those of the published files.
+    """How a vocoder is trained for kNN-VC; names and values are those of the published files.
 
     `batch_size` is that of all GPUs together, `segment_size`, `n_fft`, `hop_size` and `win_size`
     are in samples; an epoch goes once through the utterances.
     """
 
-    steps: int = 2_500_000
-    batch_size: int = 16
-    segment_size: int = 7040
-    learning_rate: float = 2e-4
-    adam_b1: float = 0.8
-    adam_b2: float = 0.99
-    lr_decay: float = 0.999  # of the learning rate, per epoch
-    num_mels: int = 80
-    n_fft: int = 1024
-    hop_size: int = 320
-    win_size: int = 1024
-    mel_weight: float = 45.0
-    matching_weight: float = 2.0
-    discriminator_width: float = 1.0  # factor on their channels, to try things out on a CPU
-    mixed_precision: str = "no"  # or bf16, fp16
-    num_workers: int = 4
-    seed: int = 1234
-    report_every: int = 1000
-    threads: int = 1
+    generator: str = told("hifigan", "The network: hifigan, or bigvgan.")
+    sampling_rate: int = told(0, "Of the waveforms, in Hz; 0 is the encoder's.")
+    steps: int = told(2_500_000, "How long.")
+    batch_size: int = told(16, "Segments in a step, on all GPUs together.")
+    segment_size: int = told(7040, "Samples of a segment, rounded to whole frames.")
+    learning_rate: float = told(2e-4, "Of both networks, at first.")
+    adam_b1: float = told(0.8, "Of AdamW: decay of the gradient's mean.")
+    adam_b2: float = told(0.99, "Of AdamW: decay of its square's mean.")
+    lr_decay: float = told(0.999, "Of the learning rate, per epoch.")
+    num_mels: int = told(80, "Bands of the spectra that are compared.")
+    n_fft: int = told(1024, "Their Fourier transform, in samples.")
+    hop_size: int = told(320, "Their hop, in samples.")
+    win_size: int = told(1024, "Their window, in samples.")
+    mel_weight: float = told(45.0, "How much their difference counts.")
+    matching_weight: float = told(2.0, "How much the discriminators' inner activations count.")
+    discriminator_width: float = told(1.0, "Factor on their channels, to try things on a CPU.")
+    mixed_precision: str = told("no", "no, bf16 or fp16.")
+    num_workers: int = told(4, "Processes that read recordings.")
+    seed: int = told(1234, "Of weights and segments.")
+    report_every: int = told(1000, "Steps from one report to the next.")
+    threads: int = told(1, "Of the CPU.")
 
     def __post_init__(self) -> None:
         """Check what would fail late.
 
         Raises:
-            UsageError: the precision is unknown.
+            UsageError: the precision or the generator is unknown.
         """
         if self.mixed_precision not in PRECISIONS:
             raise UsageError(
                 f"mixed_precision is {self.mixed_precision!r}: choose {', '.join(PRECISIONS)}"
             )
+        if self.generator not in GENERATORS:
+            raise UsageError(f"generator is {self.generator!r}: choose {', '.join(GENERATORS)}")

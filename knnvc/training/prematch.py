@@ -24,13 +24,15 @@ def prematch_folder(corpus: Path, encoder: Encoder, out: Path, k: int = 4) -> No
     """Write matched features of any corpus to `out`, one file beside another as in `corpus`.
 
     The corpus has one folder for each speaker, with recordings at any depth. Each becomes
-    SPEAKER/…/NAME.safetensors with the tensor `matched` [T, Ds] float16. A speaker whose files are
+    SPEAKER/…/NAME.safetensors with the tensor `matched` [T, Ds] float16; its metadata say how often
+    a frame comes, as `sample_rate` and `hop` of the encoder. A speaker whose files are
     all there is skipped, so a run goes on where it stopped.
 
     Raises:
         KnnvcError: there is no speaker with enough speech.
     """
     columns = encoder.columns
+    about = {"sample_rate": str(encoder.sample_rate), "hop": str(encoder.hop)}
     by_speaker: dict[str, list[Path]] = defaultdict(list)
     for file in find_audio(corpus):
         by_speaker[file.relative_to(corpus).parts[0]].append(file)
@@ -38,13 +40,13 @@ def prematch_folder(corpus: Path, encoder: Encoder, out: Path, k: int = 4) -> No
     for number, (speaker, files) in enumerate(by_speaker.items(), 1):
         targets = [matched_path(corpus, file, out) for file in files]
         if not all(path.exists() for path in targets):
-            features = [encoder.encode(load_audio(file)) for file in files]
+            features = [encoder.encode(load_audio(file, encoder.sample_rate)) for file in files]
             match = [one[:, columns.match] for one in features]
             synth = [one[:, columns.synth] for one in features]
             for index, path in enumerate(targets):
                 chosen = from_others(match, synth, index, k)
                 if chosen is not None:
-                    write_tensors(path, {"matched": chosen.half()})
+                    write_tensors(path, {"matched": chosen.half()}, about)
         written += sum(path.exists() for path in targets)
         print(f"prematched {number} of {len(by_speaker)} speakers ({speaker})", flush=True)
     if not written:

@@ -1,4 +1,4 @@
-"""Train HiFi-GAN v1 on prematched features of any corpus, as published kNN-VC does.
+"""Train HiFi-GAN, or BigVGAN's generator, on prematched features of any encoder and corpus.
 
 Kong et al. 2020 (https://arxiv.org/abs/2010.05646), with the settings of Baas et al. 2023
 (https://arxiv.org/abs/2305.18975). Runs on one or more GPUs through accelerate: start it with
@@ -19,15 +19,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from knnvc.audio import SAMPLE_RATE, find_audio, load_audio
+from knnvc.audio import find_audio, load_audio
 from knnvc.errors import KnnvcError
 from knnvc.tensors import read_tensors
 from knnvc.training.discriminators import PublishedDiscriminators, contest
+from knnvc.training.generators import Config, facts_of, network_of
 from knnvc.training.losses import MelLoss
 from knnvc.training.options import HifiGanOptions
 from knnvc.training.prematch import matched_path
 from knnvc.training.runs import Run
-from knnvc.vocoders.hifigan import TRAINING_KEYS, HifiGan, HifiGanConfig
+from knnvc.vocoders.bigvgan import BigVgan, BigVganConfig
+from knnvc.vocoders.hifigan import TRAINING_KEYS, HifiGan
 
 HELD_OUT_SHARE = 100  # one utterance in so many is kept for listening, at least one
 
@@ -37,22 +39,29 @@ def train_hifigan(
     prematched: Path,
     folder: Path,
     options: HifiGanOptions,
-    config: HifiGanConfig,
+    config: Config,
 ) -> Path:
     """Train, or resume, in `folder`; returns the checkpoint `g_STEPS.pt` in the published format.
 
-    `prematched` is what `prematch_folder` wrote for `corpus`. Beside the checkpoint lies its
-    `config.json`: `knnvc preset import` reads both.
+    `prematched` is what `prematch_folder` wrote for `corpus`, `config` what `generator_for` makes
+    of it. Beside the checkpoint lies its `config.json`: `knnvc preset new` reads both.
 
     Raises:
-        KnnvcError: accelerate is missing, or there is nothing to train on.
+        KnnvcError: accelerate is missing, there is nothing to train on, or the generator reads
+            other features.
     """
     accelerator = _accelerator(options)
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     training, held_out = find_examples(corpus, prematched)
-    device = accelerator.device
-    generator, critics = HifiGan(config), PublishedDiscriminators(options.discriminator_width)
+    device, generator = accelerator.device, network_of(config)
+    width = facts_of(training[0][1]).width
+    if width != generator.dim:
+        raise KnnvcError(
+            f"the generator reads {generator.dim} columns and {prematched} has {width}: leave its "
+            "width out of the configuration"
+        )
+    rate, critics = generator.sample_rate, PublishedDiscriminators(options.discriminator_width)
     generator.add_weight_norm()
     betas = (options.adam_b1, options.adam_b2)
     makers = torch.optim.AdamW(generator.parameters(), options.learning_rate, betas=betas)
@@ -63,9 +72,11 @@ def train_hifigan(
     # After loading, so that every process has the checkpoint's weights on its own device.
     generator, critics, makers, judges = accelerator.prepare(generator, critics, makers, judges)
     mel_loss = MelLoss(
-        SAMPLE_RATE, options.n_fft, options.hop_size, options.win_size, options.num_mels
+        rate, options.n_fft, options.hop_size, options.win_size, options.num_mels
     ).to(device)
-    loader = accelerator.prepare(_loader(training, options, config, accelerator.num_processes))
+    frames = max(1, round(options.segment_size / generator.hop))
+    segments = Segments(training, frames, generator.hop, rate)
+    loader = accelerator.prepare(_loader(segments, options, accelerator.num_processes))
     if run.leader:
         print(f"{len(training)} utterances to train on, {len(held_out)} held out")
     for epoch, features, real in _batches(loader, run.step):
@@ -132,16 +143,17 @@ def find_examples(corpus: Path, prematched: Path) -> tuple[list[Example], list[E
 class Segments(Dataset[tuple[Tensor, Tensor]]):
     """A random stretch of each recording: features [T, D] and samples [T · hop]."""
 
-    def __init__(self, examples: list[Example], frames: int, hop: int) -> None:
+    def __init__(self, examples: list[Example], frames: int, hop: int, rate: int) -> None:
         self.examples = examples
         self.frames = frames
         self.hop = hop
+        self.rate = rate
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        features, wave = read_example(self.examples[index])
+        features, wave = read_example(self.examples[index], self.rate)
         room = len(features) - self.frames
         start = int(torch.randint(room + 1, ())) if room > 0 else 0
         features = features[start : start + self.frames]
@@ -153,20 +165,17 @@ class Segments(Dataset[tuple[Tensor, Tensor]]):
         )
 
 
-def read_example(example: Example) -> tuple[Tensor, Tensor]:
-    """Features [T, D] float32 and samples [S]."""
-    return read_tensors(example[1])[0]["matched"].float(), load_audio(example[0])
+def read_example(example: Example, rate: int) -> tuple[Tensor, Tensor]:
+    """Features [T, D] float32 and samples [S] at `rate` Hz."""
+    return read_tensors(example[1])[0]["matched"].float(), load_audio(example[0], rate)
 
 
 def _loader(
-    examples: list[Example], options: HifiGanOptions, config: HifiGanConfig, processes: int
+    segments: Segments, options: HifiGanOptions, processes: int
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    if options.segment_size % config.hop:
-        raise KnnvcError(f"segment_size must be a multiple of the hop, {config.hop} samples")
-    batch = max(1, min(options.batch_size, len(examples)) // processes)
     return DataLoader(
-        Segments(examples, options.segment_size // config.hop, config.hop),
-        batch,
+        segments,
+        max(1, min(options.batch_size, len(segments)) // processes),
         shuffle=True,
         drop_last=True,
         num_workers=options.num_workers,
@@ -186,25 +195,28 @@ def _batches(loader: Any, step: int) -> Iterator[tuple[int, Tensor, Tensor]]:
 
 
 @torch.inference_mode()
-def _report(run: Run, generator: HifiGan, held_out: list[Example], mel_loss: MelLoss) -> None:
+def _report(
+    run: Run, generator: HifiGan | BigVgan, held_out: list[Example], mel_loss: MelLoss
+) -> None:
     generator.eval()
+    rate = generator.sample_rate
     device = next(generator.parameters()).device
     losses = []
     for index, example in enumerate(held_out[:8]):
-        features, wave = read_example(example)
-        features = features[:250].to(device)  # five seconds
+        features, wave = read_example(example, rate)
+        features = features[: 5 * rate // generator.hop].to(device)  # five seconds
         real = wave[: len(features) * generator.hop].to(device)
         made = generator(features[None])[0, 0][: len(real)]
         losses.append(float(mel_loss(made[None], real[None])))
         if index == 0:
-            run.listen("made", made, SAMPLE_RATE)
-            run.listen("real", real, SAMPLE_RATE)
+            run.listen("made", made, rate)
+            run.listen("real", real, rate)
     generator.train()
     run.report(held_out_mel=float(np.mean(losses)))
 
 
 def _write_published(
-    path: Path, generator: HifiGan, options: HifiGanOptions, config: HifiGanConfig
+    path: Path, generator: HifiGan | BigVgan, options: HifiGanOptions, config: Config
 ) -> None:
     """`{'generator': state}` with the names of the published files, and `config.json` beside it."""
     published = {
@@ -217,5 +229,8 @@ def _write_published(
     torch.save({"generator": published}, temporary)
     os.replace(temporary, path)
     trained = {k: v for k, v in dataclasses.asdict(options).items() if k in TRAINING_KEYS}
+    if isinstance(config, BigVganConfig):  # whose num_mels is what it reads; no spectra are
+        for name in ("num_mels", "n_fft", "hop_size", "win_size"):
+            trained.pop(name)
     values = config.to_dict() | trained
     (path.parent / "config.json").write_text(json.dumps(values, indent=1) + "\n")

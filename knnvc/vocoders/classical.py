@@ -17,6 +17,7 @@ from torch import Tensor
 from knnvc.audio import SAMPLE_RATE
 from knnvc.errors import UsageError
 
+MFCC = 20  # coefficients, librosa's default
 _PIECE_SECONDS = 30.0  # of copy-synthesis at a time
 _SEARCH_SECONDS = 5.0  # in which to look for a quiet place to cut before that
 _MARGIN_SECONDS = 0.25  # of real neighbours on both sides of a piece
@@ -56,7 +57,12 @@ def world(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
 
 
 def griffin_lim(
-    waveform: Tensor, sample_rate: int = SAMPLE_RATE, *, n_mels: int = 80, seed: int = 0
+    waveform: Tensor,
+    sample_rate: int = SAMPLE_RATE,
+    *,
+    n_mels: int = 80,
+    n_mfcc: int | None = None,
+    seed: int = 0,
 ) -> Tensor:
     """Copy-synthesis from a mel spectrogram by Griffin-Lim (1984, doi:10.1109/TASSP.1984.1164317).
 
@@ -66,6 +72,7 @@ def griffin_lim(
         waveform: `[T]`.
         sample_rate: Hz.
         n_mels: Bands of the mel spectrogram.
+        n_mfcc: Cepstral coefficients that are kept of it; None keeps the spectrogram.
         seed: Of the random phase it starts from; the same seed gives the same waveform.
 
     Returns:
@@ -80,11 +87,19 @@ def griffin_lim(
         mel = librosa.feature.melspectrogram(
             y=piece, sr=sample_rate, n_fft=n_fft, hop_length=hop, n_mels=n_mels
         )
+        if n_mfcc is not None:
+            kept = librosa.feature.mfcc(S=librosa.power_to_db(mel), n_mfcc=n_mfcc)
+            mel = librosa.feature.inverse.mfcc_to_mel(kept, n_mels=n_mels)
         magnitudes = librosa.feature.inverse.mel_to_stft(mel, sr=sample_rate, n_fft=n_fft)
         made = librosa.griffinlim(magnitudes, hop_length=hop, length=len(piece), random_state=seed)
         return np.asarray(made, dtype=np.float32)
 
     return _piecewise(waveform, sample_rate, copy)
+
+
+def griffin_lim_mfcc(waveform: Tensor, sample_rate: int = SAMPLE_RATE) -> Tensor:
+    """`griffin_lim` from 20 cepstral coefficients, librosa's number, of the mel spectrogram."""
+    return griffin_lim(waveform, sample_rate, n_mfcc=MFCC)
 
 
 def _piecewise(

@@ -1,8 +1,10 @@
-"""HiFi-GAN generator that reads SSL features: the vocoder of published kNN-VC.
+"""HiFi-GAN generator that reads SSL features, as published kNN-VC has it, or mel spectra.
 
 Architecture: Kong et al., "HiFi-GAN" (https://arxiv.org/abs/2010.05646), with the linear layer in
-front that kNN-VC adds (Baas et al., https://arxiv.org/abs/2305.18975). Parameter names equal the
-published checkpoints'. Shapes: B batch, T frames, D feature columns, `hop` samples per frame.
+front that kNN-VC adds (Baas et al., https://arxiv.org/abs/2305.18975). Without that layer it is the
+published generator on mel spectra, or the one of ssl-vocoders on SSL features. Parameter names
+equal the published checkpoints'. Shapes: B batch, T frames, D feature columns, `hop` samples per
+frame.
 """
 
 from __future__ import annotations
@@ -48,14 +50,15 @@ MOST_NUMBERS = 200
 class HifiGanConfig:
     """Architecture of one generator; the defaults are the published v1 for WavLM-Large.
 
-    `hubert_dim` is D, `hifi_dim` the width after the linear layer, `sampling_rate` is in Hz.
+    `hubert_dim` is D, `hifi_dim` the width after the linear layer, None without one;
+    `sampling_rate` is in Hz.
     `resblock` is "1" (two convolutions per dilation) or "2" (one), as in the HiFi-GAN paper.
 
     Raises KnnvcError when the values do not describe a network.
     """
 
     hubert_dim: int = 1024
-    hifi_dim: int = 512
+    hifi_dim: int | None = 512
     upsample_rates: tuple[int, ...] = (10, 8, 2, 2)
     upsample_kernel_sizes: tuple[int, ...] = (20, 16, 4, 4)
     upsample_initial_channel: int = 512
@@ -72,7 +75,8 @@ class HifiGanConfig:
 
     def _problem(self) -> str | None:
         """Say what is wrong with the values, or None."""
-        sizes = (self.hubert_dim, self.hifi_dim, self.upsample_initial_channel, self.sampling_rate)
+        linear = self.hubert_dim if self.hifi_dim is None else self.hifi_dim
+        sizes = (self.hubert_dim, linear, self.upsample_initial_channel, self.sampling_rate)
         lists = (self.upsample_rates, self.upsample_kernel_sizes, self.resblock_kernel_sizes)
         rows = (*lists, *self.resblock_dilation_sizes)
         numbers: list[object] = [*sizes, *(number for row in rows for number in row)]  # from JSON
@@ -111,8 +115,15 @@ class HifiGanConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> HifiGanConfig:
         """Read a published `config.json` (already parsed), leaving out its training settings.
 
+        Where nothing is said of `hubert_dim`, the network reads `num_mels` bands, or
+        `num_input_channels` columns as ssl-vocoders name them, without a linear layer.
+
         Raises KnnvcError for keys that are neither architecture nor known training settings.
         """
+        values = dict(values)
+        plain = values.pop("num_input_channels", values.get("num_mels"))
+        if plain is not None and not {"hubert_dim", "hifi_dim"} & values.keys():
+            values |= {"hubert_dim": plain, "hifi_dim": None}
         fields = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - fields - TRAINING_KEYS)
         if unknown:
@@ -147,11 +158,14 @@ class HifiGan(nn.Module):
         self.dim = config.hubert_dim
         self.hop = config.hop
         self.sample_rate = config.sampling_rate
-        self.context_frames = _context_frames(config)
+        self.context_frames = context_frames(config)
 
         width = config.upsample_initial_channel
-        self.lin_pre = nn.Linear(config.hubert_dim, config.hifi_dim)
-        self.conv_pre = _same_conv(config.hifi_dim, width, OUTER_KERNEL)
+        inputs = config.hubert_dim if config.hifi_dim is None else config.hifi_dim
+        self.lin_pre: nn.Module = (
+            nn.Identity() if config.hifi_dim is None else nn.Linear(config.hubert_dim, inputs)
+        )
+        self.conv_pre = _same_conv(inputs, width, OUTER_KERNEL)
         self.ups = nn.ModuleList()
         self.resblocks = nn.ModuleList()
         block = ResBlock1 if config.resblock == "1" else ResBlock2
@@ -216,9 +230,12 @@ class HifiGan(nn.Module):
 def load(spec: PartSpec, context: Context) -> ChunkedVocoder:
     """The vocoder that a preset describes."""
     assert spec.weights is not None
-    config = HifiGanConfig.from_dict(spec.config)
-    network = HifiGan.from_state(config, as_single(read_tensors(spec.weights)[0]))
-    return chunked(network, context)
+    return build(spec, as_single(read_tensors(spec.weights)[0]), context)
+
+
+def build(spec: PartSpec, state: Mapping[str, Tensor], context: Context) -> ChunkedVocoder:
+    """The vocoder with the weights `state`, without weight norm."""
+    return chunked(HifiGan.from_state(HifiGanConfig.from_dict(spec.config), state), context)
 
 
 def chunked(network: HifiGan, context: Context) -> ChunkedVocoder:
@@ -274,18 +291,19 @@ def _resblock_shapes(config: HifiGanConfig) -> list[tuple[int, tuple[int, ...]]]
     return list(zip(sizes, dilations, strict=True))
 
 
-def _context_frames(config: HifiGanConfig) -> int:
+def context_frames(config: HifiGanConfig, in_block: int = 0, at_end: int = 0) -> int:
     """Frames on each side that can change the samples of one frame (the receptive field).
 
     Follows the samples 0..hop-1 of one frame backwards through the network as an interval.
+    `in_block` and `at_end` are what activations look at besides, in samples of their own rate.
     """
     plain = 1 if config.resblock == "1" else 0  # the undilated convolution of a ResBlock1
-    block_reach = max(
+    block_reach = in_block + max(
         (kernel - 1) // 2 * sum(dilation + plain for dilation in dilations)
         for kernel, dilations in _resblock_shapes(config)
     )
     outer_reach = (OUTER_KERNEL - 1) // 2
-    first, last = -outer_reach, config.hop - 1 + outer_reach
+    first, last = -outer_reach - at_end, config.hop - 1 + outer_reach + at_end
     stages = list(zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True))
     for rate, kernel in reversed(stages):
         first, last = first - block_reach, last + block_reach

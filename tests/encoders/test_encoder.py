@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from knnvc.audio import SAMPLE_RATE, find_audio, load_audio
 from knnvc.encoders.chunked import HOP, WINDOW, ChunkedEncoder
 from knnvc.encoders.ssl import SslNetwork, load_huggingface
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.mini.encoder import MelWavLM, MelWavLMConfig, MiniEncoder
+from knnvc.mini.encoder import MiniEncoder, PhoneEncoder, PhoneEncoderConfig
 from knnvc.pipeline import VoiceConverter
 from knnvc.presets.schema import FILE_NAME, FORMAT_VERSION
 from knnvc.registry import Context, PartSpec, find
@@ -162,13 +163,28 @@ def test_a_model_that_brings_code_is_refused_and_nobody_is_asked(
     assert not mark.exists()
 
 
-def test_only_safetensors_are_read(tmp_path: Path, folders: dict[str, Path]) -> None:
+class Bomb:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+def test_older_weights_are_read_as_tensors_alone(tmp_path: Path, folders: dict[str, Path]) -> None:
+    """facebook/hubert-base-ls960 and others have nothing but a pickle."""
     shutil.copytree(folders["hubert"], tmp_path, dirs_exist_ok=True)
     state = load_file(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
     torch.save(state, tmp_path / "pytorch_model.bin")
+    made = load_huggingface(tmp_path, 1, 2).eval()(noise(8000)[None])
+    expected = load_huggingface(folders["hubert"], 1, 2).eval()(noise(8000)[None])
+    assert torch.equal(made, expected)
+    mark = tmp_path / "exploded"
+    torch.save(state | {"more": Bomb(mark)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(KnnvcError, match=r"model\.safetensors"):
         load_huggingface(tmp_path, 1, 1)
+    assert not mark.exists()
 
 
 def test_fingerprint_tells_layers_and_weights_apart(folders: dict[str, Path]) -> None:
@@ -400,18 +416,20 @@ def test_a_chunk_holds_a_frame(mini: MiniEncoder, seconds: float) -> None:
 
 # mini's encoder -----------------------------------------------------------------------------------
 
-SMALL = MelWavLMConfig(mels=20, hidden=32, layers=2, heads=2, feed_forward=32, pitch_layer=1)
+SMALL = PhoneEncoderConfig(
+    mels=20, hidden=32, layers=2, heads=2, feed_forward=32, pitch_layer=1, head=16, content=8
+)
 
 
-def test_the_columns_of_mel_wavlm() -> None:
-    network = MelWavLM(SMALL).eval()
+def test_the_columns_of_the_phone_encoder() -> None:
+    network = PhoneEncoder(SMALL).eval()
     encoder, columns = ChunkedEncoder(network), network.columns
     features = encoder.encode(noise(8000))
-    assert features.shape == (24, 20 * 2 + 2 + SMALL.states)
+    assert features.shape == (24, 20 * 2 + 2 + SMALL.states + SMALL.content)
     assert features[:, columns.synth].shape[1] == 42
     assert columns.pitch == 40
     assert not columns.together
-    posteriors = features[:, columns.match][:, 2:].square()
+    posteriors = features[:, columns.match][:, 2 : 2 + SMALL.states].square()
     assert torch.allclose(posteriors.sum(1), torch.ones(24), atol=1e-4)
     assert ((features[:, 41] >= 0) & (features[:, 41] <= 1)).all()
 
@@ -420,14 +438,14 @@ def test_mel_frames_stand_where_they_say() -> None:
     """A click in the middle of frame 10 is loudest there."""
     click = torch.zeros(20 * HOP)
     click[10 * HOP + HOP // 2] = 1.0
-    mel = MelWavLM(SMALL).log_mel(click[None])[0]
+    mel = PhoneEncoder(SMALL).log_mel(click[None])[0]
     assert mel.shape == (20, 40)
     assert int(mel.mean(dim=1).argmax()) == 10
 
 
 def test_weights_that_do_not_fit(tmp_path: Path) -> None:
     weights = tmp_path / "encoder.safetensors"
-    write_tensors(weights, MelWavLM(SMALL).state_dict())
+    write_tensors(weights, PhoneEncoder(SMALL).state_dict())
 
     def load(type_: str, config: dict[str, Any]) -> Any:
         layers = {"match_layer": 2, "synth_layer": 2}

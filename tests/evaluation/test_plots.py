@@ -20,7 +20,8 @@ from knnvc.converters.knn import Index
 from knnvc.encoders.chunked import HOP, ChunkedEncoder
 from knnvc.encoders.ssl import load_every_layer
 from knnvc.errors import KnnvcError
-from knnvc.evaluation.plots import MOST_BINS, matching, project
+from knnvc.evaluation.cloud import write_cloud
+from knnvc.evaluation.plots import MOST_BINS, links_between, matching, project, same_phone
 from knnvc.evaluation.probe import SILENCE, UNKNOWN, Spoken, layer_outputs, probe
 from knnvc.evaluation.vectors import of_features, of_set, principal_components
 from knnvc.extras import need
@@ -63,14 +64,74 @@ def test_principal_components_agree_with_scikit_learn() -> None:
 
 def test_frames_of_two_speakers(tmp_path: Path) -> None:
     picture = tmp_path / "pictures/frames.png"
-    output = run("plot", "frames", SOURCE, TARGETS[0], "-o", picture, "--frames", 100)
-    assert output.split() == [str(picture), str(picture.with_suffix(".html"))]
+    output = run(
+        *("plot", "frames", SOURCE, TARGETS[0], "-o", picture, "--frames", 100, "--link", 7)
+    )
+    caption, *paths = output.splitlines()
+    assert paths == [str(picture), str(picture.with_suffix(".html"))]
+    assert "Look whether the two colours lie in each other" in caption
+    assert re.search(r"(\d+) % have a nearest frame of the second with the same phone", caption)
     pixels(picture)
     page = picture.with_suffix(".html").read_text()
-    assert "scatter3d" in page
-    for name in ("source", TARGETS[0].stem):
-        assert f'"name":"{name}"' in page.replace('": "', '":"')
-    assert not re.search(r"<script[^>]* src=", page)  # it needs no network
+    assert len(page) < 1_000_000
+    assert caption in page
+    assert not re.search(r"(src|href)=", page)  # it needs no network
+    told = re.search(r'id="scatter3d">(.*?)</script>', page)
+    assert told is not None
+    data = json.loads(told[1])
+    assert [one["name"] for one in data["clouds"]] == ["source", TARGETS[0].stem]
+    assert [len(one["points"]) for one in data["clouds"]] == [300, 300]
+    reach = max(abs(value) for one in data["clouds"] for value in one["points"])
+    assert reach == data["steps"]  # it fills its frame, and nothing lies outside
+    assert len(data["links"]) == 7
+    assert all(0 <= row < 100 for link in data["links"] for row in link)
+
+
+def test_names_and_captions_cannot_break_the_page(tmp_path: Path) -> None:
+    points = {"</script><b>": np.ones((2, 3), np.float32)}
+    path = write_cloud(points, "xyz", "a < b", "c & d", [], tmp_path / "a.html", force=False)
+    page = path.read_text()
+    assert "</script><b>" not in page
+    assert "a &lt; b" in page
+
+
+def test_the_share_of_same_phones_is_that_of_the_search(mini: VoiceConverter) -> None:
+    voices = {path.stem: mini.matching_set(path) for path in TARGETS[:2]}
+    found = same_phone(mini, voices)
+    assert found is not None
+    one, other = voices.values()
+    columns, named = mini.encoder.columns, mini.encoder.network.named_columns["posteriors"]  # type: ignore[attr-defined]
+    phones = []
+    for voice in (one, other):
+        told = voice.match[:, named.start - columns.match.start :][:, :STATES]
+        phones.append(
+            [0 if state == 0 else 1 + (state - 1) // 3 for state in told.argmax(1).tolist()]
+        )
+    near = (of_set(mini, one) @ of_set(mini, other).T).argmax(1).tolist()
+    said = [(p, phones[1][n]) for p, n in zip(phones[0], near, strict=True) if p]
+    assert found.value == pytest.approx(np.mean([a == b for a, b in said]), abs=0.01)
+    assert found.chance < found.value
+    # A voice compared with itself agrees always.
+    same = same_phone(mini, {"a": one, "b": one})
+    assert same is not None
+    assert same.value == 1.0
+
+
+def test_presets_that_hear_no_phones_give_no_share(tiny: VoiceConverter) -> None:
+    voices = {path.stem: tiny.matching_set(path) for path in TARGETS[:2]}
+    assert same_phone(tiny, voices) is None
+
+
+def test_links_join_nearest_frames(mini: VoiceConverter) -> None:
+    voices = {path.stem: mini.matching_set(path) for path in TARGETS[:2]}
+    found = project(mini, voices, most=60)
+    links = links_between(mini, voices, found, 10)
+    assert len(links) == 10
+    one, other = (of_set(mini, voice)[found.rows[name]] for name, voice in voices.items())
+    for row, nearest in links:
+        assert one[row] @ other[nearest] == pytest.approx(
+            float((one[row] @ other.T).max()), abs=1e-5
+        )
 
 
 def test_a_projection_is_drawn_by_its_seed(mini: VoiceConverter) -> None:

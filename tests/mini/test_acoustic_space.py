@@ -68,23 +68,6 @@ def test_full_envelope_transfer_gives_the_normalised_envelope_of_the_source() ->
     torch.testing.assert_close(after.spread, other.spread, atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("unadapted", [None, 0.0, 0.6])
-def test_envelopes_are_followed_as_far_as_the_adaptation_lets_them(
-    unadapted: float | None,
-) -> None:
-    source, target = make_frames(300, 1), make_frames(300, 2)
-
-    def made(adapted: bool, **options: float | None) -> torch.Tensor:
-        space = make_space(energy_transfer=0.0, **options)
-        own, other = statistics(space, source), statistics(space, target)
-        return space.finish(target[0], source[0], own, other, adapted)
-
-    options = {"envelope_transfer": 0.3, "unadapted_transfer": unadapted}
-    assert torch.equal(made(True, **options), made(True, envelope_transfer=0.3))
-    follows = 0.3 if unadapted is None else unadapted
-    assert torch.equal(made(False, **options), made(True, envelope_transfer=follows))
-
-
 def test_the_postfilter_gives_peaks_and_valleys_what_the_targets_have_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -134,26 +117,6 @@ def test_balancing_gives_the_mean_of_what_was_selected(monkeypatch: pytest.Monke
     whole = make_space(balanced=1000).balance(refined, selected)  # over all there is
     torch.testing.assert_close(whole.mean(0)[:WIDTH], selected.mean(0)[:WIDTH])
     assert make_space().balance(refined, selected) is refined  # not asked for
-
-
-def test_as_much_roughness_is_left_for_every_voice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of frames that the refiner changed much a smaller part is kept than of others."""
-    selected, match = make_frames(60, 1)
-    match[:, 2] = 0.0
-    match[40:, 2] = 1.0  # silence, where the two may differ as they like
-    target = statistics(make_space(), make_frames(60, 3))
-    space = make_space(roughness=0.06)
-    for apart, left in ((0.3, 0.06), (0.2, 0.06), (0.1, 0.04), (3.0, 0.3)):  # 0.1 to 0.4 of it
-        refined = selected.clone()
-        refined[:40, :WIDTH] += apart * torch.tensor([1.0, -1.0]).repeat(WIDTH // 2)
-        refined[40:, :WIDTH] += 9.0
-        done = space.combine(selected, refined, match, target)
-        rough = (done - refined)[:40, :WIDTH]
-        torch.testing.assert_close(rough.abs(), torch.full_like(rough, left))
-        assert torch.equal(done[:, WIDTH:], selected[:, WIDTH:])  # pitch and voicing
-        monkeypatch.setattr("knnvc.mini.acoustic_space._BLOCK", 11)
-    halfway = make_space(refined=0.5).combine(selected, refined, match, target)
-    torch.testing.assert_close(halfway, (selected + refined) / 2)
 
 
 def test_vectors_do_not_depend_on_level_and_range_of_the_speaker() -> None:

@@ -1,8 +1,7 @@
-"""`mini`'s converter: unit selection, refiner, speaker adaptation, pitch, λ and blends."""
+"""`mini`'s converter: unit selection, refiner, pitch, λ and blends."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,10 @@ from torch import Tensor
 from knnvc import ConvertOptions, VoiceConverter
 from knnvc.audio import find_audio, load_audio
 from knnvc.audio.pitch import VOICED, move_pitch, pitch_quantiles
-from knnvc.converters.matching_set import Adaptation, MatchingSet
+from knnvc.converters.matching_set import MatchingSet
 from knnvc.converters.search import search
-from knnvc.frames import Frames
 from knnvc.mini.acoustic_space import AcousticSpace
 from knnvc.mini.converter import MiniConverter, MiniTarget
-from knnvc.mini.encoder import MelWavLM
 from knnvc.mini.refiner import Refiner
 
 RATE = 16_000
@@ -38,7 +35,7 @@ def with_space(
 ) -> MiniConverter:
     """As `mini`'s, but with these options of its acoustic space and this refiner."""
     old = given(mini)
-    made = MiniConverter(old.config, old.encoder, mini.vocoder, refiner, old.others)
+    made = MiniConverter(old.config, old.encoder, refiner)
     space = old.space
     made.space = AcousticSpace(replace(space.options, **options), space.mels, space.substeps)
     return made
@@ -77,7 +74,7 @@ def test_frames_are_selected_that_join_well(mini: VoiceConverter, speech: Tensor
     columns = mini.encoder.columns
     width = columns.synth.stop - 2
     # Nothing but pitch follows the source, so every frame shows which one was selected.
-    still = {"envelope_transfer": 0.0, "unadapted_transfer": None, "energy_transfer": 0.0}
+    still = {"envelope_transfer": 0.0, "energy_transfer": 0.0}
 
     def made(candidates: int, k: int) -> Tensor:
         options = {**still, "candidates": candidates, "join_weight": 0.5}
@@ -109,113 +106,6 @@ def test_frames_are_selected_that_join_well(mini: VoiceConverter, speech: Tensor
     assert torch.allclose(made(3, 3), made(1, 3), atol=1e-4)
 
 
-def test_what_is_kept_is_not_what_the_refiner_reads(
-    mini: VoiceConverter, speech: Tensor, anna: Path
-) -> None:
-    """Unrefined, only the neighbours that are kept count; refined, only those that are read."""
-    voice = mini.matching_set(anna)
-
-    def matched(k: int, kept: int, refined: float) -> Tensor:
-        chosen = {"kept": kept, "refined": refined, "roughness": 0.0, "balanced": 0}
-        return converted(with_space(mini, given(mini).refiner, **chosen), speech, voice, k)
-
-    assert torch.equal(matched(4, 1, 0.0), matched(1, 0, 0.0))
-    assert torch.equal(matched(4, 1, 1.0), matched(4, 0, 1.0))
-    assert not torch.allclose(matched(4, 1, 0.5), matched(4, 0, 0.5), atol=1e-3)
-    assert torch.equal(matched(2, 4, 0.5), matched(2, 0, 0.5))  # no more can be kept than there are
-
-
-def test_a_voice_without_adaptation_follows_the_source_the_more(
-    mini: VoiceConverter, speech: Tensor, anna: Path
-) -> None:
-    refiner = given(mini).refiner
-    assert refiner is not None
-    short = mini.matching_set(anna)
-    nothing = torch.zeros(refiner.config.channels + 1, refiner.config.width)
-    known = {"refiner": Adaptation(nothing, given(mini).refiner_fingerprint)}
-    adapted = replace(short, adaptations={**short.adaptations, **known})
-
-    def matched(voice: MatchingSet, envelope: float, unadapted: float | None) -> Tensor:
-        chosen = {"envelope_transfer": envelope, "unadapted_transfer": unadapted}
-        return converted(with_space(mini, refiner, **chosen), speech, voice)
-
-    assert "refiner" not in short.adaptations
-    assert torch.equal(matched(adapted, 0.1, 0.7), matched(short, 0.1, None))
-    assert torch.equal(matched(short, 0.1, 0.7), matched(adapted, 0.7, None))
-    assert not torch.allclose(matched(short, 0.1, 0.7), matched(short, 0.1, None), atol=1e-3)
-
-
-@pytest.mark.parametrize("others", [True, False])
-def test_the_refiner_is_adapted_to_a_voice_of_which_there_is_enough(
-    mini: VoiceConverter, others: bool
-) -> None:
-    """By way of the preset's voices; without them, by way of its own with other formants."""
-    old = given(mini)
-    voices: Sequence[MatchingSet] = old.others if others else ()
-    assert old.others
-    converter = MiniConverter(old.config, old.encoder, mini.vocoder, old.refiner, voices)
-    parts = VoiceConverter(old.encoder, converter, mini.vocoder)
-    *known, unseen = find_audio(EXAMPLES / "target")
-    assert "refiner" not in parts.matching_set(known[:1]).adaptations
-    voice = parts.matching_set(known)
-    adaptation = voice.adaptations["refiner"]
-    assert adaptation.network == old.refiner_fingerprint
-    if not others:
-        by_others = mini.matching_set(known).adaptations["refiner"]
-        assert not torch.equal(by_others.weights, adaptation.weights)
-    # What it says of a recording that was not among them is nearer to what was spoken.
-    features = mini.encode(unseen)
-    width = mini.encoder.columns.synth.stop - 2
-    alone = with_space(mini, old.refiner, balanced=0)
-    target = alone.prepare(voice)
-    spoken, made = features[:, :width], converted(alone, features, target)[:, :width]
-    plain = converted(alone, features, replace(target, refiner=None))[:, :width]
-    assert (made - spoken).abs().mean() < 0.97 * (plain - spoken).abs().mean()
-    # An adaptation of another network is not used: it is found again.
-    foreign = replace(adaptation, network="another")
-    again = converter.adapt(replace(voice, adaptations={**voice.adaptations, "refiner": foreign}))
-    assert again.adaptations["refiner"].network == old.refiner_fingerprint
-    torch.testing.assert_close(
-        again.adaptations["refiner"].weights, adaptation.weights, atol=1e-3, rtol=1e-2
-    )
-    # Two sets together are one voice, to which it is adapted anew.
-    both = parts.matching_set([voice, parts.matching_set(unseen)]).adaptations["refiner"]
-    assert not torch.equal(both.weights, adaptation.weights)
-
-
-def test_the_vocoder_is_adapted_to_a_voice(mini: VoiceConverter, ben: Path) -> None:
-    *known, unseen = find_audio(EXAMPLES / "target")
-    voice, other = mini.matching_set(known[:2]), mini.matching_set(ben)
-    found = voice.adaptations["vocoder"]
-    assert found.network == given(mini).vocoder_fingerprint
-    # Its spectra of a recording that was not among them are nearer to what was spoken.
-    network = mini.encoder.network  # type: ignore[attr-defined]
-    assert isinstance(network, MelWavLM)
-    features = mini.encode(unseen)
-    synth = features[:, mini.encoder.columns.synth]
-    spoken = synth[:, :-2]
-
-    def missing(adaptation: Tensor | None) -> float:
-        waveform = mini.vocode(Frames(synth, adaptation))
-        return float((network.log_mel(waveform[None])[0] - spoken).abs().mean())
-
-    assert missing(found.weights) < 0.995 * missing(None)
-    # It counts as much as the voice does.
-    assert mini.match(features, voice, lam=0.0).adaptation is None
-
-    def counted(lam: float, share: float = 1.0) -> Tensor:
-        voices = [(voice, share), (other, 1 - share)] if share < 1 else voice
-        adaptation = mini.match(features, voices, lam=lam).adaptation
-        assert adaptation is not None
-        return adaptation
-
-    assert torch.equal(counted(1.0), found.weights)
-    assert torch.equal(counted(2.0), found.weights)
-    torch.testing.assert_close(counted(0.5), 0.5 * found.weights)
-    theirs = other.adaptations["vocoder"].weights
-    torch.testing.assert_close(counted(1.0, 0.25), 0.25 * found.weights + 0.75 * theirs)
-
-
 def test_pitch_moves_into_the_target_range(mini: VoiceConverter) -> None:
     """The converted frames' pitch is the target's, their voicing the source's."""
     source = mini.encode((load_audio(EXAMPLES / "source.wav")[: 3 * RATE], RATE))
@@ -237,3 +127,21 @@ def test_nothing_has_to_be_voiced(mini: VoiceConverter, source: Source) -> None:
     hiss = 0.05 * generator.standard_normal(RATE)
     made, _ = mini.convert(source, (hiss, RATE))
     assert np.isfinite(made).all()
+
+
+def test_frames_keep_the_mean_spectrum_of_what_is_kept(
+    mini: VoiceConverter, speech: Tensor, anna: Path
+) -> None:
+    """How many neighbours are kept decides the mean, where it is balanced, and nothing else."""
+    voice = mini.matching_set(anna)
+
+    def matched(kept: int, balanced: int) -> Tensor:
+        chosen = {"kept": kept, "balanced": balanced, "postfilter": 0.0}
+        return converted(with_space(mini, given(mini).refiner, **chosen), speech, voice)
+
+    assert torch.equal(matched(1, 0), matched(0, 0))
+    assert not torch.allclose(matched(1, 100_000), matched(0, 100_000), atol=1e-3)
+    plain = converted(with_space(mini, None), speech, voice, 1)
+    width = mini.encoder.columns.synth.stop - 2
+    balanced = matched(1, 100_000)[:, :width].mean(0)
+    torch.testing.assert_close(balanced, plain[:, :width].mean(0), atol=1e-3, rtol=0)

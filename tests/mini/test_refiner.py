@@ -10,7 +10,6 @@ from torch import Tensor
 
 from knnvc.errors import KnnvcError
 from knnvc.mini import refiner as module
-from knnvc.mini.adaptation import RefinerFit
 from knnvc.mini.refiner import Refiner, RefinerConfig
 
 CONFIG = RefinerConfig(mels=4, states=4, bands=2, channels=8, layers=2, kernel=3)
@@ -129,40 +128,3 @@ def test_views_of_the_target_are_seen() -> None:
     apart = torch.split(views, config.width, dim=1)
     assert torch.equal(one, network.refine(selected, content, spectrum, None, apart))
     assert RefinerConfig.from_dict(config.to_dict() | {"views": [1, 16]}) == config
-
-
-@pytest.mark.parametrize("normed", [True, False])
-def test_an_adaptation_finds_what_the_last_layer_lacks(normed: bool) -> None:
-    network, config = busy(), replace(CONFIG, normed=normed)
-    if not normed:
-        network = Refiner(config).eval()
-    selected, content, spectrum = inputs(300)
-    statistics = None if normed else torch.randn(config.statistics)
-    lacking = torch.randn(config.channels + 1, config.width)
-    truth = network.refine(selected, content, spectrum, statistics, adaptation=lacking)
-    fit = RefinerFit(network)
-    for start in (0, 100, 200):  # pieces: but for their edges as if it was one
-        part = slice(start, start + 100)
-        told = network.refine(
-            selected[part], content[part], spectrum, statistics, adaptation=lacking
-        )
-        width = config.width
-        fit.add(told[:, :width], selected[part], content[part], spectrum, statistics)
-    assert fit.frames == 300
-    found = fit.solve(ridge=1e-6)
-    again = network.refine(selected, content, spectrum, statistics, adaptation=found)
-    assert torch.allclose(again, truth, atol=1e-3)
-    assert fit.solve(ridge=1e9).abs().max() < 1e-4  # little is known: nothing is changed
-
-
-def test_no_adaptation_changes_nothing() -> None:
-    network = busy()
-    selected, content, spectrum = inputs(20)
-    none = torch.zeros(CONFIG.channels + 1, CONFIG.width)
-    plain = network.refine(selected, content, spectrum)
-    assert torch.equal(network.refine(selected, content, spectrum, adaptation=none), plain)
-    one = torch.cat([none[:-1], torch.ones(1, CONFIG.width)])
-    moved = network.refine(selected, content, spectrum, adaptation=one)
-    unit = spectrum[1].repeat(CONFIG.substeps)
-    assert torch.allclose((moved - plain)[:, : CONFIG.width], unit.expand(20, -1), atol=1e-5)
-    assert torch.equal(moved[:, CONFIG.width :], plain[:, CONFIG.width :])

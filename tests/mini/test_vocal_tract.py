@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from knnvc.mini.encoder import MelWavLMConfig
+from knnvc.mini.encoder import PhoneEncoderConfig
 from knnvc.mini.vocal_tract import log_mel, magnitudes_of, other_tract, warp
 
-MELS = MelWavLMConfig().mels
+MELS = PhoneEncoderConfig().mels
 
 
 def test_log_mel_and_magnitudes_are_inverse() -> None:

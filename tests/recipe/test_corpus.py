@@ -17,7 +17,7 @@ import soundfile as sf
 import recipe
 from knnvc.audio.pitch import f0_track
 from knnvc.errors import KnnvcError, UsageError
-from knnvc.mini.encoder import MelWavLM
+from knnvc.mini.encoder import PhoneEncoder
 from recipe import kokoro, twins
 from recipe.data import load_corpus, load_twins
 from tiny import ENCODER, RATE
@@ -81,7 +81,7 @@ def test_a_corpus_is_spoken_with_its_alignments(spoken: tuple[kokoro.Ingredients
     before = (out / "alignments-0.jsonl").read_text()
     kokoro._work(parts, out, 10 / 3600, 0, 1, 7)
     assert (out / "alignments-0.jsonl").read_text() == before
-    assert load_corpus(out, MelWavLM(ENCODER))
+    assert load_corpus(out, PhoneEncoder(ENCODER))
     kokoro.write_card(out, 7)
     assert f"| utterances | {len(records)} |" in (out / "CARD.md").read_text()
 
@@ -107,7 +107,7 @@ def test_twins_keep_the_timing_and_change_the_voice(
     before = (corpus / "twins-0.jsonl").read_text()
     twins._work(parts, corpus, 0, 1, 7, False)
     assert (corpus / "twins-0.jsonl").read_text() == before
-    network = MelWavLM(ENCODER)
+    network = PhoneEncoder(ENCODER)
     assert len(load_corpus(corpus, network)) == len(originals)
     for name, utterance in load_twins(corpus, network).items():
         assert utterance.speaker == made[name]["speaker"]
@@ -115,7 +115,7 @@ def test_twins_keep_the_timing_and_change_the_voice(
 
 def test_new_voices_speak_and_join_the_corpus(spoken: tuple[kokoro.Ingredients, Path]) -> None:
     parts, corpus = spoken
-    network = MelWavLM(ENCODER)
+    network = PhoneEncoder(ENCODER)
     originals = {utterance.file: utterance for utterance in load_corpus(corpus, network)}
     twins._speak_new(parts, corpus, 0, 1, 7, False, 2)
     new = [u for u in load_corpus(corpus, network) if u.file not in originals]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from knnvc.errors import KnnvcError
-from knnvc.mini.encoder import MelWavLM
+from knnvc.mini.encoder import PhoneEncoder
 from knnvc.tensors import read_tensors
 from knnvc.text.phones import PHONES
 from recipe.augmentation import roughen
@@ -22,7 +22,7 @@ from tiny import ENCODER, RATE, SPEAKERS, load_encoder
 
 
 def test_load_corpus_caches_what_it_computes(corpus: Path) -> None:
-    network = MelWavLM(ENCODER)
+    network = PhoneEncoder(ENCODER)
     utterances = load_corpus(corpus, network)
     assert [u.speaker for u in utterances] == ["af_nova", *["high"] * 3, *["low"] * 3]
     for utterance in utterances:
@@ -49,11 +49,11 @@ def test_training_the_encoder_writes_a_log_and_weights(trained_encoder: Path) ->
     _, metadata = read_tensors(trained_encoder)
     assert metadata["steps"] == "2"
     features = load_encoder(trained_encoder).encode(torch.zeros(RATE))
-    assert features.shape == (49, 2 * ENCODER.mels + 2 + ENCODER.states)
+    assert features.shape == (49, 2 * ENCODER.mels + 2 + ENCODER.states + ENCODER.content)
 
 
 def test_labels_follow_what_a_crop_goes_through(corpus: Path) -> None:
-    utterances = [u for u in load_corpus(corpus, MelWavLM(ENCODER)) if u.speaker == "low"]
+    utterances = [u for u in load_corpus(corpus, PhoneEncoder(ENCODER)) if u.speaker == "low"]
     mel, states, f0 = draw_batch(utterances, 16, 40, np.random.default_rng(0))
     assert mel.shape == (16, 40, 2 * ENCODER.mels)
     assert bool(torch.isfinite(mel).all())

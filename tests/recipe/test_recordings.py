@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 
 from knnvc.errors import KnnvcError
-from knnvc.mini.encoder import MelWavLM, MelWavLMConfig
+from knnvc.mini.encoder import PhoneEncoder, PhoneEncoderConfig
 from knnvc.tensors import read_tensors
 from knnvc.text.phones import IGNORED, PHONES, STATES
 from recipe import recordings, rnc, teacher
@@ -27,7 +27,7 @@ from recipe.options import EncoderOptions, RecordingsOptions
 from recipe.package import package_mini
 
 RATE = 16_000
-ENCODER = MelWavLMConfig(
+ENCODER = PhoneEncoderConfig(
     hidden=32, layers=2, heads=2, feed_forward=64, pitch_layer=1, states=STATES
 )
 
@@ -240,7 +240,7 @@ def test_a_head_learns_and_names_phones(corpus: Path) -> None:
 
 def test_recordings_are_learnt_from(corpus: Path, tmp_path: Path) -> None:
     """Where the teacher was sure, its posteriors are what the encoder is to say."""
-    network = MelWavLM(ENCODER)
+    network = PhoneEncoder(ENCODER)
     rows = np.full((150, STATES), 0.1 / STATES, np.float16)
     for record in recordings.read_recordings(corpus):
         sure = record["file"].endswith("ru_0001.flac")

@@ -15,20 +15,21 @@ import torch
 from knnvc.errors import KnnvcError
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.mini.converter import MiniConverter
-from knnvc.mini.encoder import MelWavLM
+from knnvc.mini.encoder import PhoneEncoder
 from knnvc.mini.refiner import Refiner
 from knnvc.pipeline import VoiceConverter
 from knnvc.tensors import read_tensors, write_tensors
 from knnvc.text.phones import IGNORED
-from knnvc.training.runs import begin_with, seed_everything
+from knnvc.training.runs import seed_everything
 from recipe import refiner as refiner_module
 from recipe.data import load_corpus, load_twins, split
 from recipe.encoder import train_encoder
+from recipe.learner import earlier_learner, earlier_refiner
 from recipe.options import EncoderOptions, RefinerOptions, VocoderOptions
 from recipe.package import package_mini
 from recipe.pieces import Pieces
 from recipe.prematch import prematch_refined, read_prematched
-from recipe.refiner import average_refiners, earlier_refiner, train_refiner, with_a_voice
+from recipe.refiner import average_refiners, train_refiner, with_a_voice
 from recipe.verifier import Verifier, same_voices, train_verifier, verification_loss
 from recipe.vocoder import train_vocoder
 from tiny import ENCODER, REFINER, VOCODER, alignment, load_encoder
@@ -36,7 +37,7 @@ from tiny import ENCODER, REFINER, VOCODER, alignment, load_encoder
 
 def test_the_verifier_learns_to_tell_two_voices_apart(corpus: Path, trained_encoder: Path) -> None:
     network = load_encoder(trained_encoder).network
-    assert isinstance(network, MelWavLM)
+    assert isinstance(network, PhoneEncoder)
     space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps)
     utterances, _ = split(load_corpus(corpus, network))
     pieces = Pieces(utterances, network, space, False)
@@ -60,7 +61,7 @@ def test_the_verifier_learns_to_tell_two_voices_apart(corpus: Path, trained_enco
 
 
 def test_recordings_of_known_speakers_become_pieces(corpus: Path) -> None:
-    network = MelWavLM(ENCODER)
+    network = PhoneEncoder(ENCODER)
     spoken = load_corpus(corpus, network)
     unknown = [dataclasses.replace(u, speaker="", states=0 * u.states + IGNORED) for u in spoken]
     real = [dataclasses.replace(u, speaker="actor") for u in unknown]
@@ -82,7 +83,7 @@ def test_recordings_are_converted_and_are_to_be_brought_back(
 ) -> None:
     """A training that begins with an earlier refiner, which knew fewer views."""
     encoder = load_encoder(trained_encoder)
-    assert isinstance(encoder.network, MelWavLM)
+    assert isinstance(encoder.network, PhoneEncoder)
     space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps)
     spoken = load_corpus(corpus, encoder.network)
     real = [dataclasses.replace(u, speaker="actor") for u in spoken if u.speaker == "low"]
@@ -94,7 +95,8 @@ def test_recordings_are_converted_and_are_to_be_brought_back(
 
     config = dataclasses.replace(REFINER, views=(1, 3))
     pieces = Pieces(spoken, encoder.network, space, False, None, real, config.views)
-    pieces.convert_recordings(earlier_refiner(config, weights), np.random.default_rng(1))
+    learner = earlier_learner(config, ENCODER.hidden, weights).eval()
+    pieces.convert_recordings(learner, np.random.default_rng(1))
     assert 0 < len(pieces.converted_tasks) <= len(real)  # not into its own voice
     for task in pieces.converted_tasks:
         assert task.source.speaker in {"high", "low"}
@@ -140,7 +142,7 @@ def test_encoder_and_refiner_learn_from_twins(
     ]
     (both / "twins-0.jsonl").write_text("\n".join(lines) + "\n", encoding="utf8")
     encoder = load_encoder(trained_encoder)
-    assert isinstance(encoder.network, MelWavLM)
+    assert isinstance(encoder.network, PhoneEncoder)
     space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps)
     training, _ = split(load_corpus(both, encoder.network))
     pieces = Pieces(training, encoder.network, space, False, load_twins(both, encoder.network))
@@ -180,10 +182,9 @@ def test_the_refiner_learns_from_disguised_speech_and_the_preset_uses_it(
     assert {"critics", "adversarial", "matching"} <= rows[1].keys() - rows[0].keys()
     assert all(np.isfinite(row["spectral"]) for row in rows)
 
-    refiner = Refiner(REFINER)
-    begin_with(refiner, weights)
+    learner = earlier_learner(REFINER, ENCODER.hidden, weights).eval()
     matched = tmp_path / "refined.safetensors"
-    prematch_refined(corpus, encoder, space, refiner, matched)
+    prematch_refined(corpus, encoder, space, learner, matched)
     found = read_prematched(matched)
     assert sorted(found) == [f"{who}/{who}_00{n}.flac" for who in ("high", "low") for n in range(3)]
     wave, _ = sf.read(corpus / "low/low_000.flac")

@@ -6,23 +6,25 @@ from pathlib import Path
 
 import numpy as np
 
-from knnvc.mini.encoder import MelWavLMConfig, MiniEncoder, build
+from knnvc.mini.encoder import MiniEncoder, PhoneEncoderConfig, build
 from knnvc.mini.refiner import RefinerConfig
 from knnvc.tensors import as_single, read_tensors
 from knnvc.vocoders.source_filter import SourceFilterConfig
 from recipe.data import MINI_ENCODER
 
 RATE = 16_000
-ENCODER = MelWavLMConfig(
+ENCODER = PhoneEncoderConfig(
     hidden=32,
     layers=2,
     heads=2,
     feed_forward=64,
     pitch_layer=1,
+    head=16,
     states=MINI_ENCODER.states,
+    content=8,
 )
 VOCODER = SourceFilterConfig(channels=16, layers=1)
-REFINER = RefinerConfig(states=ENCODER.states, channels=16, layers=1)
+REFINER = RefinerConfig(states=ENCODER.states, encoded=ENCODER.content, channels=16, layers=1)
 SPEAKERS = {
     "high": 220.0,
     "low": 110.0,

@@ -12,7 +12,6 @@ from knnvc.audio import SAMPLE_RATE
 from knnvc.encoders.chunked import HOP
 from knnvc.errors import KnnvcError
 from knnvc.frames import Frames
-from knnvc.mini.adaptation import VocoderFit
 from knnvc.vocoders.chunked import ChunkedVocoder
 from knnvc.vocoders.source_filter import STATE_COLUMNS, SourceFilterConfig, SourceFilterVocoder
 
@@ -204,25 +203,3 @@ def test_an_adapted_waveform_does_not_depend_on_the_chunks(network: SourceFilter
     whole = sound(network, features(90), adaptation=adaptation)
     pieces = sound(network, features(90), adaptation=adaptation, chunk_frames=20)
     assert (whole - pieces).abs().max() < 1e-5
-
-
-def test_a_fit_finds_by_how_much_a_vocoder_is_too_quiet(network: SourceFilterVocoder) -> None:
-    def log_mel(waveform: Tensor) -> Tensor:
-        """The level of every 10 ms in all bands, which any gain of all bands moves alike."""
-        steps = waveform.reshape(len(waveform), -1, HOP // CONFIG.substeps)
-        level = steps.square().mean(2, keepdim=True).sqrt().log() / 2.5
-        return level.expand(-1, -1, CONFIG.mels).reshape(len(waveform), -1, 2 * CONFIG.mels)
-
-    fit = VocoderFit(network, log_mel, unit=2.5)
-    for seed in range(4):
-        given = features(200, seed)
-        spoken = log_mel(sound(network, given)[None])[0] + math.log(1.5) / 2.5
-        # The features decide what is said, so only what they are compared with may differ.
-        fit.log_mel = lambda wave, now=given, then=spoken: log_mel(wave) + now[:, :-2] - then
-        fit.add(given)
-    found = fit.solve(ridge=1.0)
-    torch.testing.assert_close(
-        found[-1], torch.full((CONFIG.mels,), math.log(1.5)), atol=0.01, rtol=0
-    )
-    assert found[:-1].abs().max() < 0.02
-    assert fit.solve(ridge=1e9).abs().max() < 1e-4

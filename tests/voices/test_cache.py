@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from knnvc import MatchingSet, VoiceConverter
 from knnvc.cli.main import cli
 from knnvc.converters.matching_set import Adaptation, SetInfo
 from knnvc.errors import KnnvcWarning, UsageError
-from knnvc.mini.converter import MiniConverter
 from knnvc.voices.cache import DEFAULT_LIMIT, SetCache, limit_from_environment, set_key
 
 RATE = 16_000
@@ -211,26 +209,6 @@ def test_a_converter_encodes_references_once(
     with pytest.warns(KnnvcWarning):
         other = converter.matching_set(moved, cache=cache)
     assert not torch.equal(other.synth, found.synth)
-
-
-def test_a_converter_that_would_adapt_otherwise_asks_for_another_set(tmp_path: Path) -> None:
-    anna = noise(tmp_path / "anna" / "a.wav", 0.6).parent
-    cache = SetCache(tmp_path / "cache", 10**9)
-    mini = VoiceConverter.from_preset("mini", "cpu")
-    rule = mini.converter
-    assert isinstance(rule, MiniConverter)
-
-    def sets(k: int = 4, others: int = 4) -> int:
-        """How many sets are kept after a converter with such settings has asked for one."""
-        config, voices = dataclasses.replace(rule.config, k=k), rule.others[:others]
-        other = MiniConverter(config, rule.encoder, mini.vocoder, rule.refiner, voices)
-        VoiceConverter(rule.encoder, other, mini.vocoder).matching_set(anna, cache=cache)
-        return len(cache.sets())
-
-    assert sets() == 1
-    assert sets(k=5) == 2
-    assert sets() == 2
-    assert sets(others=3) == 3  # the voices it converts by way of
 
 
 def test_the_cache_commands(

@@ -174,7 +174,6 @@ def test_a_users_voice_does_not_depend_on_the_ready_voices(tmp_path: Path) -> No
         "from knnvc.voices.ready import list_voices\n"
         "converter = VoiceConverter.from_preset('mini', 'cpu')\n"
         "voice = converter.matching_set(sys.argv[1], cache=False)\n"
-        "assert 'refiner' in voice.adaptations\n"
         "made = converter.convert(sys.argv[2], voice)[0]\n"
         "import hashlib; print(len(list_voices()), hashlib.sha256(made.tobytes()).hexdigest())\n"
     )

@@ -21,6 +21,7 @@ from knnvc.errors import KnnvcError, UsageError
 from recipe.options import (
     CorpusOptions,
     EncoderOptions,
+    PeopleOptions,
     RecordingsOptions,
     RefinerOptions,
     TextFrontendOptions,
@@ -59,6 +60,8 @@ def cli() -> None:
     corpus         speech with exact phone alignments
     twins          the same again in other voices, frame by frame alike
     recordings     real speech, its phones named by a teacher
+    people         real readers, their phones aligned by force
+    own            speech of a preset's own text front end
     encoder        features
     refiner        what smooths selected frames
     prematch       the vocoder's training features
@@ -138,15 +141,79 @@ def recordings(corpus: Path, parts: Path | None, config: Path | None, **given: A
 
 @cli.command()
 @CORPUS
+@click.option("--parts", type=FILE, help="Where downloads are.  [default: CORPUS/parts]")
+@click.option(
+    "--speech",
+    type=FILE,
+    default=Path("../shared/speech/train"),
+    show_default=True,
+    help="Folder with manifest.csv (file, speaker, text), or LibriSpeech.",
+)
+@click.option("--preset", default="mini", show_default=True, help="Whose encoder aligns.")
+@click.option("--encoder", type=FILE, help="Weights that `encoder` wrote, to align by instead.")
+@options_of(PeopleOptions)
+def people(
+    corpus: Path,
+    parts: Path | None,
+    speech: Path,
+    preset: str,
+    encoder: Path | None,
+    config: Path | None,
+    **given: Any,
+) -> None:
+    """Add real readers to a corpus, and align their words; writes CORPUS/alignments-people.jsonl.
+
+    Align once with a preset, train the encoder, and align again by what it has learnt.
+    """
+    options = chosen(PeopleOptions, "people", config, given)
+    require(("ctranslate2", "faster_whisper", "soxr"))
+    import torch
+
+    from recipe import people as readers
+    from recipe import teacher
+    from recipe.package import mini_encoder, preset_encoder
+
+    torch.set_num_threads(options.threads)
+    model = teacher.fetch(parts or corpus / "parts")
+    records = readers.collect(need_file(speech, "--speech"), corpus, model, options.threads)
+    by = preset_encoder(preset) if encoder is None else mini_encoder(need(encoder, "encoder"))
+    say_path(readers.align_people(corpus, records, by))
+
+
+@cli.command()
+@CORPUS
+@click.option("--preset", default="mini", show_default=True, help="That speaks.")
+@click.option("--texts", type=FILE, help="A sentence a line.  [default: the readers' texts]")
+def own(corpus: Path, preset: str, texts: Path | None) -> None:
+    """Add what a preset's text front end speaks to a corpus; its alignment is exact."""
+    from recipe.own import read_texts, speak_own
+
+    say_path(speak_own(corpus, read_texts(corpus, texts), preset))
+
+
+@cli.command()
+@CORPUS
+@click.option("--parts", type=FILE, help="Where downloads are.  [default: CORPUS/parts]")
 @click.option("--out", type=FILE, default=Path("runs/encoder"), show_default=True)
-@click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
+@click.option("--start", type=FILE, help="Weights to begin with.  [default: Whisper base's]")
 @options_of(EncoderOptions)
-def encoder(corpus: Path, out: Path, start: Path | None, config: Path | None, **given: Any) -> None:
+def encoder(
+    corpus: Path,
+    parts: Path | None,
+    out: Path,
+    start: Path | None,
+    config: Path | None,
+    **given: Any,
+) -> None:
     """Train the encoder; writes OUT/encoder.safetensors."""
     options = chosen(EncoderOptions, "encoder", config, given)
     need(corpus, "corpus")
     from recipe.encoder import train_encoder
+    from recipe.whisper import begun
 
+    if start is None:
+        require(("faster_whisper",))
+        start = begun(corpus, parts or corpus / "parts", out)
     say_path(train_encoder(corpus, out, options, start=start))
 
 
@@ -186,7 +253,7 @@ def prematch(
         say_path(out)  # it was finished before: the file appears only then
         return
     check_free(out, force)
-    from recipe.package import mini_encoder, mini_refiner, mini_space
+    from recipe.package import mini_encoder, mini_learner, mini_space
     from recipe.prematch import prematch, prematch_refined
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -194,7 +261,7 @@ def prematch(
         prematch(corpus, mini_encoder(encoder), out, k, mini_space())
     else:
         need(refiner, "refiner")
-        prematch_refined(corpus, mini_encoder(encoder), mini_space(), mini_refiner(refiner), out)
+        prematch_refined(corpus, mini_encoder(encoder), mini_space(), mini_learner(refiner), out)
     say_path(out)
 
 

@@ -18,7 +18,7 @@ import torch
 from knnvc.audio.pitch import f0_track
 from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
-from knnvc.mini.encoder import MelWavLM, MelWavLMConfig
+from knnvc.mini.encoder import PhoneEncoder, PhoneEncoderConfig
 from knnvc.mini.format import HOP
 from knnvc.mini.refiner import RefinerConfig
 from knnvc.text.phones import FRAME, IGNORED, STATES
@@ -28,9 +28,11 @@ from recipe.recordings import read_recordings
 from recipe.twins import read_twins
 
 # The dimensions of `mini`.
-MINI_ENCODER = MelWavLMConfig(states=STATES)
+MINI_ENCODER = PhoneEncoderConfig(states=STATES)
 MINI_VOCODER = SourceFilterConfig()
-MINI_REFINER = RefinerConfig(states=STATES, normed=False, views=(1, 16))
+MINI_REFINER = RefinerConfig(
+    states=STATES, encoded=MINI_ENCODER.content, normed=False, views=(1, 16)
+)
 
 LEAST_CONFIDENCE = 0.78  # mean probability of the likeliest phone: below it the teacher guesses
 
@@ -49,9 +51,10 @@ class Utterance:
     states: npt.NDArray[np.int16]
     f0: npt.NDArray[np.float32]
     posteriors: npt.NDArray[np.float16] | None = None
+    held_out: bool = False
 
 
-def load_corpus(corpus: Path, network: MelWavLM) -> list[Utterance]:
+def load_corpus(corpus: Path, network: PhoneEncoder) -> list[Utterance]:
     """Every aligned utterance of a corpus; spectra and pitch are cached as .npz.
 
     Raises:
@@ -63,14 +66,14 @@ def load_corpus(corpus: Path, network: MelWavLM) -> list[Utterance]:
     return out
 
 
-def load_twins(corpus: Path, network: MelWavLM) -> dict[str, Utterance]:
+def load_twins(corpus: Path, network: PhoneEncoder) -> dict[str, Utterance]:
     """The twins of a corpus (see `recipe.twins`), by the files of what they repeat."""
     return {
         record["original"]: _utterance(corpus, record, network) for record in read_twins(corpus)
     }
 
 
-def load_recordings(corpus: Path, network: MelWavLM) -> list[Utterance]:
+def load_recordings(corpus: Path, network: PhoneEncoder) -> list[Utterance]:
     """The real speech of a corpus whose phones a teacher has named with some confidence.
 
     See `recipe.recordings` and `recipe.teacher`; there may be none.
@@ -115,13 +118,15 @@ def recorded(recordings: Sequence[Utterance]) -> dict[str, str]:
     return {"recorded_hours": f"{hours(recordings):.2f}"} if recordings else {}
 
 
-def _utterance(corpus: Path, record: dict[str, Any], network: MelWavLM) -> Utterance:
+def _utterance(corpus: Path, record: dict[str, Any], network: PhoneEncoder) -> Utterance:
     mel, f0 = _spectra(corpus / record["file"], network)
-    return Utterance(record["file"], record["speaker"], mel, frame_states(record, len(f0)), f0)
+    states, held_out = frame_states(record, len(f0)), bool(record.get("held_out"))
+    held_out = held_out or record["speaker"] in HELD_OUT
+    return Utterance(record["file"], record["speaker"], mel, states, f0, held_out=held_out)
 
 
 def _spectra(
-    audio: Path, network: MelWavLM
+    audio: Path, network: PhoneEncoder
 ) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float32]]:
     """Log-mel [2T, mels] and f0 [T] of a 16 kHz file, cached beside it."""
     cache = audio.with_suffix(".npz")
@@ -144,7 +149,7 @@ def split(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utterance]
     Raises:
         KnnvcError: there is nothing to train on.
     """
-    training = [u for u in utterances if u.speaker not in HELD_OUT]
+    training = [u for u in utterances if not u.held_out]
     if not training:
         raise KnnvcError("every speaker of the corpus is held out: make a longer corpus")
-    return training, [u for u in utterances if u.speaker in HELD_OUT]
+    return training, [u for u in utterances if u.held_out]

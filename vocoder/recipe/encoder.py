@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.mini.encoder import MelWavLM, MelWavLMConfig
+from knnvc.mini.encoder import PhoneEncoder, PhoneEncoderConfig
 from knnvc.mini.format import PITCH_CENTRE
 from knnvc.mini.vocal_tract import Floats, log_mel
 from knnvc.text.phones import IGNORED, STATES
@@ -42,7 +42,7 @@ def train_encoder(
     corpus: Path,
     folder: Path,
     options: EncoderOptions,
-    config: MelWavLMConfig = MINI_ENCODER,
+    config: PhoneEncoderConfig = MINI_ENCODER,
     start: Path | None = None,
 ) -> Path:
     """Train, or resume, in `folder`; writes `encoder.safetensors` there and returns its path.
@@ -54,7 +54,7 @@ def train_encoder(
     """
     torch.set_num_threads(options.threads)
     rng = seed_everything(options.seed)
-    network = MelWavLM(config)
+    network = PhoneEncoder(config)
     begin_with(network, start)
     averaged = copy.deepcopy(network).eval()
     spoken = load_corpus(corpus, network)
@@ -88,7 +88,9 @@ def train_encoder(
             mel, states, f0, hidden = drawn.result()
             if run.step + 1 < options.steps:
                 drawn = helper.submit(draw)
-            optimiser.param_groups[0]["lr"] = cosine_rate(run.step, options.steps, options.rate)
+            for group, share in zip(optimiser.param_groups, (1.0, options.trunk_rate), strict=True):
+                rate = share * options.rate
+                group["lr"] = cosine_rate(run.step, options.steps, rate, options.warmup)
             with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
                 outputs, pitch = network.train().predict(mel, hidden)
             losses = _losses(outputs.float(), pitch.float(), states, f0, hidden)
@@ -100,11 +102,16 @@ def train_encoder(
     return run.publish(averaged, "encoder", **recorded(recordings))
 
 
-def _optimiser(network: MelWavLM, rate: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(network.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.01)
+def _optimiser(network: PhoneEncoder, rate: float) -> torch.optim.Optimizer:
+    """Of the heads, and, as the second group, of what Whisper has learnt before."""
+    begun = ("conv1.", "conv2.", "layers.", "gain", "offset")
+    trunk = [p for name, p in network.named_parameters() if name.startswith(begun)]
+    heads = [p for name, p in network.named_parameters() if not name.startswith(begun)]
+    groups = [{"params": heads}, {"params": trunk}]
+    return torch.optim.AdamW(groups, rate, betas=(0.9, 0.98), weight_decay=0.01)
 
 
-def _learn(network: MelWavLM, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+def _learn(network: PhoneEncoder, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     optimiser.zero_grad()
     torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -114,6 +121,7 @@ def _learn(network: MelWavLM, optimiser: torch.optim.Optimizer, loss: Tensor) ->
 def _losses(
     logits: Tensor, pitch: Tensor, states: Tensor, f0: Tensor, hidden: Tensor | None
 ) -> dict[str, Tensor]:
+    logits = logits[..., :STATES]  # content is learnt with the refiner
     phone = -(states * logits.log_softmax(-1)).sum() / states.sum().clamp(min=1.0)
     # Pitch cannot be guessed from context, so hidden frames do not count for it.
     seen = torch.ones_like(f0) if hidden is None else (~hidden).float()
@@ -128,7 +136,7 @@ def _losses(
 
 
 @torch.inference_mode()
-def evaluate(network: MelWavLM, utterances: list[Utterance]) -> dict[str, float]:
+def evaluate(network: PhoneEncoder, utterances: list[Utterance]) -> dict[str, float]:
     """Phone, state and voicing accuracy, and the median pitch error in cents, on clean speech."""
     right_state = right_phone = right_voicing = frames = labelled = 0
     cents: list[Tensor] = []
@@ -140,7 +148,7 @@ def evaluate(network: MelWavLM, utterances: list[Utterance]) -> dict[str, float]
         states = torch.from_numpy(utterance.states.astype(np.int64))
         f0 = torch.from_numpy(utterance.f0)
         known = states != IGNORED
-        guess = outputs[0].argmax(-1)
+        guess = outputs[0, :, :STATES].argmax(-1)
         right_state += int((guess == states)[known].sum())
         right_phone += int(((guess + 2) // 3 == (states + 2) // 3)[known].sum())
         labelled += int(known.sum())
@@ -172,12 +180,21 @@ def draw_batch(
     crops are from `recordings`, if there are any.
     """
     crops = []
+    also = recordings or []
+    shares = [_shares(drawn) for drawn in (utterances, also)]
     for _ in range(batch):
-        drawn = recordings if recordings and rng.random() < recorded_share else utterances
-        utterance = drawn[rng.integers(len(drawn))]
+        real = bool(also) and rng.random() < recorded_share
+        at = int(np.searchsorted(shares[real], rng.random()))
+        utterance = also[at] if real else utterances[at]
         ratio = _ratio(rng)
         crops.append(_crop(utterance, frames, ratio, _start(utterance, frames, ratio, rng), rng))
     return _augmented(crops, frames, rng)
+
+
+def _shares(utterances: list[Utterance]) -> npt.NDArray[np.float64]:
+    """Running shares [N] of the utterances in their common length, up to 1."""
+    lengths = np.cumsum([len(u.f0) for u in utterances], dtype=np.float64)
+    return lengths / max(1.0, float(lengths[-1])) if len(lengths) else lengths
 
 
 def _augmented(

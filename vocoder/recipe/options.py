@@ -40,13 +40,22 @@ class RecordingsOptions:
 
 
 @dataclass(frozen=True)
+class PeopleOptions:
+    """How to align real readers."""
+
+    threads: int = 2
+
+
+@dataclass(frozen=True)
 class EncoderOptions:
     """How to train the encoder. A frame is 20 ms."""
 
-    steps: int = 8000
-    batch: int = 12
+    steps: int = 3000
+    batch: int = 16
     frames: int = 200
-    rate: float = 1e-3
+    rate: float = 1e-3  # of the heads
+    trunk_rate: float = 0.3  # of that, for what Whisper has learnt before
+    warmup: int = 150  # steps
     masked_share: float = 0.3  # of the batches
     recorded_share: float = 0.6  # of the crops, where the corpus has recordings
     average: float = 0.998  # decay of the weight average that is published
@@ -83,7 +92,7 @@ class RefinerOptions:
     steps: int = 8000
     adversarial_from: int = 3000  # step at which the discriminator comes in
     batch: int = 16
-    frames: int = 150
+    frames: int = 120
     rate: float = 1e-3
     spectral_weight: float = 20.0
     matching_weight: float = 4.0
@@ -93,6 +102,7 @@ class RefinerOptions:
     twin_share: float = 0.7  # of the other pieces, where the corpus has twins
     hidden_share: float = 0.4  # of the pieces: the source's envelope is hidden
     smooth_share: float = 0.6  # of the pieces: frames are selected to join well
+    misheard_share: float = 0.5  # of the pieces: some phones are taken for others
     known_share: float = 0.2  # of the pieces: the phones are known, as in speech from text
     verifier_steps: int = 600  # that a speaker verifier learns before; 0 does without
     voice_weight: float = 10.0  # of what it says

@@ -8,26 +8,41 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from knnvc.errors import UsageError
 from knnvc.files import sha256_file
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
-from knnvc.mini.encoder import MelWavLMConfig, MiniEncoder, build
-from knnvc.mini.refiner import Refiner, RefinerConfig
+from knnvc.mini.encoder import MiniEncoder, PhoneEncoderConfig, build
+from knnvc.mini.refiner import RefinerConfig
+from knnvc.pipeline import VoiceConverter
 from knnvc.presets.schema import FORMAT_VERSION, Preset, load_preset
 from knnvc.tensors import as_single, pack, read_tensors, write_tensors
 from knnvc.training.frontends import add_trained_frontend
 from knnvc.vocoders.source_filter import SourceFilterConfig
 from recipe import recordings
 from recipe.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
-from recipe.refiner import average_refiners, earlier_refiner
+from recipe.learner import Learner, content_of, earlier_learner
+from recipe.refiner import average_refiners
 
 LICENCE = "Apache-2.0"  # of the weights
 MATCHING: dict[str, Any] = {"k": 4, "weighting": "mean", "lam": 1.0}
 PACKED = ("refiner", "speech_refiner")  # in 8 bits, as the text front end is
 
 
-def mini_encoder(weights: Path, config: MelWavLMConfig = MINI_ENCODER) -> MiniEncoder:
+def mini_encoder(weights: Path, config: PhoneEncoderConfig = MINI_ENCODER) -> MiniEncoder:
     """`mini`'s encoder with weights that `train_encoder` wrote."""
     return MiniEncoder(build(config, as_single(read_tensors(weights)[0])))
+
+
+def preset_encoder(preset: str) -> MiniEncoder:
+    """The encoder of a preset of `mini`'s kind.
+
+    Raises:
+        UsageError: it is of another kind.
+    """
+    encoder = VoiceConverter.from_preset(preset, "cpu").encoder
+    if not isinstance(encoder, MiniEncoder):
+        raise UsageError(f"preset {preset!r} has another encoder than mini's")
+    return encoder
 
 
 def mini_space() -> AcousticSpace:
@@ -36,9 +51,9 @@ def mini_space() -> AcousticSpace:
     return AcousticSpace(options, MINI_ENCODER.mels, MINI_ENCODER.substeps)
 
 
-def mini_refiner(weights: Path) -> Refiner:
-    """`mini`'s refiner with weights that `train_refiner` wrote."""
-    return earlier_refiner(MINI_REFINER, weights)
+def mini_learner(weights: Path) -> Learner:
+    """`mini`'s refiner and bottleneck with weights that `train_refiner` wrote."""
+    return earlier_learner(MINI_REFINER, MINI_ENCODER.hidden, weights).eval()
 
 
 def package_mini(
@@ -46,7 +61,7 @@ def package_mini(
     vocoder: Path,
     out: Path,
     name: str = "mini",
-    encoder_config: MelWavLMConfig = MINI_ENCODER,
+    encoder_config: PhoneEncoderConfig = MINI_ENCODER,
     vocoder_config: SourceFilterConfig = MINI_VOCODER,
     refiner: Sequence[Path] = (),
     refiner_config: RefinerConfig = MINI_REFINER,
@@ -71,7 +86,12 @@ def package_mini(
         if speech_refiner is not None:
             parts["speech_refiner"] = [speech_refiner]
     for part, sources in parts.items():
-        if part in PACKED:
+        if part == "encoder":
+            state, metadata = read_tensors(encoder)
+            if refiner:
+                state |= content_of(refiner[0])
+            write_tensors(out / "encoder.safetensors", pack(state), metadata)
+        elif part in PACKED:
             state, metadata = average_refiners(sources, refiner_config)
             write_tensors(out / f"{part}.safetensors", pack(state), metadata)
         else:
@@ -101,7 +121,7 @@ def add_own_front_end(preset: Preset, weights: Path) -> Preset:
 
 def _preset(
     name: str,
-    encoder: MelWavLMConfig,
+    encoder: PhoneEncoderConfig,
     vocoder: SourceFilterConfig,
     parts: Iterable[str],
     provenance: dict[str, Any],
@@ -119,8 +139,8 @@ def _preset(
             "weights": "encoder.safetensors",
             "config": encoder.to_dict(),
             # Attention over longer pieces than were trained on names fewer phones rightly.
-            "chunk_seconds": 4.0,
-            "context_seconds": 1.0,
+            "chunk_seconds": 2.4,
+            "context_seconds": 0.8,
         },
         "converter": {"type": "knn", "config": MATCHING},
         "vocoder": {

@@ -10,24 +10,40 @@ import torch
 from torch import Tensor
 
 from knnvc.errors import KnnvcError
-from knnvc.mini.acoustic_space import AcousticSpace
-from knnvc.mini.encoder import MelWavLM
-from knnvc.mini.refiner import Refiner
+from knnvc.mini.acoustic_space import AcousticSpace, Statistics
+from knnvc.mini.encoder import PhoneEncoder
 from knnvc.mini.text_frontend import with_known_states
-from knnvc.text.phones import STATES
+from knnvc.text.phones import PHONES, STATES
 from recipe.data import Utterance
 from recipe.disguises import disguised, other_speaker, same_speaker
+from recipe.learner import Learner
 from recipe.options import RefinerOptions
 from recipe.selection import Selector
 from recipe.voices import Listener, Piece, Task, Voice, draw, own_tasks, reference
 
 NEIGHBOURS = (1, 1, 1, 2, 4)  # drawn for each piece, so that any k works; one blurs least
 ENVELOPE_FACTORS = (0.5, 1.0, 1.0, 2.0)  # on its weight in the distance
+MISHEARD = (3, 12)  # frames of one or two phones
+MOST_HEARD = 20  # frames between them
 CONVERTED_NEIGHBOURS = 4  # of a recording that is converted, as when `mini` converts
 CONVERTED_REFINED = 0.6  # how far their mean is moved to what the refiner makes of it
 
 # What `Refiner` takes, and the true spectra.
 Example = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def mishear(posteriors: Tensor, rng: np.random.Generator) -> None:
+    """Take some phones for others in √posteriors [T, states], in place.
+
+    An encoder mishears accents and fast speech. So frames are selected for wrong phones, and the
+    refiner learns to believe its other columns where they tell otherwise.
+    """
+    at = int(rng.integers(0, MOST_HEARD))
+    while at < len(posteriors):
+        span = slice(at, at + int(rng.integers(*MISHEARD)))
+        others = 3 * int(rng.integers(1, len(PHONES)))
+        posteriors[span, 1:] = posteriors[span, 1:].roll(others, 1)
+        at = span.stop + int(rng.integers(0, MOST_HEARD))
 
 
 class Pieces:
@@ -36,7 +52,7 @@ class Pieces:
     def __init__(
         self,
         utterances: list[Utterance],
-        network: MelWavLM,
+        network: PhoneEncoder,
         space: AcousticSpace,
         bf16: bool,
         twins: Mapping[str, Utterance] | None = None,
@@ -128,6 +144,8 @@ class Pieces:
             states = torch.from_numpy(task.source.states[start : start + frames])
             posteriors = slice(width + 2, width + 2 + STATES)
             source[:, posteriors] = with_known_states(source[:, posteriors], states)
+        if options and rng.random() < options.misheard_share:
+            mishear(source[:, width + 2 : width + 2 + STATES], rng)
         synth, match = source[:, : width + 2], source[:, width:]
         pool = reference(voice, task.without, rng)
         frames_of = other_speaker(self.space, rng) if options else same_speaker
@@ -141,38 +159,47 @@ class Pieces:
         selected = found.selected
         # The pitch is given: the source's contour in the target's range, here the true one.
         selected[:, width:] = truth[:, width:]
-        content = self.space.content(synth, match, found.own)
+        content = self._content(synth, match, found.own)
         if options and rng.random() < options.hidden_share:
             self.space.hide_envelope(content)
         told = (found.target.spectrum, found.target.vector, found.views)
         return selected, content, *told, truth[:, :width]
 
+    def _content(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:
+        """What a `Learner` reads of a source: `AcousticSpace.content`, its last layer centred.
+
+        The bottleneck comes before the unit of its columns.
+        """
+        content = self.space.content(synth, match, own)
+        content[:, STATES : -1 - self.space.options.bands] *= own.content[1]
+        return content
+
     @torch.inference_mode()
-    def convert_recordings(self, refiner: Refiner, rng: np.random.Generator) -> None:
-        """Fill `converted_tasks`: what `refiner` makes of recordings in other voices, and back."""
+    def convert_recordings(self, learner: Learner, rng: np.random.Generator) -> None:
+        """Fill `converted_tasks`: what `learner` makes of recordings in other voices, and back."""
         for number, task in enumerate(self.recorded_tasks, 1):
             voice = self.voices[rng.integers(len(self.voices))]
             if voice is not task.voice:
-                source = self._converted(task, voice, refiner, rng)
+                source = self._converted(task, voice, learner, rng)
                 self.converted_tasks.append(replace(task, source=source))
             if number % 1000 == 0 or number == len(self.recorded_tasks):
                 print(f"converted {number} of {len(self.recorded_tasks)} recordings", flush=True)
 
     def _converted(
-        self, task: Task, voice: Voice, refiner: Refiner, rng: np.random.Generator
+        self, task: Task, voice: Voice, learner: Learner, rng: np.random.Generator
     ) -> Utterance:
         """What the `task` takes for its own utterance, spoken by `voice`."""
-        assert task.without is not None
-        start = task.voice.starts[task.without]
-        synth, match = task.truth, task.voice.match[start : start + len(task.truth)]
+        synth, match = self.listener.frames(task.source)
         pool = reference(voice, None, rng)
         k, built = CONVERTED_NEIGHBOURS, voice.synth[pool]
         found = self.selector.matched(voice, pool, built, synth, match, k, smooth=True)
         selected, known = found.selected, found.target
         width = self.space.mels * self.space.substeps
         self.space.follow_pitch(selected, synth, found.own, known)
-        content = self.space.content(synth, match, found.own)
-        made = refiner.refine(selected, content, known.spectrum, known.vector, [found.views])
+        content = learner.bottleneck(self._content(synth, match, found.own)[None])[0]
+        made = learner.refiner.refine(
+            selected, content, known.spectrum, known.vector, [found.views]
+        )
         mel = selected[:, :width].lerp(made[:, :width], CONVERTED_REFINED)
         spoken = mel.reshape(-1, self.space.mels).half().numpy()
         return replace(task.source, speaker=voice.utterances[0].speaker, mel=spoken)

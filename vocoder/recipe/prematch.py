@@ -15,11 +15,11 @@ from safetensors.numpy import load_file, save_file
 from knnvc.files import atomic_path
 from knnvc.mini.acoustic_space import AcousticSpace
 from knnvc.mini.encoder import MiniEncoder as Encoder
-from knnvc.mini.refiner import Refiner
 from knnvc.training.aligned import HELD_OUT, read_alignments
 from knnvc.training.prematch import from_others
 from knnvc.training.runs import seed_everything
 from recipe.data import load_corpus, split
+from recipe.learner import Learner
 from recipe.pieces import Pieces
 from recipe.refiner import listening
 
@@ -74,7 +74,7 @@ def prematch_refined(
     corpus: Path,
     encoder: Encoder,
     space: AcousticSpace,
-    refiner: Refiner,
+    learner: Learner,
     out: Path,
     seed: int = 0,
     bf16: bool = False,
@@ -89,12 +89,13 @@ def prematch_refined(
     network = listening(encoder)
     rng = seed_everything(seed)
     training, _ = split(load_corpus(corpus, network))
-    pieces = Pieces(training, network, space, bf16, views=refiner.config.views)
+    pieces = Pieces(training, network, space, bf16, views=learner.refiner.config.views)
     tensors: dict[str, npt.NDArray[np.float16]] = {}
     for number, task in enumerate(pieces.tasks, 1):
         whole = pieces.examples([(task, 0)], len(task.truth), False, rng)[0]
         selected, guide, usual, manner, views, _ = whole
-        made = refiner.refine(selected, guide, usual, manner, [views])
+        content = learner.bottleneck(guide[None])[0]
+        made = learner.refiner.refine(selected, content, usual, manner, [views])
         tensors[task.source.file] = made.half().numpy()
         if number % 100 == 0 or number == len(pieces.tasks):
             print(f"refined {number} of {len(pieces.tasks)} utterances", flush=True)

@@ -19,22 +19,24 @@ source says of its voice belongs to somebody else.
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from knnvc.errors import KnnvcError
 from knnvc.mini.acoustic_space import AcousticSpace
-from knnvc.mini.encoder import MelWavLM
 from knnvc.mini.encoder import MiniEncoder as Encoder
+from knnvc.mini.encoder import PhoneEncoder
 from knnvc.mini.refiner import Refiner, RefinerConfig
-from knnvc.tensors import check_shapes, read_tensors
-from knnvc.text.phones import FRAME
+from knnvc.tensors import read_tensors, write_tensors
+from knnvc.text.phones import FRAME, STATES
 from knnvc.training.runs import seed_everything
 from recipe.data import (
     MINI_REFINER,
@@ -45,12 +47,15 @@ from recipe.data import (
     recorded,
     split,
 )
+from recipe.learner import CONTENT, LAYER, Learner, earlier_learner, earlier_refiner
 from recipe.options import RefinerOptions
 from recipe.pieces import Example, Pieces
 from recipe.spectrograms import SpectrogramTraining
 from recipe.verifier import Verifier, train_verifier, unlikeness, with_two_utterances
 
 LONGEST_VOICE = 1200.0  # seconds of one speaker's recordings
+PART = 140  # frames: recordings are cut into parts, so that one is a reference for another
+MEASURED = 300  # parts whose principal components a bottleneck begins with
 LEAST_UNIT = 0.4  # of a band before the critic; in full-band speech they spread by 0.5 and more
 
 
@@ -73,21 +78,23 @@ def train_refiner(
     network = listening(encoder)
     torch.set_num_threads(options.threads)
     rng = seed_everything(options.seed)
-    refiner = Refiner(config)
-    _begin_with(refiner, start)
+    learner = earlier_learner(config, network.config.hidden, start)
+    refiner = learner.refiner
     weights = {"adversarial": 1.0, "matching": options.matching_weight}
-    training = SpectrogramTraining(refiner, folder, options, config.mels, weights, given=1)
+    training = SpectrogramTraining(learner, folder, options, config.mels, weights, given=1)
     run = training.run
     verifier = run.parts["verifier"] = Verifier(config.mels)
     resumed = run.resume()
     if resumed:
         rng = np.random.default_rng(options.seed + run.step)
-    utterances, held_out = split(load_corpus(corpus, network))
+    utterances, held_out = (parts_of(some) for some in split(load_corpus(corpus, network)))
     twins = load_twins(corpus, network)
     recordings = people(corpus, network, options.recorded_share)
     pieces = Pieces(utterances, network, space, options.bf16, twins, recordings, config.views)
     if start is not None and options.converted_share > 0 and run.step < options.steps:
-        pieces.convert_recordings(earlier_refiner(config, start), rng)
+        pieces.convert_recordings(copy.deepcopy(learner).eval(), rng)
+    if not resumed and (start is None or not (start.parent / CONTENT).exists()):
+        learner.bottleneck.begin(_last_layers(pieces))
     validation = _validation(held_out, network, space, options, twins, config.views)
     print(
         f"{len(pieces.voices)} voices to train on, {len(pieces.twin_tasks)} conversions with a "
@@ -104,7 +111,7 @@ def train_refiner(
     while training.begin_step():
         *given, mel = pieces.batch(options, rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            made = refiner(*given)[..., : config.width].float()
+            made = learner.train()(*given)[..., : config.width].float()
         losses = {"spectral": (made - mel).abs().mean()}
         total = options.spectral_weight * losses["spectral"]
         if verified:
@@ -113,7 +120,34 @@ def train_refiner(
         losses |= training.judge(*_shown(refiner, made, mel, given[0], given[2]))
         if training.finish_step(total, losses):
             run.report(held_out=_evaluate(training.averaged, validation))
-    return run.publish(training.averaged, "refiner", **recorded(recordings))
+    bottleneck = training.averaged.bottleneck
+    write_tensors(folder / CONTENT, {LAYER: bottleneck.project.weight.detach()})
+    return run.publish(training.averaged.refiner, "refiner", **recorded(recordings))
+
+
+def _last_layers(pieces: Pieces) -> Tensor:
+    """The encoder's last layer [N, hidden] over some of the training speech, utterances centred."""
+    chosen = pieces.tasks[:: max(1, len(pieces.tasks) // MEASURED)]
+    found = (pieces.listener.frames(task.source)[1][:, 2 + STATES :].float() for task in chosen)
+    return torch.cat([frames - frames.mean(0) for frames in found]).clone()
+
+
+def parts_of(utterances: Sequence[Utterance]) -> list[Utterance]:
+    """Recordings of known speakers, cut into parts of `PART` frames or somewhat more."""
+    out: list[Utterance] = []
+    for one in with_a_voice(list(utterances)):
+        count = max(1, len(one.f0) // PART)
+        edges = np.linspace(0, len(one.f0), count + 1).astype(int)
+        for first, last in pairwise(edges):
+            part = replace(
+                one,
+                mel=one.mel[2 * first : 2 * last],
+                states=one.states[first:last],
+                f0=one.f0[first:last],
+                posteriors=None if one.posteriors is None else one.posteriors[first:last],
+            )
+            out.append(part)
+    return out
 
 
 def _shown(
@@ -127,27 +161,6 @@ def _shown(
     units = torch.stack([usual[:, 0], usual[:, 1].clamp(min=LEAST_UNIT)], dim=1)
     every = (made, mel, selected[..., : refiner.config.width])
     return [refiner.in_units(one, units) for one in every]
-
-
-def _begin_with(refiner: Refiner, start: Path | None) -> None:
-    """Load the weights in `start`, if given; views that they do not know are not looked at yet."""
-    if start is None:
-        return
-    weights, _ = read_tensors(start)
-    read = weights.get("read.weight")
-    if read is not None:
-        missing = refiner.read.in_channels - read.shape[1]
-        if missing > 0 and missing % refiner.config.width == 0:
-            weights["read.weight"] = functional.pad(read, (0, 0, 0, missing))
-    check_shapes(start, refiner.state_dict(), weights)
-    refiner.load_state_dict(weights)
-
-
-def earlier_refiner(config: RefinerConfig, start: Path) -> Refiner:
-    """A refiner with the weights in `start`, whose training may have known fewer views."""
-    refiner = Refiner(config).eval()
-    _begin_with(refiner, start)
-    return refiner
 
 
 def average_refiners(
@@ -168,7 +181,7 @@ def average_refiners(
     )
 
 
-def listening(encoder: object) -> MelWavLM:
+def listening(encoder: object) -> PhoneEncoder:
     """The network of an `encoder` that a refiner can work with.
 
     Raises:
@@ -179,7 +192,7 @@ def listening(encoder: object) -> MelWavLM:
     return encoder.network
 
 
-def people(corpus: Path, network: MelWavLM, share: float) -> list[Utterance]:
+def people(corpus: Path, network: PhoneEncoder, share: float) -> list[Utterance]:
     """The recordings that a training learns from which gives them a `share` of its pieces."""
     return with_a_voice(load_recordings(corpus, network)) if share > 0 else []
 
@@ -197,7 +210,7 @@ def with_a_voice(recordings: list[Utterance]) -> list[Utterance]:
 
 def _validation(
     utterances: list[Utterance],
-    network: MelWavLM,
+    network: PhoneEncoder,
     space: AcousticSpace,
     options: RefinerOptions,
     twins: Mapping[str, Utterance],
@@ -213,8 +226,9 @@ def _validation(
 
 
 @torch.inference_mode()
-def _evaluate(refiner: Refiner, batches: list[Example]) -> float:
+def _evaluate(learner: Learner, batches: list[Example]) -> float:
     """Mean L1 of log-mel values on held-out speakers."""
-    width = refiner.config.width
-    losses = [float((refiner(*read)[..., :width] - mel).abs().mean()) for *read, mel in batches]
+    width = learner.refiner.config.width
+    learner.eval()
+    losses = [float((learner(*read)[..., :width] - mel).abs().mean()) for *read, mel in batches]
     return float(np.mean(losses)) if losses else float("nan")

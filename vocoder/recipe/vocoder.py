@@ -16,7 +16,7 @@ from torch import Tensor
 
 from knnvc.audio import SAMPLE_RATE
 from knnvc.errors import KnnvcError
-from knnvc.mini.encoder import MelWavLM
+from knnvc.mini.encoder import PhoneEncoder
 from knnvc.mini.format import HOP
 from knnvc.mini.vocal_tract import log_mel, magnitudes_of
 from knnvc.training.discriminators import contest
@@ -99,7 +99,7 @@ class Reader:
 
     def __init__(self, corpus: Path, prematched: Path | None) -> None:
         self.corpus = corpus
-        utterances = load_corpus(corpus, MelWavLM(MINI_ENCODER))
+        utterances = load_corpus(corpus, PhoneEncoder(MINI_ENCODER))
         self.training, held_out = split(utterances)
         self.held_out = held_out[:24]
         self.waves: dict[str, np.ndarray] = {}
@@ -149,7 +149,7 @@ class Reader:
 
 
 def _louder(features: Tensor, wave: Tensor, gain: float) -> tuple[Tensor, Tensor]:
-    """Scale a waveform and its log-mel features alike (see `MelWavLM.log_mel`)."""
+    """Scale a waveform and its log-mel features alike (see `PhoneEncoder.log_mel`)."""
     magnitudes = torch.from_numpy(magnitudes_of(features[:, :-2].numpy()))
     mel = log_mel(magnitudes * gain)
     return torch.cat([mel, features[:, -2:]], dim=1), wave * gain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from knnvc.errors import KnnvcError
 from knnvc.kernels import accelerate
 from knnvc.mini.acoustic_space import AcousticSpace
-from knnvc.mini.encoder import MelWavLM
+from knnvc.mini.encoder import PhoneEncoder
 from knnvc.mini.format import PITCH_CENTRE
+from knnvc.text.phones import STATES
 from recipe.data import Utterance
 
 MOST_REFERENCES = 60  # utterances, some five minutes
@@ -65,10 +67,10 @@ class Listener:
         bf16: whether the network computes in bfloat16.
     """
 
-    def __init__(self, network: MelWavLM, space: AcousticSpace, bf16: bool) -> None:
-        self.network = copy.deepcopy(network).eval()
+    def __init__(self, network: PhoneEncoder, space: AcousticSpace, bf16: bool) -> None:
+        self.network = opened(network)
         precision = "bfloat16" if bf16 else "float32"
-        accelerate(self.network, precision, keep=("phones", "pitch"))
+        accelerate(self.network, precision, keep=("phones", "pitch", "content"))
         self.space = space
 
     @torch.inference_mode()
@@ -96,8 +98,9 @@ class Listener:
         for utterance in utterances:
             synth, match = self.frames(utterance)
             synths.append(synth)
-            matches.append(match)
+            matches.append(match[:, : 2 + STATES])
             starts.append(starts[-1] + len(synth))
+        # Of the target nothing but phones is compared.
         synth, match = torch.cat(synths), torch.cat(matches)
         statistics = self.space.statistics(synth, match)
         vectors = self.space.vectors(synth, match, statistics, torch.tensor(starts[:-1]))
@@ -110,6 +113,14 @@ class Listener:
         for utterance in utterances:
             grouped[utterance.speaker].append(utterance)
         return {name: self.voice(group) for name, group in grouped.items() if len(group) > 2}
+
+
+def opened(network: PhoneEncoder) -> PhoneEncoder:
+    """A copy whose content columns are the last layer's: what a bottleneck is learnt on."""
+    copied = copy.deepcopy(network).eval()
+    copied.config = dataclasses.replace(copied.config, content=copied.config.hidden)
+    copied.content = nn.Identity()
+    return copied
 
 
 def own_tasks(voices: Iterable[Voice]) -> list[Task]:
