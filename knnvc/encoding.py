@@ -7,12 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from knnvc.audio import load_audio, require_audio
-from knnvc.audio.batches import mono_batch
+from knnvc.audio.batches import mono_batch, stacked
 from knnvc.encoders.base import ALL, Encoder
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.options import DEFAULT_PRESET
@@ -70,9 +68,7 @@ def features(
     else:
         signals = mono_batch(audio, rate, sample_rate)
     made = [pooled(encode_layers(chosen, one, layer), pool) for one in signals]
-    samples = audio[0] if isinstance(audio, tuple) else audio
-    joined: Tensor = torch.stack(made) if getattr(samples, "ndim", 1) == 2 else made[0]
-    return joined.numpy() if isinstance(samples, np.ndarray) else joined
+    return stacked(made, audio)
 
 
 def encode_layers(

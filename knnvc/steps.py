@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from knnvc.audio import load_audio, require_audio
-from knnvc.audio.batches import mono_batch
+from knnvc.audio.batches import mono_batch, stacked
 from knnvc.converters.approximate import choose
 from knnvc.converters.base import Converter
 from knnvc.converters.matching_set import MatchingSet
@@ -159,7 +159,7 @@ class Steps:
         """
         signals = self._read(src, sample_rate, check=False)
         made = [self.encoder.encode(one, self._encoding(one, progress)) for one in signals]
-        return _stacked(made, src)
+        return stacked(made, src)
 
     def matching_set(
         self,
@@ -350,11 +350,3 @@ def _weighted(voices: Voices) -> list[tuple[MatchingSet, float]]:
 
 def _cache(wanted: SetCache | bool) -> SetCache | None:
     return (SetCache() if wanted else None) if isinstance(wanted, bool) else wanted
-
-
-def _stacked(made: list[Tensor], src: Source) -> Any:
-    """Results [T, D] of the signals in `src`, as it was given: a batch, an array."""
-    if isinstance(src, tuple):
-        src = src[0]
-    joined = torch.stack(made) if getattr(src, "ndim", 1) == 2 else made[0]
-    return joined.numpy() if isinstance(src, np.ndarray) else joined

@@ -54,3 +54,11 @@ def like(made: list[Tensor], given: Any) -> Any:
     batched = getattr(given, "ndim", 1) == 2
     joined = torch.nn.utils.rnn.pad_sequence(made, batch_first=True) if batched else made[0]
     return joined.to(given.device) if isinstance(given, Tensor) else joined.numpy()
+
+
+def stacked(made: list[Tensor], given: Any) -> Any:
+    """Results [T, D] of the signals in `given`; of a batch [B, T, D], of an array an array."""
+    if isinstance(given, tuple):
+        given = given[0]
+    joined = torch.stack(made) if getattr(given, "ndim", 1) == 2 else made[0]
+    return joined.numpy() if isinstance(given, np.ndarray) else joined

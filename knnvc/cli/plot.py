@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,12 @@ from knnvc.cli.common import (
     say_path,
 )
 from knnvc.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from knnvc.converters.matching_set import MatchingSet
+    from knnvc.pipeline import VoiceConverter
 
 REF = click.option(
     "--ref",
@@ -159,19 +165,14 @@ def matching(
 ) -> None:
     """Draw distances between SRC and --ref, and the neighbours chosen."""
     check_numbers(None, k, None)
-    picture = _picture(output, force)
-    path, target = existing(source, "source"), reference(ref)
-    _require()
+    picture, path, target = _checked(source, ref, output, force)
     with Progress() as progress:
-        from knnvc.audio import SAMPLE_RATE, load_audio, require_audio
+        from knnvc.audio import SAMPLE_RATE
         from knnvc.evaluation.figures import save_png
         from knnvc.evaluation.plots import matching as match
         from knnvc.evaluation.plots import matching_figure
-        from knnvc.pipeline import VoiceConverter
 
-        wave = require_audio(load_audio(path), str(path))
-        converter = VoiceConverter.from_preset(preset, device)
-        voice = converter.matching_set(target, trim=trim, progress=progress)
+        wave, converter, voice = _loaded(path, target, preset, device, trim, progress)
         found = match(converter, converter.encode((wave, SAMPLE_RATE), progress), voice, k)
         name = _name(voice.info.speaker, target)
         save_png(matching_figure(found, wave.numpy(), path.stem, name), picture, force=force)
@@ -201,20 +202,15 @@ def spectrograms(
 ) -> None:
     """Draw spectrograms and pitch of SRC, of its conversion, and of --ref."""
     check_numbers(lam, k, None)
-    picture = _picture(output, force)
-    path, target = existing(source, "source"), reference(ref)
-    _require()
+    picture, path, target = _checked(source, ref, output, force)
     with Progress() as progress:
-        from knnvc.audio import SAMPLE_RATE, find_audio, load_audio, require_audio, resample
+        from knnvc.audio import SAMPLE_RATE, find_audio, load_audio, resample
         from knnvc.converters.matching_set import SUFFIX
         from knnvc.evaluation.figures import save_png
         from knnvc.evaluation.plots import spectrograms_figure
         from knnvc.options import ConvertOptions
-        from knnvc.pipeline import VoiceConverter
 
-        wave = require_audio(load_audio(path), str(path))
-        converter = VoiceConverter.from_preset(preset, device)
-        voice = converter.matching_set(target, trim=trim, progress=progress)
+        wave, converter, voice = _loaded(path, target, preset, device, trim, progress)
         options = ConvertOptions(lam=lam, k=k, trim=trim)
         made, rate = converter.convert((wave, SAMPLE_RATE), voice, options, progress)
         converted = resample(made, rate, SAMPLE_RATE)
@@ -235,6 +231,26 @@ def spectrograms(
         ]
         save_png(spectrograms_figure(waves), picture, force=force)
     say_path(picture)
+
+
+def _checked(source: str, ref: str, output: str, force: bool) -> tuple[Path, Path, Path]:
+    """The picture, the source and the reference, once all that is cheap is checked."""
+    picture = _picture(output, force)
+    path, target = existing(source, "source"), reference(ref)
+    _require()
+    return picture, path, target
+
+
+def _loaded(
+    path: Path, target: Path, preset: str, device: str, trim: bool, progress: Progress
+) -> tuple[Tensor, VoiceConverter, MatchingSet]:
+    """The source [S] at 16 kHz, the converter, and the target's set."""
+    from knnvc.audio import load_audio, require_audio
+    from knnvc.pipeline import VoiceConverter
+
+    wave = require_audio(load_audio(path), str(path))
+    converter = VoiceConverter.from_preset(preset, device)
+    return wave, converter, converter.matching_set(target, trim=trim, progress=progress)
 
 
 def _picture(output: str, force: bool) -> Path:

@@ -139,8 +139,8 @@ def parse(values: Mapping[str, Any], folder: Path, *, configs: bool = True) -> P
     for key in _OBJECTS:
         _check_that(isinstance(values[key], dict), f"{key} must be an object")
     parts: dict[str, Any] = dict.fromkeys(_PARTS)
-    for key, (kind, _) in _PARTS.items():
-        if values.get(key) is not None:
+    for key, (kind, needed) in _PARTS.items():
+        if needed or values.get(key) is not None:
             parts[key] = _part(key, kind, values[key], folder, configs)
     texts: dict[str, Any] = {key: values[key] for key in (*_TEXTS, *_OBJECTS)}
     return Preset(folder=folder, sample_rate=rate, **texts, **parts)

@@ -20,7 +20,7 @@ from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
 from knnvc.files import sha256_file
 from knnvc.progress import Progress
 from knnvc.voices.cache import SetCache, set_key
-from knnvc.voices.references import Recording, References, gather, is_blend
+from knnvc.voices.references import Recording, References, gather, is_blend, made_before
 
 _NAME = "\0"  # stands for a recording's name in what is kept about it
 LEAST_SECONDS = 1.0  # of speech in all references of one voice; below it a warning says so
@@ -67,7 +67,8 @@ class SetBuilder:
         merged = ready[0] if len(ready) == 1 else merge(ready)
         if len(ready) > 1:
             merged = self.converter.adapt(merged, progress)
-        warn_if_short(merged)
+        if not made_before(refs):
+            warn_if_short(merged)
         info = merged.info
         stated = replace(info, speaker=speaker or info.speaker, licence=licence or info.licence)
         return merged if stated == info else replace(merged, info=stated)

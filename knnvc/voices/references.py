@@ -98,6 +98,11 @@ def _listed(refs: References) -> list[Any]:
     return [items] if items and isinstance(items[0], Real) else items
 
 
+def made_before(refs: References) -> bool:
+    """Whether all of `refs` are matching sets in memory, of which all has been said already."""
+    return all(isinstance(one, MatchingSet) for one in _listed(refs))
+
+
 def is_blend(refs: References) -> bool:
     """Whether `refs` is a list of (references, weight), whose second is no sampling rate."""
     return (

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ class Result:
 
 
 Run = Callable[..., Result]
+SUSPECTED = r"Warning: the references? .*(hold only|hardly changes).*: give "
 
 
 @pytest.fixture
@@ -62,7 +64,10 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
             cli.main([str(arg) for arg in args], prog_name="knnvc")
         except SystemExit as stop:
             code = stop.code
-        return Result(code, *capfd.readouterr())
+        out, err = capfd.readouterr()
+        # The references here are short noises, and what is said of such is tested elsewhere.
+        kept = [line for line in err.splitlines(True) if not re.match(SUSPECTED, line)]
+        return Result(code, out, "".join(kept))
 
     return call
 
@@ -467,7 +472,7 @@ def test_a_result_with_peaks_is_told_about_once(
     assert result.code == 0
     first, second = result.err.splitlines()
     for line in (first, second):
-        assert line.startswith("Warning: the result has ")
+        assert re.match(r"Warning: out/(talk|b)\.wav has ", line)
         assert line.endswith("single peaks are so high that it cannot be louder.")
 
 

@@ -40,6 +40,8 @@ def sentence(error: KnnvcError) -> str:
         ({"voice": "x"}, "unknown keys in preset: voice"),
         ({"licence": "remove"}, "missing keys in preset: licence"),
         ({"converter": "remove"}, "missing keys in preset: converter"),
+        ({"encoder": None}, "encoder must be an object"),
+        ({"converter": None}, "converter must be an object"),
         ({"name": 3}, "name must be text"),
         ({"sample_rate": 0}, "sample_rate"),
         ({"provenance": "x"}, "provenance must be an object"),
