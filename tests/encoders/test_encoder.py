@@ -359,20 +359,21 @@ def test_chunks_of_a_pre_norm_encoder_equal_the_whole(
 def test_chunks_of_mini_equal_the_whole(mini: MiniEncoder, speech: Tensor) -> None:
     """What is synthesised from is the same; matching sees attention to another surrounding.
 
-    Measured with weights of 1361 training steps: a mean cosine distance of 0.011 with 5 s chunks
-    and 0.004 with 30 s (97 s of speech), where one frame and the next are 0.17 apart. Weights
-    differ, so the tolerance is relative to that.
+    Measured on 2026-11-29: posteriors have a mean cosine distance of 0.029, content columns one of
+    0.070, where one frame and the next are 0.22 and 0.19 apart. Weights differ, so the tolerance is
+    relative to that.
     """
     chunked, whole = chunked_and_whole(MiniEncoder, mini.network, speech)
     mels = slice(0, mini.columns.pitch)
     assert (chunked[:, mels] - whole[:, mels]).abs().max() < 1e-5
-    posteriors = slice(mini.columns.match.start + 2, None)  # after pitch and voicing
 
-    def distance(one: Tensor, other: Tensor) -> float:
-        similarity = torch.cosine_similarity(one[:, posteriors], other[:, posteriors])
-        return float((1 - similarity).mean())
+    def distance(one: Tensor, other: Tensor, columns: slice) -> float:
+        return float((1 - torch.cosine_similarity(one[:, columns], other[:, columns])).mean())
 
-    assert distance(chunked, whole) < 0.25 * distance(whole[1:], whole[:-1])
+    for name, most in (("posteriors", 0.25), ("content", 0.5)):
+        columns = mini.network.named_columns[name]
+        apart = distance(whole[1:], whole[:-1], columns)
+        assert distance(chunked, whole, columns) < most * apart, name
 
 
 def test_the_chunk_length_changes_next_to_nothing(mini: MiniEncoder, speech: Tensor) -> None:
@@ -382,7 +383,7 @@ def test_the_chunk_length_changes_next_to_nothing(mini: MiniEncoder, speech: Ten
     )
     mels = slice(0, mini.columns.pitch)
     assert (one[:, mels] - other[:, mels]).abs().max() < 1e-5
-    posteriors = slice(mini.columns.match.start + 2, None)
+    posteriors = mini.network.named_columns["posteriors"]
     away = torch.ones(len(one), dtype=torch.bool)
     for chunk in (200, 350):  # frames; nearer than half a second to a seam does not count
         at = torch.arange(len(one)) % chunk

@@ -1,7 +1,7 @@
 """What `mini` says stays what it is: fingerprints of three results.
 
-They are of the vocoder of 2026-11-29. With the vocoder before, the rebuilt house gave the bytes of
-the one before it (commit a88355d).
+They are of the weights of 2026-11-29: the encoder that begins with Whisper's layers, and the
+refiner that reads its content columns.
 """
 
 from __future__ import annotations
