@@ -99,7 +99,7 @@ def _listed(refs: References) -> list[Any]:
 
 
 def made_before(refs: References) -> bool:
-    """Whether all of `refs` are matching sets in memory, of which all has been said already."""
+    """Whether all of `refs` are matching sets in memory; all has been said of them already."""
     return all(isinstance(one, MatchingSet) for one in _listed(refs))
 
 
