@@ -49,7 +49,7 @@ def sentence(error: KnnvcError) -> str:
         ({"encoder": {"layer": 6}}, "unknown keys in encoder: layer"),
         ({"encoder": {"type": "mp3"}}, "unknown encoder type 'mp3': valid types are mini, wavlm"),
         ({"encoder": {"type": "wavlmm"}}, "did you mean wavlm?"),
-        ({"encoder": LAYERS | {"match_layer": -1}}, "match_layer"),
+        ({"encoder": LAYERS | {"match_layer": -2}}, "match_layer"),
         ({"encoder": LAYERS | {"synth_layer": 1.5}}, "synth_layer"),
         ({"encoder": {"type": "wavlm"}}, "missing keys in encoder: match_layer, synth_layer"),
         ({"encoder": {"chunk_seconds": "4"}}, "chunk_seconds must be a number of seconds"),
