@@ -121,9 +121,9 @@ def fit_spectra(network: PhoneEncoder, waves: Sequence[Array]) -> tuple[Tensor, 
     for wave in waves:
         with torch.inference_mode():
             mel = network.log_mel(torch.from_numpy(wave)[None])[0].reshape(-1, network.config.mels)
-        ours.append(mel)
-        theirs.append(torch.from_numpy(extract(wave)[:, : len(mel)].T.astype(np.float32)))
-        ours[-1] = mel[: len(theirs[-1])]
+        heard = torch.from_numpy(extract(wave)[:, : len(mel)].T.astype(np.float32))
+        ours.append(mel[: len(heard)])
+        theirs.append(heard)
     mine, wanted = torch.cat(ours), torch.cat(theirs)
     centred = mine - mine.mean(0)
     gain = (centred * (wanted - wanted.mean(0))).mean(0) / centred.square().mean(0).clamp(min=1e-6)
