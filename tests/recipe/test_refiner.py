@@ -29,7 +29,7 @@ from recipe.options import EncoderOptions, RefinerOptions, VocoderOptions
 from recipe.package import package_mini
 from recipe.pieces import Pieces
 from recipe.prematch import prematch_refined, read_prematched
-from recipe.refiner import average_refiners, train_refiner, with_a_voice
+from recipe.refiner import average_refiners, heard_apart, train_refiner, with_a_voice
 from recipe.verifier import Verifier, same_voices, train_verifier, verification_loss
 from recipe.vocoder import train_vocoder
 from tiny import ENCODER, REFINER, VOCODER, alignment, load_encoder
@@ -58,6 +58,22 @@ def test_the_verifier_learns_to_tell_two_voices_apart(corpus: Path, trained_enco
     options = RefinerOptions(verifier_steps=40, batch=1, frames=40, rate=3e-3)
     train_verifier(verifier, pieces.voices, space, options, rng)
     assert loss() < 0.7 * before
+
+
+def test_what_the_encoder_hears_otherwise_is_nothing_for_the_same_frames() -> None:
+    torch.manual_seed(0)
+    ear = PhoneEncoder(ENCODER).eval().requires_grad_(False)
+    mel = torch.randn(2, 30, ENCODER.mels * ENCODER.substeps)
+    other = (mel + 0.3 * torch.randn_like(mel)).requires_grad_()
+    assert float(heard_apart(ear, mel, mel, bf16=False)) == pytest.approx(0, abs=1e-5)
+    near, far = (
+        heard_apart(ear, mel + share * (other - mel), mel, bf16=False) for share in (0.3, 1.0)
+    )
+    assert 0 < float(near.detach()) < float(far.detach())
+    far.backward()
+    assert other.grad is not None
+    assert float(other.grad.abs().sum()) > 0
+    assert all(weight.grad is None for weight in ear.parameters())
 
 
 def test_recordings_of_known_speakers_become_pieces(corpus: Path) -> None:
@@ -119,6 +135,13 @@ def test_recordings_are_converted_and_are_to_be_brought_back(
 
     with pytest.raises(KnnvcError, match="does not fit its configuration"):
         earlier_refiner(dataclasses.replace(config, channels=8), weights)
+    deeper = earlier_refiner(dataclasses.replace(REFINER, layers=REFINER.layers + 2), weights)
+    shown = torch.randn(1, 30, REFINER.width + 2), torch.rand(1, 30, REFINER.content)
+    spectrum, vector = torch.ones(1, 2, REFINER.mels), torch.zeros(1, REFINER.statistics)
+    with torch.no_grad():  # further layers change nothing at first
+        assert torch.equal(
+            deeper(*shown, spectrum, vector), earlier.eval()(*shown, spectrum, vector)
+        )
     with pytest.raises(KnnvcError, match="is missing"):
         earlier_refiner(config, trained_encoder)
 

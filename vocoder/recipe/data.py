@@ -31,7 +31,7 @@ from recipe.twins import read_twins
 MINI_ENCODER = PhoneEncoderConfig(states=STATES)
 MINI_VOCODER = SourceFilterConfig()
 MINI_REFINER = RefinerConfig(
-    states=STATES, encoded=MINI_ENCODER.content, normed=False, views=(1, 16)
+    states=STATES, encoded=MINI_ENCODER.content, normed=False, views=(1, 16), layers=12
 )
 
 LEAST_CONFIDENCE = 0.78  # mean probability of the likeliest phone: below it the teacher guesses

@@ -80,7 +80,8 @@ class Learner(nn.Module):
 def begin_with(refiner: Refiner, start: Path | None) -> None:
     """Load the weights in `start`, if given.
 
-    Content columns and views that they do not know are not looked at yet.
+    Content columns and views that they do not know are not looked at yet, layers that they lack
+    change nothing yet.
     """
     if start is None:
         return
@@ -97,6 +98,11 @@ def begin_with(refiner: Refiner, start: Path | None) -> None:
         if missing > 0 and missing % config.width == 0:
             read = functional.pad(read, (0, 0, 0, missing))
         weights["read.weight"] = read
+    # Blocks that they lack change nothing at first.
+    known = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
+    for name, value in refiner.state_dict().items():
+        if known and name.startswith("blocks.") and name.split(".")[1] not in known:
+            weights[name] = torch.zeros_like(value) if name.endswith(".scale") else value
     check_shapes(start, refiner.state_dict(), weights)
     refiner.load_state_dict(weights)
 

@@ -106,6 +106,7 @@ class RefinerOptions:
     known_share: float = 0.2  # of the pieces: the phones are known, as in speech from text
     verifier_steps: int = 600  # that a speaker verifier learns before; 0 does without
     voice_weight: float = 10.0  # of what it says
+    heard_weight: float = 4.0  # of what the encoder hears otherwise; 0 does without
     channels: int = 32  # of the discriminator
     average: float = 0.998
     seed: int = 0

@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from knnvc.errors import KnnvcError
 from knnvc.mini.acoustic_space import AcousticSpace
@@ -108,6 +109,7 @@ def train_refiner(
         train_verifier(verifier, pieces.voices, space, options, rng)
         run.save()
     verifier.requires_grad_(False)
+    ear = copy.deepcopy(network).eval().requires_grad_(False)
     while training.begin_step():
         *given, mel = pieces.batch(options, rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
@@ -117,12 +119,37 @@ def train_refiner(
         if verified:
             losses["voice"] = unlikeness(verifier, made, mel, options.bf16)
             total = total + options.voice_weight * losses["voice"]
+        if options.heard_weight:
+            losses["heard"] = heard_apart(ear, made, mel, options.bf16)
+            total = total + options.heard_weight * losses["heard"]
         losses |= training.judge(*_shown(refiner, made, mel, given[0], given[2]))
         if training.finish_step(total, losses):
             run.report(held_out=_evaluate(training.averaged, validation))
     bottleneck = training.averaged.bottleneck
     write_tensors(folder / CONTENT, {LAYER: bottleneck.project.weight.detach()})
     return run.publish(training.averaged.refiner, "refiner", **recorded(recordings))
+
+
+def heard_apart(encoder: PhoneEncoder, made: Tensor, mel: Tensor, bf16: bool) -> Tensor:
+    """How differently `encoder` hears two batches of log-mel frames [B, T, width].
+
+    The difference of its last layer, relative to the true one's size, and the divergence of the
+    phone states: a perceptual loss (Johnson et al. 2016, https://arxiv.org/abs/1603.08155), as mean
+    errors of spectra say little about which of them a listener needs.
+    """
+    states = encoder.config.states
+
+    def hear(frames: Tensor) -> tuple[Tensor, Tensor]:
+        last, _ = encoder.hidden(frames)
+        read = functional.gelu(encoder.read_phones(last.transpose(1, 2)).transpose(1, 2))
+        return last.float(), encoder.phones(read).float()[..., :states].log_softmax(-1)
+
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.no_grad():
+            true, known = hear(mel)
+        last, said = hear(made)
+    apart = (last - true).abs().mean() / true.abs().mean()
+    return apart + functional.kl_div(said, known, log_target=True, reduction="none").sum(-1).mean()
 
 
 def _last_layers(pieces: Pieces) -> Tensor:
