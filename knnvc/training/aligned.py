@@ -37,14 +37,21 @@ def read_alignments(corpus: Path) -> list[dict[str, Any]]:
 
 
 def read_table(corpus: Path, tables: str) -> list[dict[str, Any]]:
-    """The records in the files `tables` (a pattern) whose audio exists, sorted by file."""
+    """The records in the files `tables` (a pattern), sorted by file.
+
+    Left out are those of which neither the audio exists, nor what trainings keep of it (.npz).
+    """
     records = [
         json.loads(line)
         for table in sorted(corpus.glob(tables))
         for line in table.read_text(encoding="utf-8").splitlines()
     ]
-    found = [record for record in records if (corpus / record["file"]).exists()]
+    found = [record for record in records if _exists(corpus / record["file"])]
     return sorted(found, key=lambda record: str(record["file"]))
+
+
+def _exists(audio: Path) -> bool:
+    return audio.exists() or audio.with_suffix(".npz").exists()
 
 
 def frame_states(record: dict[str, Any], frames: int) -> npt.NDArray[np.int16]:

@@ -23,6 +23,8 @@ from knnvc.tensors import check_shapes, read_tensors, write_tensors
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 180.0
+LONGEST_WARMUP = 0.05  # of a training's time
+SCALE = 1_000_000  # steps that a share of the time is counted in
 ERASE_LINE = "\r\033[K"
 
 
@@ -81,15 +83,24 @@ class Run:
 
     The folder holds `checkpoint.pt`, `log.jsonl`, and, with TensorBoard installed, `tensorboard/`;
     when the training is done, the weights and their MODEL_CARD.md.
+
+    With `minutes` the training ends after so much wall time instead of `options.steps`, which then
+    only say how late in the training something happens, see `reached`.
     """
 
     def __init__(
-        self, folder: Path, parts: dict[str, Any], options: Options, leader: bool = True
+        self,
+        folder: Path,
+        parts: dict[str, Any],
+        options: Options,
+        leader: bool = True,
+        minutes: float = 0.0,
     ) -> None:
         self.folder = folder
         self.parts = parts
         self.options = options
         self.leader = leader
+        self.minutes = minutes
         self.step = 0
         self.seconds = 0.0
         self._began = self._saved = time.monotonic()
@@ -114,6 +125,40 @@ class Run:
                 part.load_state_dict(saved["parts"][name])
         self.step, self.seconds = saved["step"], saved["seconds"]
         return True
+
+    def begin(self) -> None:
+        """Training begins here: the time before it, for reading the corpus, does not count."""
+        self._began = self._saved = time.monotonic()
+
+    @property
+    def share(self) -> float:
+        """How much of the training is done, from 0 to 1: of its minutes, or of its steps."""
+        if self.minutes > 0:
+            seconds = self.seconds + time.monotonic() - self._began
+            return min(1.0, seconds / (60 * self.minutes))
+        return min(1.0, self.step / max(1, self.options.steps))
+
+    @property
+    def done(self) -> bool:
+        """Whether the training is to end."""
+        return self.share >= 1
+
+    def reached(self, step: int) -> bool:
+        """Whether `step` of `options.steps` is reached; with `minutes`, the same share of them."""
+        if self.minutes > 0:
+            return self.share * self.options.steps >= step
+        return self.step >= step
+
+    def rate(self, peak: float, warmup: int = 300, floor: float = 0.02) -> float:
+        """Learning rate at this step, see `cosine_rate`; with `minutes`, at this share of them.
+
+        Then the warm-up takes no more than `LONGEST_WARMUP` of the time.
+        """
+        if self.minutes <= 0:
+            return cosine_rate(self.step, self.options.steps, peak, warmup, floor)
+        share = self.share
+        warm = min(1.0, max((self.step + 1) / max(1, warmup), share / LONGEST_WARMUP))
+        return warm * cosine_rate(round(SCALE * share), SCALE, peak, 0, floor)
 
     def save(self) -> None:
         """Write a checkpoint atomically."""
@@ -207,7 +252,8 @@ class Run:
         self._board.add_image(f"{name} spectrogram", image[None], self.step)
 
     def _draw(self) -> None:
-        done = self.step / max(1, self.options.steps)
-        bar = ("#" * round(30 * done)).ljust(30, "-")
-        text = f"{ERASE_LINE}[{bar}] step {self.step} of {self.options.steps}"
-        click.echo(text, nl=self.step >= self.options.steps, err=True)
+        share = self.share
+        bar = ("#" * round(30 * share)).ljust(30, "-")
+        whole = f"{self.minutes:g} minutes" if self.minutes > 0 else str(self.options.steps)
+        text = f"{ERASE_LINE}[{bar}] step {self.step} of {whole}"
+        click.echo(text, nl=share >= 1, err=True)

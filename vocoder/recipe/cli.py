@@ -68,6 +68,9 @@ def cli() -> None:
     vocoder        features to waveforms
     text-frontend  phonemes to features
     package        a preset folder
+    \b
+    pack, unpack   a corpus for a training elsewhere, in one small file
+    split, join    weights in files of limited size
     """
 
 
@@ -324,6 +327,83 @@ def text_frontend(
     if not isinstance(encoder, MiniEncoder):
         raise UsageError(f"preset {converter.name!r} has another encoder than mini's")
     say_path(train_text_frontend(corpus, encoder, fingerprint, out, options, start=start))
+
+
+@cli.command()
+@click.argument("part", type=click.Choice(("encoder", "refiner", "vocoder")))
+@CORPUS
+@click.option("--parts", type=FILE, help="Where downloads are.  [default: CORPUS/parts]")
+@click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
+@click.option("--start", type=FILE, help="Weights to begin with.  [of an encoder: Whisper base's]")
+@click.option("--prematched", type=FILE, help="What `prematch` wrote, for the vocoder.")
+@click.option("--out", type=FILE, help="File to write.  [default: runs/packed-PART.zip]")
+@click.option("--megabytes", default=60.0, show_default=True, help="Most that it may take.")
+def pack(
+    part: str,
+    corpus: Path,
+    parts: Path | None,
+    encoder: Path,
+    start: Path | None,
+    prematched: Path | None,
+    out: Path | None,
+    megabytes: float,
+) -> None:
+    """Pack what the training of PART needs into one file, weights to begin with included."""
+    need(corpus, "corpus")
+    out = out or Path(f"runs/packed-{part}.zip")
+    if prematched is not None:
+        need(prematched, "prematch")
+    from recipe import packing
+
+    weights = {}
+    if part == "refiner":
+        weights[packing.ENCODER] = need(encoder, "encoder")
+    if part == "encoder" and start is None:
+        require(("faster_whisper",))
+        from recipe.whisper import begun
+
+        start = begun(corpus, parts or corpus / "parts", out.parent)
+    if start is not None:
+        weights[packing.START] = need(start, part)
+    done = packing.pack_corpus(part, corpus, out, weights, prematched, round(1e6 * megabytes))
+    form = f"Opus of {done['kilobits']:.0f} kbit/s" if done["kilobits"] else "spectra"
+    text = f"{done['utterances']} utterances ({done['hours']:.2f} h) as {form}"
+    click.echo(f"{text}, {done['left_out']} left out, {done['bytes'] / 1e6:.1f} MB", err=True)
+    say_path(out)
+
+
+@cli.command()
+@click.argument("packed", type=FILE)
+@click.option("--out", type=FILE, required=True, help="Folder of the corpus to make.")
+def unpack(packed: Path, out: Path) -> None:
+    """Make a corpus of what `pack` wrote; weights lie in OUT/weights."""
+    need(packed, "pack")
+    from recipe.packing import unpack_corpus
+
+    unpack_corpus(packed, out)
+    say_path(out)
+
+
+@cli.command()
+@click.argument("weights", type=FILE)
+@click.option("--out", type=FILE, required=True, help="Folder to write to.")
+@click.option("--megabytes", default=16.0, show_default=True, help="Most that a file may take.")
+def split(weights: Path, out: Path, megabytes: float) -> None:
+    """Write weights in half precision, in files of limited size with SHA256SUMS."""
+    from recipe.shards import split_weights
+
+    for path in split_weights(weights, out, round(1e6 * megabytes)):
+        say_path(path)
+
+
+@cli.command()
+@click.argument("folder", type=FILE)
+@click.option("--out", type=FILE, required=True, help="File to write.")
+def join(folder: Path, out: Path) -> None:
+    """Put what `split` wrote together again, after a look at the checksums."""
+    from recipe.shards import join_weights
+
+    say_path(join_weights(folder, out))
 
 
 @cli.command()

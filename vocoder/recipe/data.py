@@ -83,7 +83,7 @@ def load_recordings(corpus: Path, network: PhoneEncoder) -> list[Utterance]:
         posteriors = _heard(corpus / record["posteriors"])
         if posteriors is None:
             continue
-        mel, f0 = _spectra(corpus / record["file"], network)
+        mel, f0 = spectra_of(corpus / record["file"], network)
         frames = min(len(posteriors), len(f0))
         unknown = np.full(frames, IGNORED, np.int16)
         out.append(
@@ -119,13 +119,13 @@ def recorded(recordings: Sequence[Utterance]) -> dict[str, str]:
 
 
 def _utterance(corpus: Path, record: dict[str, Any], network: PhoneEncoder) -> Utterance:
-    mel, f0 = _spectra(corpus / record["file"], network)
+    mel, f0 = spectra_of(corpus / record["file"], network)
     states, held_out = frame_states(record, len(f0)), bool(record.get("held_out"))
     held_out = held_out or record["speaker"] in HELD_OUT
     return Utterance(record["file"], record["speaker"], mel, states, f0, held_out=held_out)
 
 
-def _spectra(
+def spectra_of(
     audio: Path, network: PhoneEncoder
 ) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float32]]:
     """Log-mel [2T, mels] and f0 [T] of a 16 kHz file, cached beside it."""

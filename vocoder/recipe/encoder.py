@@ -7,7 +7,6 @@ See `recipe.augmentation` for what the speech goes through. Where the corpus has
 from __future__ import annotations
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,9 @@ from torch.nn import functional
 from knnvc.mini.encoder import PhoneEncoder, PhoneEncoderConfig
 from knnvc.mini.format import PITCH_CENTRE
 from knnvc.mini.vocal_tract import Floats, log_mel
+from knnvc.presets.loading import choose_device
 from knnvc.text.phones import IGNORED, STATES
-from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
+from knnvc.training.runs import Run, average, begin_with, seed_everything
 from recipe.augmentation import degrade, roughen, stretch
 from recipe.data import (
     MINI_ENCODER,
@@ -32,6 +32,7 @@ from recipe.data import (
     recorded,
     split,
 )
+from recipe.drawing import Batches, moved
 from recipe.options import EncoderOptions
 
 Crop = tuple[Floats, Floats, Floats]  # magnitudes, probabilities of the states, f0
@@ -51,13 +52,16 @@ def train_encoder(
 
     Raises:
         KnnvcError: the corpus holds nothing to train on.
+        UsageError: the device is not there.
     """
+    device = choose_device(options.device)
     torch.set_num_threads(options.threads)
     rng = seed_everything(options.seed)
     network = PhoneEncoder(config)
     begin_with(network, start)
-    averaged = copy.deepcopy(network).eval()
     spoken = load_corpus(corpus, network)
+    network.to(device)
+    averaged = copy.deepcopy(network).eval()
     known = {utterance.file for utterance in spoken}
     recordings = load_recordings(corpus, network) if options.recorded_share > 0 else []
     twins = [u for u in load_twins(corpus, network).values() if u.file not in known]
@@ -65,7 +69,7 @@ def train_encoder(
     validation = [u for u in held_out if u.file in known][:80]
     optimiser = _optimiser(network, options.rate)
     parts = {"network": network, "averaged": averaged, "optimiser": optimiser}
-    run = Run(folder, parts, options)
+    run = Run(folder, parts, options, minutes=options.minutes)
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
     print(
@@ -74,24 +78,20 @@ def train_encoder(
         flush=True,
     )
 
-    def draw() -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def draw(rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         mel, states, f0 = draw_batch(
             training, options.batch, options.frames, rng, recordings, options.recorded_share
         )
         masked = rng.random() < options.masked_share
         return mel, states, f0, _spans(len(mel), options.frames, rng) if masked else None
 
-    # The next batch is made while the network works on this one.
-    with ThreadPoolExecutor(1) as helper:
-        drawn = helper.submit(draw)
-        while run.step < options.steps:
-            mel, states, f0, hidden = drawn.result()
-            if run.step + 1 < options.steps:
-                drawn = helper.submit(draw)
+    run.begin()
+    with Batches(draw, rng, options.seed, run.step, options.workers, thread=True) as batches:
+        while not run.done:
+            mel, states, f0, hidden = moved(next(batches), device)
             for group, share in zip(optimiser.param_groups, (1.0, options.trunk_rate), strict=True):
-                rate = share * options.rate
-                group["lr"] = cosine_rate(run.step, options.steps, rate, options.warmup)
-            with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+                group["lr"] = run.rate(share * options.rate, options.warmup)
+            with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
                 outputs, pitch = network.train().predict(mel, hidden)
             losses = _losses(outputs.float(), pitch.float(), states, f0, hidden)
             _learn(network, optimiser, torch.stack(list(losses.values())).sum())
@@ -140,11 +140,12 @@ def evaluate(network: PhoneEncoder, utterances: list[Utterance]) -> dict[str, fl
     """Phone, state and voicing accuracy, and the median pitch error in cents, on clean speech."""
     right_state = right_phone = right_voicing = frames = labelled = 0
     cents: list[Tensor] = []
+    device = next(network.parameters()).device
     network.eval()
     for utterance in utterances:
         mel = torch.from_numpy(utterance.mel.astype(np.float32))
         mel = mel.reshape(1, len(utterance.f0), -1)
-        outputs, pitch = network.predict(mel)
+        outputs, pitch = moved(network.predict(mel.to(device)), torch.device("cpu"))
         states = torch.from_numpy(utterance.states.astype(np.int64))
         f0 = torch.from_numpy(utterance.f0)
         known = states != IGNORED

@@ -63,6 +63,9 @@ class EncoderOptions:
     report_every: int = 100
     bf16: bool = False  # pays only where the CPU has AMX or AVX512-BF16
     threads: int = 1
+    minutes: float = 0.0  # of training, instead of steps; 0 leaves it to these
+    device: str = "cpu"  # of the networks
+    workers: int = 0  # processes that draw batches; 0 draws them where it trains
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,9 @@ class VocoderOptions:
     report_every: int = 100
     bf16: bool = False  # pays only where the CPU has AMX or AVX512-BF16
     threads: int = 1
+    minutes: float = 0.0  # of training, instead of steps; 0 leaves it to these
+    device: str = "cpu"  # of the networks
+    workers: int = 0  # processes that draw batches; 0 draws them where it trains
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,9 @@ class RefinerOptions:
     report_every: int = 100
     bf16: bool = False
     threads: int = 1
+    minutes: float = 0.0  # of training, instead of steps; 0 leaves it to these
+    device: str = "cpu"  # of the networks
+    workers: int = 0  # processes that draw batches; 0 draws them where it trains
 
 
 @dataclass(frozen=True)
@@ -133,3 +142,4 @@ class TextFrontendOptions:
     report_every: int = 100
     bf16: bool = False  # pays only where the CPU has AMX or AVX512-BF16
     threads: int = 1
+    minutes: float = 0.0  # of training, instead of steps; 0 leaves it to these

@@ -47,7 +47,10 @@ def mishear(posteriors: Tensor, rng: np.random.Generator) -> None:
 
 
 class Pieces:
-    """Draws training examples; holds the encoded corpus in memory (150 MB an hour)."""
+    """Draws training examples on the CPU; holds the encoded corpus in memory (150 MB an hour).
+
+    The corpus is encoded on the device of `network`.
+    """
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Pieces:
         self.recorded_tasks = own_tasks(recorded.values())
         self.converted_tasks: list[Task] = []
         self.twin_tasks = list(self._twin_tasks(voices, twins or {}))
+        self.listener.network.cpu()  # pieces are drawn one by one, and by processes
 
     def _twin_tasks(
         self, voices: Mapping[str, Voice], twins: Mapping[str, Utterance]

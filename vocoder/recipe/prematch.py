@@ -63,9 +63,11 @@ def prematch(
             if space and statistics:
                 chosen = space.finish(chosen, synth[index], statistics, statistics)
             tensors[file] = chosen.half().numpy()
-        _write(part, tensors)
+        write_prematched(part, tensors)
         print(f"prematched {number} of {len(by_speaker)} speakers ({speaker})", flush=True)
-    _write(out, {name: x for part in parts.iterdir() for name, x in read_prematched(part).items()})
+    write_prematched(
+        out, {name: x for part in parts.iterdir() for name, x in read_prematched(part).items()}
+    )
     shutil.rmtree(parts)
 
 
@@ -99,7 +101,7 @@ def prematch_refined(
         tensors[task.source.file] = made.half().numpy()
         if number % 100 == 0 or number == len(pieces.tasks):
             print(f"refined {number} of {len(pieces.tasks)} utterances", flush=True)
-    _write(out, tensors)
+    write_prematched(out, tensors)
 
 
 def read_prematched(path: Path) -> dict[str, np.ndarray]:
@@ -107,6 +109,7 @@ def read_prematched(path: Path) -> dict[str, np.ndarray]:
     return load_file(path)
 
 
-def _write(path: Path, tensors: dict[str, npt.NDArray[np.float16]]) -> None:
+def write_prematched(path: Path, tensors: dict[str, npt.NDArray[np.float16]]) -> None:
+    """Write matched features [T, Ds] by audio file."""
     with atomic_path(path) as temporary:
         save_file(tensors, temporary)

@@ -36,6 +36,7 @@ from knnvc.mini.acoustic_space import AcousticSpace
 from knnvc.mini.encoder import MiniEncoder as Encoder
 from knnvc.mini.encoder import PhoneEncoder
 from knnvc.mini.refiner import Refiner, RefinerConfig
+from knnvc.presets.loading import choose_device
 from knnvc.tensors import read_tensors, write_tensors
 from knnvc.text.phones import FRAME, STATES
 from knnvc.training.runs import seed_everything
@@ -48,6 +49,7 @@ from recipe.data import (
     recorded,
     split,
 )
+from recipe.drawing import Batches, moved
 from recipe.learner import CONTENT, LAYER, Learner, earlier_learner, earlier_refiner
 from recipe.options import RefinerOptions
 from recipe.pieces import Example, Pieces
@@ -75,56 +77,64 @@ def train_refiner(
 
     Raises:
         KnnvcError: the encoder is not `mini`'s kind, or the corpus holds too little.
+        UsageError: the device is not there.
     """
+    device = choose_device(options.device)
     network = listening(encoder)
     torch.set_num_threads(options.threads)
     rng = seed_everything(options.seed)
-    learner = earlier_learner(config, network.config.hidden, start)
+    learner = earlier_learner(config, network.config.hidden, start).to(device)
     refiner = learner.refiner
     weights = {"adversarial": 1.0, "matching": options.matching_weight}
     training = SpectrogramTraining(learner, folder, options, config.mels, weights, given=1)
     run = training.run
-    verifier = run.parts["verifier"] = Verifier(config.mels)
+    verifier = run.parts["verifier"] = Verifier(config.mels).to(device)
     resumed = run.resume()
     if resumed:
         rng = np.random.default_rng(options.seed + run.step)
     utterances, held_out = (parts_of(some) for some in split(load_corpus(corpus, network)))
     twins = load_twins(corpus, network)
     recordings = people(corpus, network, options.recorded_share)
-    pieces = Pieces(utterances, network, space, options.bf16, twins, recordings, config.views)
-    if start is not None and options.converted_share > 0 and run.step < options.steps:
-        pieces.convert_recordings(copy.deepcopy(learner).eval(), rng)
+    ear = copy.deepcopy(network).eval().requires_grad_(False).to(device)
+    pieces = Pieces(utterances, ear, space, options.bf16, twins, recordings, config.views)
+    if start is not None and options.converted_share > 0 and not run.done:
+        pieces.convert_recordings(copy.deepcopy(learner).cpu().eval(), rng)
     if not resumed and (start is None or not (start.parent / CONTENT).exists()):
-        learner.bottleneck.begin(_last_layers(pieces))
-    validation = _validation(held_out, network, space, options, twins, config.views)
+        learner.bottleneck.begin(_last_layers(pieces).to(device))
+    validation = _validation(held_out, ear, space, options, twins, config.views)
     print(
         f"{len(pieces.voices)} voices to train on, {len(pieces.twin_tasks)} conversions with a "
         f"known result, {len(recordings)} recordings, {len(validation)} batches held out",
         flush=True,
     )
     # It takes two voices to tell one from another.
+    run.begin()
     able = with_two_utterances(pieces.voices, options.frames)
     verified = options.verifier_steps > 0 and len(able) > 1
     if verified and not resumed:
         train_verifier(verifier, pieces.voices, space, options, rng)
         run.save()
     verifier.requires_grad_(False)
-    ear = copy.deepcopy(network).eval().requires_grad_(False)
-    while training.begin_step():
-        *given, mel = pieces.batch(options, rng)
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            made = learner.train()(*given)[..., : config.width].float()
-        losses = {"spectral": (made - mel).abs().mean()}
-        total = options.spectral_weight * losses["spectral"]
-        if verified:
-            losses["voice"] = unlikeness(verifier, made, mel, options.bf16)
-            total = total + options.voice_weight * losses["voice"]
-        if options.heard_weight:
-            losses["heard"] = heard_apart(ear, made, mel, options.bf16)
-            total = total + options.heard_weight * losses["heard"]
-        losses |= training.judge(*_shown(refiner, made, mel, given[0], given[2]))
-        if training.finish_step(total, losses):
-            run.report(held_out=_evaluate(training.averaged, validation))
+
+    def draw(rng: np.random.Generator) -> Example:
+        return pieces.batch(options, rng)
+
+    with Batches(draw, rng, options.seed, run.step, options.workers) as batches:
+        while training.begin_step():
+            *given, mel = moved(next(batches), device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+                made = learner.train()(*given)[..., : config.width].float()
+            losses = {"spectral": (made - mel).abs().mean()}
+            total = options.spectral_weight * losses["spectral"]
+            if verified:
+                losses["voice"] = unlikeness(verifier, made, mel, options.bf16)
+                total = total + options.voice_weight * losses["voice"]
+            if options.heard_weight:
+                losses["heard"] = heard_apart(ear, made, mel, options.bf16)
+                total = total + options.heard_weight * losses["heard"]
+            losses |= training.judge(*_shown(refiner, made, mel, given[0], given[2]))
+            if training.finish_step(total, losses):
+                run.report(held_out=_evaluate(training.averaged, validation))
     bottleneck = training.averaged.bottleneck
     write_tensors(folder / CONTENT, {LAYER: bottleneck.project.weight.detach()})
     return run.publish(training.averaged.refiner, "refiner", **recorded(recordings))
@@ -144,7 +154,7 @@ def heard_apart(encoder: PhoneEncoder, made: Tensor, mel: Tensor, bf16: bool) ->
         read = functional.gelu(encoder.read_phones(last.transpose(1, 2)).transpose(1, 2))
         return last.float(), encoder.phones(read).float()[..., :states].log_softmax(-1)
 
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with torch.autocast(mel.device.type, torch.bfloat16, enabled=bf16):
         with torch.no_grad():
             true, known = hear(mel)
         last, said = hear(made)
@@ -256,6 +266,10 @@ def _validation(
 def _evaluate(learner: Learner, batches: list[Example]) -> float:
     """Mean L1 of log-mel values on held-out speakers."""
     width = learner.refiner.config.width
+    device = next(learner.parameters()).device
     learner.eval()
-    losses = [float((learner(*read)[..., :width] - mel).abs().mean()) for *read, mel in batches]
+    losses = []
+    for batch in batches:
+        *read, mel = moved(batch, device)
+        losses.append(float((learner(*read)[..., :width] - mel).abs().mean()))
     return float(np.mean(losses)) if losses else float("nan")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from knnvc.training.discriminators import contest
-from knnvc.training.runs import Run, average, cosine_rate
+from knnvc.training.runs import Run, average
 from recipe.options import RefinerOptions, TextFrontendOptions
 
 BETAS = (0.8, 0.99)  # of both optimisers, as in HiFi-GAN
@@ -53,7 +53,7 @@ class SpectrogramTraining(Generic[Network]):
     """A network, its running average, its critic, and the run that keeps them.
 
     Args:
-        network: what is trained.
+        network: what is trained, on its device.
         folder: see `Run`.
         options: of the training.
         mels: bands of a spectrum.
@@ -73,7 +73,8 @@ class SpectrogramTraining(Generic[Network]):
         self.network, self.options = network, options
         self._weights = weights
         self.averaged: Network = copy.deepcopy(network).eval()
-        self.critic = SpectrogramCritic(options.channels, given)
+        device = next(network.parameters()).device
+        self.critic = SpectrogramCritic(options.channels, given).to(device)
         self.makers = torch.optim.AdamW(network.parameters(), options.rate, betas=BETAS)
         self.judges = torch.optim.AdamW(
             self.critic.parameters(), options.rate * JUDGING, betas=BETAS
@@ -88,23 +89,23 @@ class SpectrogramTraining(Generic[Network]):
                 "judges": self.judges,
             },
             options,
+            minutes=options.minutes,
         )
         self._mels = mels
 
     def begin_step(self) -> bool:
         """Set the learning rates; False if the training is done."""
-        options = self.options
-        rate = cosine_rate(self.run.step, options.steps, options.rate, floor=0.05)
+        rate = self.run.rate(self.options.rate, floor=0.05)
         self.makers.param_groups[0]["lr"] = rate
         self.judges.param_groups[0]["lr"] = rate * JUDGING
-        return self.run.step < self.options.steps
+        return not self.run.done
 
     def judge(self, made: Tensor, real: Tensor, *given: Tensor) -> dict[str, Tensor]:
         """Losses before the critic, which learns on the way; none before it comes in.
 
         All [B, T, substeps · mels]; `given` is what the critic sees beside either.
         """
-        if self.run.step < self.options.adversarial_from:
+        if not self.run.reached(self.options.adversarial_from):
             return {}
         shape = (len(made), 1 + len(given), -1, self._mels)
         shown = [torch.stack([one, *given], 1).reshape(shape) for one in (made, real)]

@@ -51,14 +51,14 @@ class Verifier(nn.Module):
 def verification_loss(one: Tensor, other: Tensor) -> Tensor:
     """Row i of `one` [B, size] is to find its voice in row i of `other`, and the other way."""
     scores = SCALE * one @ other.T
-    right = torch.arange(len(one))
+    right = torch.arange(len(one), device=one.device)
     loss = functional.cross_entropy(scores, right) + functional.cross_entropy(scores.T, right)
     return loss / 2
 
 
 def unlikeness(verifier: Verifier, made: Tensor, real: Tensor, bf16: bool) -> Tensor:
     """1 minus the mean cosine of the voices of two batches of log-mel frames [B, T, width]."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with torch.autocast(made.device.type, torch.bfloat16, enabled=bf16):
         both = torch.cat([made, real]).reshape(2 * len(real), -1, verifier.read.in_channels)
         one, other = verifier(both).chunk(2)
     loss: Tensor = 1 - (one * other).sum(1).mean()
@@ -109,11 +109,13 @@ def train_verifier(
 ) -> None:
     """Teach `verifier` the voices of the corpus, recast ones among them."""
     learner = torch.optim.AdamW(verifier.parameters(), options.rate)
+    device = next(verifier.parameters()).device
     losses: list[float] = []
     for step in range(options.verifier_steps):
         learner.param_groups[0]["lr"] = cosine_rate(step, options.verifier_steps, options.rate, 50)
         both = torch.cat(same_voices(voices, space, 2 * options.batch, options.frames, rng))
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+        both = both.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
             vectors = verifier(both.reshape(len(both), -1, space.mels))
         loss = verification_loss(*vectors.chunk(2))
         learner.zero_grad()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile as sf
@@ -19,11 +20,13 @@ from knnvc.errors import KnnvcError
 from knnvc.mini.encoder import PhoneEncoder
 from knnvc.mini.format import HOP
 from knnvc.mini.vocal_tract import log_mel, magnitudes_of
+from knnvc.presets.loading import choose_device
 from knnvc.training.discriminators import contest
-from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
+from knnvc.training.runs import Run, average, begin_with, seed_everything
 from knnvc.vocoders.source_filter import SourceFilterConfig, SourceFilterVocoder
 from recipe.data import MINI_ENCODER, MINI_VOCODER, Utterance, load_corpus, split
 from recipe.discriminators import Discriminators
+from recipe.drawing import Batches, moved
 from recipe.losses import SpectralLoss
 from recipe.options import VocoderOptions
 from recipe.prematch import read_prematched
@@ -43,17 +46,21 @@ def train_vocoder(
 
     Raises:
         KnnvcError: the corpus holds nothing to train on, or nothing long enough.
+        UsageError: the device is not there.
     """
+    device = choose_device(options.device)
     torch.set_num_threads(options.threads)
     rng = seed_everything(options.seed)
     network = SourceFilterVocoder(config)
     begin_with(network, start)
+    network.to(device)
     averaged = copy.deepcopy(network).eval()
-    critics = Discriminators(options.channels)
+    critics = Discriminators(options.channels).to(device)
     makers = torch.optim.AdamW(network.parameters(), options.rate, betas=(0.8, 0.99))
     judges = torch.optim.AdamW(critics.parameters(), options.rate, betas=(0.8, 0.99))
-    parts = {"network": network, "averaged": averaged, "critics": critics}
-    run = Run(folder, parts | {"makers": makers, "judges": judges}, options)
+    parts: dict[str, Any] = {"network": network, "averaged": averaged, "critics": critics}
+    parts |= {"makers": makers, "judges": judges}
+    run = Run(folder, parts, options, minutes=options.minutes)
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
     reader = Reader(corpus, prematched)
@@ -61,29 +68,41 @@ def train_vocoder(
         raise KnnvcError(
             f"no utterance is longer than {options.frames} frames: train on shorter segments"
         )
-    spectral = SpectralLoss(SAMPLE_RATE)
+    spectral = SpectralLoss(SAMPLE_RATE).to(device)
     print(f"{len(reader.training)} utterances to train on, {len(reader.held_out)} held out")
-    while run.step < options.steps:
-        rate = cosine_rate(run.step, options.steps, options.rate, floor=0.1)
-        for group in makers.param_groups + judges.param_groups:
-            group["lr"] = rate
-        prepared, real = reader.batch(network, options, rng)
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            made = network(prepared)[:, 0].float()
-        losses = {"spectral": spectral(made, real)}
-        if run.step >= options.adversarial_from:
-            losses |= contest(critics, judges, made, real, options.bf16)
-        makers.zero_grad()
-        torch.autograd.backward(_total(losses, options, len(critics.parts)))
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 20.0)
-        makers.step()
-        average(averaged, network, options.average, run.step)
-        run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
-        if run.step % options.report_every == 0:
-            run.report(held_out_spectral=evaluate(averaged, reader, spectral))
-            for name, wave in zip(("made", "real"), listening_pair(averaged, reader), strict=False):
-                run.listen(name, wave, SAMPLE_RATE)
+
+    def draw(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        return reader.batch(network, options, rng)
+
+    run.begin()
+    with Batches(draw, rng, options.seed, run.step, options.workers) as batches:
+        while not run.done:
+            rate = run.rate(options.rate, floor=0.1)
+            for group in makers.param_groups + judges.param_groups:
+                group["lr"] = rate
+            prepared, real = moved(next(batches), device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+                made = network(prepared)[:, 0].float()
+            losses = {"spectral": spectral(made, real)}
+            if run.reached(options.adversarial_from):
+                losses |= contest(critics, judges, made, real, options.bf16)
+            makers.zero_grad()
+            torch.autograd.backward(_total(losses, options, len(critics.parts)))
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 20.0)
+            makers.step()
+            average(averaged, network, options.average, run.step)
+            run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
+            if run.step % options.report_every == 0:
+                _report(run, averaged, reader, spectral)
     return run.publish(averaged, "vocoder")
+
+
+def _report(
+    run: Run, averaged: SourceFilterVocoder, reader: Reader, spectral: SpectralLoss
+) -> None:
+    run.report(held_out_spectral=evaluate(averaged, reader, spectral))
+    for name, wave in zip(("made", "real"), listening_pair(averaged, reader), strict=False):
+        run.listen(name, wave, SAMPLE_RATE)
 
 
 def _total(losses: dict[str, Tensor], options: VocoderOptions, critics: int) -> Tensor:
@@ -176,4 +195,5 @@ def _rebuild(
 ) -> tuple[Tensor, Tensor]:
     features = reader.features(utterance)
     piece, wave = reader._cut(utterance, features, 0, min(100, len(features)))
-    return network(network.prepare(piece)[None])[0, 0], wave
+    device = next(network.parameters()).device
+    return network(network.prepare(piece)[None].to(device))[0, 0], wave.to(device)

@@ -59,10 +59,10 @@ Piece = tuple[Task, int]  # and its first frame
 
 
 class Listener:
-    """Encodes a corpus as a conversion does.
+    """Encodes a corpus as a conversion does; what it takes and gives lies on the CPU.
 
     Args:
-        network: `mini`'s encoder; a copy of it is used.
+        network: `mini`'s encoder; a copy of it is used, on its device.
         space: where frames are compared.
         bf16: whether the network computes in bfloat16.
     """
@@ -76,10 +76,11 @@ class Listener:
     @torch.inference_mode()
     def encode(self, mel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is said [B, T, states], log2 f0 and voicing [B, T] of log-mel frames."""
-        outputs, pitch = self.network.predict(mel)
-        pitch = pitch.float()
+        device = next(self.network.parameters()).device
+        outputs, pitch = self.network.predict(mel.to(device))
+        pitch = pitch.float().cpu()
         return (
-            self.network.posteriors(outputs),
+            self.network.posteriors(outputs).cpu(),
             pitch[..., 0] + PITCH_CENTRE,
             torch.sigmoid(pitch[..., 1]),
         )
