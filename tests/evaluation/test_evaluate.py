@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -16,6 +19,8 @@ from knnvc.cli.main import cli
 from knnvc.evaluation.recognisers import RECOGNISERS, WHISPER
 from knnvc.evaluation.tables import FORMATS
 from knnvc.evaluation.verifiers import RESEMBLYZER, VERIFIERS
+from knnvc.presets.download import REGISTRY, RemoteFile
+from knnvc.presets.search import PUBLISHED, downloads_folder
 
 Tone = Callable[..., Path]
 EXAMPLES = Path(__file__).parents[2] / "examples" / "audio"
@@ -150,6 +155,49 @@ def test_the_bench_runs_with_a_preset_in_the_published_format(
     values = found["rows"][-1]["values"]
     assert values["wer"]["value"] > 50  # random weights say nothing,
     assert values["distillmos"]["value"] < found["rows"][0]["values"]["distillmos"]["value"]
+
+
+@pytest.fixture
+def release(parity: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`wavlm-large` means tiny files in the published formats, put there by hand."""
+    monkeypatch.setenv("KNNVC_CACHE", str(tmp_path / "cache"))
+    config = json.loads((parity / "hifigan_tiny.json").read_text())
+    known = replace(PUBLISHED["wavlm-large"], vocoder_config=config, text_front_end=None)
+    monkeypatch.setitem(PUBLISHED, known.name, known)
+    downloads_folder().mkdir(parents=True)
+    for name, file in ((known.encoder, "wavlm_tiny.pt"), (known.vocoder, "hifigan_tiny.pt")):
+        content = (parity / file).read_bytes()
+        (downloads_folder() / name).write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        nowhere = RemoteFile(name, f"http://127.0.0.1:9/{name}", len(content), digest, "MIT")
+        monkeypatch.setitem(REGISTRY, name, nowhere)
+
+
+@pytest.mark.usefixtures("release")
+def test_the_published_preset_is_pulled_and_measured_beside_mini(
+    bench: Path, tmp_path: Path, listening: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`knnvc preset pull wavlm-large`, then the same command for either; a stand-in listens."""
+    monkeypatch.setattr("knnvc.evaluation.instruments.Instruments", lambda *_: listening())
+
+    def run(*arguments: object) -> str:
+        done = CliRunner().invoke(cli, [*map(str, arguments)], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    run("preset", "pull", "wavlm-large")
+    shapes = {}
+    for name in ("wavlm-large", "mini"):
+        folder = tmp_path / name
+        call = ("evaluate", "--bench", bench, "--sources", "1", "--no-yardsticks")
+        printed = run(*call, "--seconds", "5", "-o", folder, "--preset", name)
+        found = json.loads((folder / "results.json").read_text())
+        assert found["preset"] == name
+        assert all(line["seconds"] == pytest.approx(2, abs=0.05) for line in found["lines"])
+        shapes[name] = [(row["name"], row["count"]) for row in found["rows"]]
+        assert "copy-synthesis" in printed
+        assert "converted, 5 s" in printed
+    assert shapes["wavlm-large"] == shapes["mini"]
 
 
 def test_demos_by_the_command(tmp_path: Path) -> None:
