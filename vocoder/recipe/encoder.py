@@ -51,8 +51,7 @@ def train_encoder(
     A new training begins with the weights in `start`, if given.
 
     Raises:
-        KnnvcError: the corpus holds nothing to train on.
-        UsageError: the device is not there.
+        KnnvcError: the corpus holds nothing to train on, or the device is not there.
     """
     device = choose_device(options.device)
     torch.set_num_threads(options.threads)
@@ -62,7 +61,7 @@ def train_encoder(
     spoken = load_corpus(corpus, network)
     network.to(device)
     averaged = copy.deepcopy(network).eval()
-    known = {utterance.file for utterance in spoken}
+    known = {u.file for u in spoken}
     recordings = load_recordings(corpus, network) if options.recorded_share > 0 else []
     twins = [u for u in load_twins(corpus, network).values() if u.file not in known]
     training, held_out = split(spoken + twins)

@@ -107,8 +107,8 @@ def train_refiner(
         f"known result, {len(recordings)} recordings, {len(validation)} batches held out",
         flush=True,
     )
-    # It takes two voices to tell one from another.
     run.begin()
+    # It takes two voices to tell one from another.
     able = with_two_utterances(pieces.voices, options.frames)
     verified = options.verifier_steps > 0 and len(able) > 1
     if verified and not resumed:
@@ -124,20 +124,32 @@ def train_refiner(
             *given, mel = moved(next(batches), device)
             with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
                 made = learner.train()(*given)[..., : config.width].float()
-            losses = {"spectral": (made - mel).abs().mean()}
-            total = options.spectral_weight * losses["spectral"]
-            if verified:
-                losses["voice"] = unlikeness(verifier, made, mel, options.bf16)
-                total = total + options.voice_weight * losses["voice"]
-            if options.heard_weight:
-                losses["heard"] = heard_apart(ear, made, mel, options.bf16)
-                total = total + options.heard_weight * losses["heard"]
+            total, losses = _losses(made, mel, verifier if verified else None, ear, options)
             losses |= training.judge(*_shown(refiner, made, mel, given[0], given[2]))
             if training.finish_step(total, losses):
                 run.report(held_out=_evaluate(training.averaged, validation))
     bottleneck = training.averaged.bottleneck
     write_tensors(folder / CONTENT, {LAYER: bottleneck.project.weight.detach()})
     return run.publish(training.averaged.refiner, "refiner", **recorded(recordings))
+
+
+def _losses(
+    made: Tensor,
+    mel: Tensor,
+    verifier: Verifier | None,
+    ear: PhoneEncoder,
+    options: RefinerOptions,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of the losses before the critic's, and each of them."""
+    losses = {"spectral": (made - mel).abs().mean()}
+    total = options.spectral_weight * losses["spectral"]
+    if verifier is not None:
+        losses["voice"] = unlikeness(verifier, made, mel, options.bf16)
+        total = total + options.voice_weight * losses["voice"]
+    if options.heard_weight:
+        losses["heard"] = heard_apart(ear, made, mel, options.bf16)
+        total = total + options.heard_weight * losses["heard"]
+    return total, losses
 
 
 def heard_apart(encoder: PhoneEncoder, made: Tensor, mel: Tensor, bf16: bool) -> Tensor:

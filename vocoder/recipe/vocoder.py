@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile as sf
@@ -58,16 +57,13 @@ def train_vocoder(
     critics = Discriminators(options.channels).to(device)
     makers = torch.optim.AdamW(network.parameters(), options.rate, betas=(0.8, 0.99))
     judges = torch.optim.AdamW(critics.parameters(), options.rate, betas=(0.8, 0.99))
-    parts: dict[str, Any] = {"network": network, "averaged": averaged, "critics": critics}
-    parts |= {"makers": makers, "judges": judges}
-    run = Run(folder, parts, options, minutes=options.minutes)
+    parts = {"network": network, "averaged": averaged, "critics": critics}
+    learners = {"makers": makers, "judges": judges}
+    run = Run(folder, {**parts, **learners}, options, minutes=options.minutes)
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
     reader = Reader(corpus, prematched)
-    if max(len(u.f0) for u in reader.training) <= options.frames + 1:
-        raise KnnvcError(
-            f"no utterance is longer than {options.frames} frames: train on shorter segments"
-        )
+    reader.check(options.frames)
     spectral = SpectralLoss(SAMPLE_RATE).to(device)
     print(f"{len(reader.training)} utterances to train on, {len(reader.held_out)} held out")
 
@@ -77,9 +73,8 @@ def train_vocoder(
     run.begin()
     with Batches(draw, rng, options.seed, run.step, options.workers) as batches:
         while not run.done:
-            rate = run.rate(options.rate, floor=0.1)
             for group in makers.param_groups + judges.param_groups:
-                group["lr"] = rate
+                group["lr"] = run.rate(options.rate, floor=0.1)
             prepared, real = moved(next(batches), device)
             with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
                 made = network(prepared)[:, 0].float()
@@ -126,6 +121,13 @@ class Reader:
             wave, _ = sf.read(corpus / utterance.file, dtype="int16")
             self.waves[utterance.file] = wave
         self.matched = read_prematched(prematched) if prematched else {}
+
+    def check(self, frames: int) -> None:
+        """Raise KnnvcError if no utterance is long enough for segments of so many frames."""
+        if max(len(u.f0) for u in self.training) <= frames + 1:
+            raise KnnvcError(
+                f"no utterance is longer than {frames} frames: train on shorter segments"
+            )
 
     def features(self, utterance: Utterance, matched: bool = False) -> np.ndarray:
         """[T, mels · substeps + 2]: the utterance's own frames, or its speaker's nearest others."""
