@@ -97,16 +97,11 @@ class KnnConverter:
     def __init__(self, config: KnnConfig, encoder: Encoder) -> None:
         self.config = config
         self.encoder = encoder
-        self.cache_key: tuple[str, ...] = ()
 
     @property
     def columns(self) -> Columns:
         """Of the encoder's features."""
         return self.encoder.columns
-
-    def adapt(self, one: MatchingSet, progress: Progress | None = None) -> MatchingSet:
-        """The set as it is: nothing is fitted to a voice."""
-        return one
 
     def prepare(
         self, target: MatchingSet, index: str = "auto", progress: Progress | None = None

@@ -133,11 +133,6 @@ class MiniConverter:
         mel = encoder.network.config
         self.space = AcousticSpace(SETTINGS[config.source], mel.mels, mel.substeps, mel.states)
 
-    @property
-    def cache_key(self) -> tuple[str, ...]:
-        """Sets hold nothing that the converter has made of a voice."""
-        return ()
-
     def compared(self, features: Tensor, starts: Tensor | None = None) -> Tensor:
         """Vectors [T, Dv] of the acoustic space for `features` [T, D]; see `Converter.compared`."""
         columns = self.encoder.columns
@@ -145,10 +140,6 @@ class MiniConverter:
         return self.space.vectors(synth, match, self.space.statistics(synth, match), starts)
 
     # Voices -----------------------------------------------------------------------------------
-
-    def adapt(self, one: MatchingSet, progress: Progress | None = None) -> MatchingSet:
-        """The set as it is: nothing is fitted to a voice."""
-        return one
 
     def prepare(
         self, target: MatchingSet, index: str = "auto", progress: Progress | None = None

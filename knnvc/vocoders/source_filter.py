@@ -9,10 +9,6 @@ feature matching and spectral losses).
 Sources: the source-filter idea of neural source-filter models (Wang et al. 2019,
 https://arxiv.org/abs/1904.12088) and of HiFTNet (Li et al. 2023, https://arxiv.org/abs/2309.09493);
 the network and the inverse STFT head of Vocos (Siuzdak 2023, https://arxiv.org/abs/2306.00814).
-
-What so small a network gets wrong of a voice is much the same from sentence to sentence. So it
-takes a speaker adaptation: gains of bands, as a linear function of its last hidden layer, that
-bring its spectra nearer to the speaker's (`knnvc.mini.adaptation` finds them).
 """
 
 from __future__ import annotations
@@ -21,9 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -113,7 +107,6 @@ class SourceFilterVocoder(nn.Module):
 
     noise: Tensor
     window: Tensor
-    bands: Tensor
 
     def __init__(self, config: SourceFilterConfig) -> None:
         super().__init__()
@@ -142,10 +135,8 @@ class SourceFilterVocoder(nn.Module):
         with torch.device("cpu"):  # real even where the rest is built without memory
             window = torch.hann_window(config.filter_size)
             noise = torch.randn(NOISE_SECONDS * config.sample_rate, generator=generator)
-            bands = _between_bands(config, self.bins)
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("noise", noise, persistent=False)
-        self.register_buffer("bands", bands, persistent=False)
 
     @torch.no_grad()
     def prepare(self, features: Tensor, start_phase: float = 0.0, start_frame: int = 0) -> Tensor:
@@ -167,20 +158,11 @@ class SourceFilterVocoder(nn.Module):
 
     def export_graph(self) -> tuple[str, list[int], list[str]]:
         """For ONNX: the method, the shape of an example, the names of its outputs."""
-        return "shape", [1, 40, self.dim], ["shapes", "hidden"]
+        return "shape", [1, 40, self.dim], ["shapes"]
 
-    def forward(self, prepared: Tensor, adaptation: Tensor | None = None) -> Tensor:
-        """`prepared` [B, T, D + 4] from `prepare` -> waveform [B, 1, T · hop].
-
-        `adaptation` [channels + 1, mels] is what `FilterFit` found for the voice.
-        """
-        shapes, hidden = self.shape(prepared[..., : self.dim])
-        if adaptation is not None:
-            weights = adaptation.to(hidden.device)
-            gains = (hidden.float() @ weights[:-1] + weights[-1]) @ self.bands / SCALE
-            gains = gains.repeat_interleave(self.filters_per_step, dim=1)[:, :, None]
-            shapes = torch.cat([shapes[:, :, :2] + gains, shapes[:, :, 2:]], dim=2)
-        return self.sound(prepared, shapes)
+    def forward(self, prepared: Tensor) -> Tensor:
+        """`prepared` [B, T, D + 4] from `prepare` -> waveform [B, 1, T · hop]."""
+        return self.sound(prepared, self.shape(prepared[..., : self.dim]))
 
     def sound(self, prepared: Tensor, shapes: Tensor) -> Tensor:
         """Waveform [B, 1, T · hop] of the sources through filters of these `shapes`."""
@@ -198,11 +180,10 @@ class SourceFilterVocoder(nn.Module):
         )
         return wave[:, None]
 
-    def shape(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def shape(self, features: Tensor) -> Tensor:
         """The network alone: features [B, T, D] to two log magnitudes, two phases [B, ·, 4, bins].
 
-        Scaled to about unit variance; there are T · substeps · filters_per_step of them. Beside
-        them what its last layer reads [B, T · substeps, channels].
+        Scaled to about unit variance; there are T · substeps · filters_per_step of them.
         """
         batch, frames, _ = features.shape
         config = self.config
@@ -214,9 +195,8 @@ class SourceFilterVocoder(nn.Module):
         hidden = self.read(torch.cat([mels, pitch], dim=-1).transpose(1, 2)).transpose(1, 2)
         for block in self.blocks:
             hidden = block(hidden)
-        hidden = self.norm(hidden)
-        out = self.write(hidden).float()
-        return out.reshape(batch, steps * self.filters_per_step, 4, self.bins), hidden
+        out: Tensor = self.write(self.norm(hidden)).float()
+        return out.reshape(batch, steps * self.filters_per_step, 4, self.bins)
 
     @torch.no_grad()
     def sources(self, voicing: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -272,18 +252,6 @@ def _filters(shapes: Tensor) -> tuple[Tensor, Tensor]:
     out = torch.cat([shapes, shapes[:, -1:]], dim=1).permute(2, 0, 3, 1) * SCALE
     magnitude = torch.exp(out[:2].clamp(-12.0, 6.0))
     return torch.polar(magnitude[0], out[2]), torch.polar(magnitude[1], out[3])
-
-
-def _between_bands(config: SourceFilterConfig, bins: int) -> Tensor:
-    """[mels, bins] values between the centres of mel bands, at the bins of a spectrum."""
-    half, mels = config.sample_rate / 2, config.mels
-    bank = torchaudio.functional.melscale_fbanks(
-        513, 0.0, half, mels, config.sample_rate, None, "slaney"
-    )
-    centres = (bank.T @ torch.linspace(0.0, half, 513)) / bank.sum(0)
-    hertz = np.linspace(0.0, half, bins)
-    rows = [np.interp(hertz, centres.numpy(), row) for row in np.eye(mels)]
-    return torch.from_numpy(np.stack(rows)).float()
 
 
 def _pulse_train(turns: Tensor, count: Tensor) -> Tensor:

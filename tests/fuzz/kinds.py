@@ -227,7 +227,7 @@ class MatchingSets(Kind):
 
 
 class MiniSets(MatchingSets):
-    """Matching sets of mini, which carry adaptations."""
+    """Matching sets of mini."""
 
     preset = "mini"
 
