@@ -10,9 +10,8 @@ features to build the output from.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,12 +28,10 @@ from knnvc.options import (
     K_MOST,
     LAM_MOST,
     WEIGHTINGS,
-    Checked,
     ConvertOptions,
     MatchOptions,
-    from_dict,
+    PartConfig,
     setting,
-    to_dict,
 )
 from knnvc.progress import Progress, part_of, stage
 from knnvc.registry import Context, PartSpec
@@ -46,7 +43,7 @@ _NEAREST = 1e-6
 
 
 @dataclass(frozen=True)
-class KnnConfig(Checked):
+class KnnConfig(PartConfig, what="knn converter"):
     """What a preset recommends.
 
     Attributes:
@@ -58,19 +55,6 @@ class KnnConfig(Checked):
     k: int = setting(4, "Neighbours averaged.", "whole", least=1, most=K_MOST)
     weighting: str = setting("mean", "How neighbours are averaged.", "choice", choices=WEIGHTINGS)
     lam: float = setting(1.0, "λ.", "number", least=0, most=LAM_MOST)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> KnnConfig:
-        """Build from a preset's JSON.
-
-        Raises:
-            KnnvcError: a key is unknown, or a value not allowed.
-        """
-        return from_dict(cls, values, "knn converter")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return to_dict(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from knnvc.converters.base import Weighted, check_encoder, mix
 from knnvc.converters.knn import BLOCK, blend_in_place, build_searcher, select, weigh
 from knnvc.converters.matching_set import MatchingSet
 from knnvc.converters.search import Searcher
-from knnvc.errors import KnnvcError
+from knnvc.errors import KnnvcError, UsageError
 from knnvc.frames import Frames
 from knnvc.kernels import accelerate
 from knnvc.mini.acoustic_space import SETTINGS, AcousticSpace, Statistics
@@ -32,12 +32,10 @@ from knnvc.options import (
     K_MOST,
     LAM_MOST,
     WEIGHTINGS,
-    Checked,
     ConvertOptions,
     MatchOptions,
-    from_dict,
+    PartConfig,
     setting,
-    to_dict,
 )
 from knnvc.progress import Progress, Tell, part_of, stage
 from knnvc.registry import Context, PartSpec
@@ -45,7 +43,7 @@ from knnvc.tensors import as_single, read_tensors
 
 
 @dataclass(frozen=True)
-class MiniConfig(Checked):
+class MiniConfig(PartConfig, what="mini converter"):
     """What a preset says of the converter.
 
     Attributes:
@@ -62,22 +60,12 @@ class MiniConfig(Checked):
     source: str = setting("recordings", "What is converted.", "choice", choices=tuple(SETTINGS))
     refiner: Mapping[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MiniConfig:
-        """Build from a preset's JSON.
-
-        Raises:
-            KnnvcError: a key is unknown, or a value not allowed.
-        """
-        made = from_dict(cls, values, "mini converter")
-        if not isinstance(made.refiner, Mapping):
-            raise KnnvcError("the mini converter settings are damaged: refiner must be an object")
-        RefinerConfig.from_dict(made.refiner)
-        return made
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return to_dict(self)
+    def __post_init__(self) -> None:
+        """Check every field, and the refiner's."""
+        super().__post_init__()
+        if not isinstance(self.refiner, Mapping):
+            raise UsageError("refiner must be an object")
+        RefinerConfig.from_dict(self.refiner)
 
 
 @dataclass(frozen=True, eq=False)

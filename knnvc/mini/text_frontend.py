@@ -12,9 +12,7 @@ B batch, N tokens, T frames, C channels; `mels · substeps` spectral columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +20,7 @@ from torch.nn import functional
 
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.mini.encoder import MiniEncoder
-from knnvc.options import Checked, from_dict, setting, to_dict
+from knnvc.options import PartConfig, setting
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, read_tensors
 from knnvc.text.lines import fit, read
@@ -45,7 +43,7 @@ PACE_RANGE = 0.25  # natural logarithm of the tempi heard in training; beyond, t
 
 
 @dataclass(frozen=True)
-class TextFrontendConfig(Checked):
+class TextFrontendConfig(PartConfig, what="text front end"):
     """Dimensions of a `TextFrontend`.
 
     Attributes:
@@ -85,19 +83,6 @@ class TextFrontendConfig(Checked):
             raise UsageError("symbols must be text without a sign twice")
         if self.channels % self.heads:
             raise UsageError(f"{self.heads} heads do not divide {self.channels} channels")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TextFrontendConfig:
-        """Build from a preset's JSON.
-
-        Raises:
-            KnnvcError: a key is unknown, a value not allowed, or a symbol missing or double.
-        """
-        return from_dict(cls, values, "text front end")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return to_dict(self)
 
     @property
     def columns(self) -> int:

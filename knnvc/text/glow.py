@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from knnvc.errors import KnnvcError
+from knnvc.options import to_dict
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import (
     as_float32,
@@ -218,7 +219,7 @@ class GlowConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return to_dict(self)
 
 
 _DEPTHS = frozenset({"encoder_layers", "flow_blocks", "block_layers"})

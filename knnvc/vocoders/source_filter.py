@@ -13,16 +13,14 @@ the network and the inverse STFT head of Vocos (Siuzdak 2023, https://arxiv.org/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from knnvc.kernels import accelerate
-from knnvc.options import Checked, from_dict, setting, to_dict
+from knnvc.options import PartConfig, setting
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, fingerprint, read_tensors
 from knnvc.vocoders.chunked import ChunkedVocoder
@@ -34,7 +32,7 @@ SCALE = 3.0  # of log magnitudes and phases against what the network writes
 
 
 @dataclass(frozen=True)
-class SourceFilterConfig(Checked):
+class SourceFilterConfig(PartConfig, what="source-filter vocoder"):
     """Dimensions of a `SourceFilterVocoder`.
 
     Features of one frame are `mels · substeps` log-mel values (`substeps` spectra a frame, oldest
@@ -63,19 +61,6 @@ class SourceFilterConfig(Checked):
     filter_size: int = setting(320, "Samples.", "whole", least=16, most=8192)
     sample_rate: int = setting(16_000, "Hz.", "whole", least=8000, most=96_000)
     hop: int = setting(320, "Samples of a frame.", "whole", least=16, most=8192)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SourceFilterConfig:
-        """Build from a preset's JSON.
-
-        Raises:
-            KnnvcError: a key is unknown, or a value not allowed.
-        """
-        return from_dict(cls, values, "source-filter vocoder")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return to_dict(self)
 
     @property
     def dim(self) -> int:
