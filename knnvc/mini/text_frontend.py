@@ -23,6 +23,7 @@ from knnvc.mini.encoder import MiniEncoder
 from knnvc.options import PartConfig, setting
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, read_tensors
+from knnvc.text.base import numbers_of
 from knnvc.text.lines import fit, read
 from knnvc.text.phones import IGNORED, STATES, states_of_frames
 from knnvc.vocoders.source_filter import ConvNeXtBlock
@@ -229,13 +230,7 @@ class TextFrontend(nn.Module):
         Raises:
             KnnvcError: there is nothing, or a sign that the front end does not know.
         """
-        if not phonemes.strip():
-            raise KnnvcError("there are no phonemes to speak: give a text with words in it")
-        unknown = sorted(set(phonemes) - self._numbers.keys())
-        if unknown:
-            signs = " ".join(ascii(sign) if sign.isspace() else sign for sign in unknown)
-            raise KnnvcError(f"the text front end does not know {signs}: leave it out of the text")
-        return torch.tensor([START, *(self._numbers[sign] for sign in phonemes), END])
+        return torch.tensor([START, *numbers_of(phonemes, self._numbers), END])
 
     def encode(self, tokens: Tensor, pace: Tensor) -> Tensor:
         """`tokens` [B, N], 0 after the end, and `pace` [B] -> hidden [B, N, C]."""
@@ -295,17 +290,6 @@ class TextFrontend(nn.Module):
             hidden = block(hidden)
         columns: Tensor = self.write(self.decoder_norm(hidden))
         return columns
-
-    def predict(
-        self,
-        phonemes: str,
-        *,
-        speed: float = 1.0,
-        noise: float = 0.667,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The columns that `utter` gives; it tells what the arguments are."""
-        return self.utter(phonemes, speed=speed, noise=noise, generator=generator)[0]
 
     @torch.inference_mode()
     def utter(
