@@ -24,7 +24,7 @@ _HUB = "https://huggingface.co/"
 _FAIRSEQ = "https://dl.fbaipublicfiles.com/fairseq/wav2vec/"
 _APACHE, _MIT = "Apache-2.0", "MIT"
 _CONFIG, _WEIGHTS, _INPUT = "config.json", "pytorch_model.bin", "preprocessor_config.json"
-_NATIVE = "tiny random weights against transformers, every layer"
+_NATIVE = "tiny random weights of 15 shapes against transformers, every layer"
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ ENCODERS: dict[str, Known] = {
             page="https://github.com/facebookresearch/fairseq/tree/main/examples/wav2vec",
             files=(("wav2vec_large.pt", _FAIRSEQ + "wav2vec_large.pt"),),
             depth=12,
-            checked="tiny random weights against fairseq's code, z and c",
+            checked="tiny random weights of 60 shapes against fairseq's code, z and c",
         ),
         _ssl(
             "wav2vec2-base",
@@ -282,7 +282,9 @@ ENCODERS: dict[str, Known] = {
                 page=_BYOL_PAGE,
                 files=((f"AudioNTT2020-BYOLA-64x96d{width}.pth", ""),),
                 sums=SUMS["nttcslab/byol-a"],
-                checked="tiny random weights against the authors' code",
+                checked="the published weights against the authors' code"
+                if width == 512
+                else "as byol-a-512, which has the same code",
                 note="settings mean and std: of the log-mel spectra of your data",
             )
             for name, width in (("byol-a", 2048), ("byol-a-1024", 1024), ("byol-a-512", 512))
@@ -293,12 +295,11 @@ ENCODERS: dict[str, Known] = {
             summary="BYOL-A (Niizumi et al. 2023), AudioNTT2022",
             sample_rate=16_000,
             hop=640,
-            width=2048,
+            width=3072,
             licence=_BYOL_LICENCE,
             page=_BYOL_PAGE,
             files=(("AudioNTT2022-BYOLA-64x96d2048.pth", ""),),
-            checked="tiny random weights: network against the authors' code; spectra (nnAudio's in "
-            "the original) were not",
+            checked="random weights of its size against the authors' code, spectra against nnAudio",
             note="settings mean and std: of the log-mel spectra of your data",
         ),
         Known(
@@ -351,7 +352,7 @@ def _bigvgan(name: str, repository: str, rate: int, bands: int, hop: int, top: s
         page=f"{_HUB}nvidia/{repository}",
         files=_hub(f"nvidia/{repository}", "bigvgan_generator.pt", _CONFIG),
         sums=SUMS.get(f"nvidia/{repository}", {}),
-        checked="tiny random weights against the package bigvgan 2.4.1",
+        checked="tiny random weights of 40 shapes against the authors' code",
     )
 
 
@@ -366,7 +367,7 @@ def _hifigan(name: str, summary: str, folder: str) -> Known:
         licence=_MIT,
         page=_HIFIGAN_PAGE,
         files=((folder, ""), (_CONFIG, "")),
-        checked="tiny random weights against the authors' code",
+        checked="tiny random weights of 30 shapes against the authors' code",
         note="the authors keep the files in a Google Drive, from where a person fetches them",
     )
 
@@ -423,7 +424,7 @@ VOCODERS: dict[str, Known] = {
               page=_HUB + "charactr/vocos-mel-24khz",
               files=_hub("charactr/vocos-mel-24khz", "config.yaml", _WEIGHTS),
               sums=SUMS["charactr/vocos-mel-24khz"],
-              checked="tiny random weights against the package vocos 0.1.0"),
+              checked="tiny random weights of 24 shapes against the authors' code"),
         Known("ssl-mel", "hifigan", "HiFi-GAN of ssl-vocoders on mel to 8 kHz", 22_050, 256, 80,
               _MIT, page=_SSL_PAGE, files=(("mel.ckpt", f"{_SSL_PAGE}/resolve/main/mel/mel.ckpt"),),
               checked="tiny random weights against the authors' code, in a Lightning checkpoint"),

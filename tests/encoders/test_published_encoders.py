@@ -301,6 +301,23 @@ def test_what_is_downloaded_is_the_revision_that_the_checksum_is_of() -> None:
             assert one is None or not url or f"/resolve/{one.revision}/" in url
 
 
+def test_an_adapter_is_left_out(tmp_path: Path) -> None:
+    """It stands after the last layer of some that were fine-tuned, and halves the frames."""
+    import transformers
+
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 64, "conv_dim": [16] * 7, "num_conv_pos_embeddings": 16}
+    sizes |= {"num_conv_pos_embedding_groups": 4, "add_adapter": True, "num_adapter_layers": 1}
+    torch.manual_seed(0)
+    model = transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**sizes)).eval()
+    model.save_pretrained(tmp_path)
+    wave = noise(8000)
+    model.adapter = None
+    with torch.inference_mode():
+        expected = model(wave[None]).last_hidden_state[0]
+    assert torch.allclose(encoded(wave, layer=-1, encoder=tmp_path), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("family", ["hubert", "wav2vec2"])
 def test_fairseqs_own_files_are_read_too(tmp_path: Path, family: str) -> None:
     """`hubert_base_ls960.pt` and `wav2vec_small.pt`: other names, a Namespace or a `cfg`."""
