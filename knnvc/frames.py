@@ -13,12 +13,9 @@ class Frames:
 
     Attributes:
         values: [T, Ds] float32.
-        adaptation: [C, W] speaker adaptation of the vocoder, if it takes one and the voice has one;
-            a blend of voices has the weighted sum of theirs.
     """
 
     values: Tensor
-    adaptation: Tensor | None = None
 
     def __len__(self) -> int:
         """The number of frames, T."""

@@ -2,7 +2,8 @@
 
 Command line, batch manifests, server and Python read these definitions. A field that `setting`
 makes knows what is allowed; `Checked` refuses the rest when an object is made. Configurations of
-parts (`knnvc.registry`) are made of the same fields, so a preset's JSON is checked the same way.
+parts (`knnvc.registry`) are `PartConfig`s of the same fields, so a preset's JSON is checked the
+same way.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from knnvc import sound_options
 from knnvc.errors import KnnvcError, UsageError
@@ -33,7 +34,7 @@ LOUDNESS = DEFAULT_LOUDNESS
 DEFAULT_PRESET = "mini"
 TEXT_KINDS = ("text", "markdown", "srt", "vtt", "ssml")
 
-Made = TypeVar("Made")
+Config = TypeVar("Config", bound="PartConfig")
 
 
 @dataclass(frozen=True)
@@ -121,26 +122,39 @@ def settings(kind: type) -> dict[str, Setting]:
     return {name: one for name, one in found if one is not None}
 
 
-def from_dict(kind: type[Made], values: Mapping[str, Any], what: str) -> Made:
-    """Build a dataclass from JSON values; lists become tuples.
+class PartConfig(Checked):
+    """The configuration of a part, as a preset's JSON has it.
 
-    Args:
-        kind: the dataclass.
-        values: by field name.
-        what: it is, for messages: "HiFi-GAN vocoder", say.
-
-    Raises:
-        KnnvcError: a key is unknown or missing, or a value not allowed.
+    `class MelConfig(PartConfig, what="log-mel")`: `what` is what messages call the part.
     """
-    names = {one.name for one in fields(kind)}  # type: ignore[arg-type]
-    if unknown := sorted(set(values) - names):
-        raise KnnvcError(f"unknown {what} settings: {', '.join(map(str, unknown))[:80]}")
-    try:
-        return kind(**{name: _as_tuple(value) for name, value in values.items()})
-    except UsageError as error:
-        raise KnnvcError(f"the {what} settings are damaged: {error}") from error
-    except (TypeError, ValueError) as error:
-        raise KnnvcError(f"the {what} settings are damaged: {str(error)[:80]}") from error
+
+    _what: ClassVar[str]
+
+    def __init_subclass__(cls, what: str = "part", **more: Any) -> None:
+        """Note what messages call the part."""
+        super().__init_subclass__(**more)
+        cls._what = what
+
+    @classmethod
+    def from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
+        """Build from a preset's JSON; lists become tuples.
+
+        Raises:
+            KnnvcError: a key is unknown or missing, or a value not allowed.
+        """
+        names = {one.name for one in fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(set(values) - names):
+            raise KnnvcError(f"unknown {cls._what} settings: {', '.join(map(str, unknown))[:80]}")
+        try:
+            return cls(**{name: as_tuple(value) for name, value in values.items()})
+        except UsageError as error:
+            raise KnnvcError(f"the {cls._what} settings are damaged: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise KnnvcError(f"the {cls._what} settings are damaged: {str(error)[:80]}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON values."""
+        return to_dict(self)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -155,8 +169,9 @@ def check_known(kind: type, options: Mapping[str, Any]) -> None:
         raise UsageError(f"unknown option {unknown[0]!r}: choose from {', '.join(names)}")
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(map(_as_tuple, value)) if isinstance(value, list | tuple) else value
+def as_tuple(value: Any) -> Any:
+    """`value` with its lists as tuples."""
+    return tuple(map(as_tuple, value)) if isinstance(value, list | tuple) else value
 
 
 def _as_list(value: Any) -> Any:

@@ -8,8 +8,8 @@ from typing import TypeAlias
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as `progress(stage, done, total)`, first with 0 done.
 
-Stages are "references" (in per cent of a recording), "adapting" (to a target, in frames),
-"indexing", "encoding", "matching" and "vocoding" (in frames), "speaking" (in sentences)."""
+Stages are "references" (in per cent of a recording), "indexing", "encoding", "matching" and
+"vocoding" (in frames), "speaking" (in sentences)."""
 Tell: TypeAlias = Callable[[int, int], None]
 """Called as `tell(done, total)` of one stage."""
 

@@ -132,7 +132,7 @@ class Steps:
     @property
     def sets(self) -> SetBuilder:
         """Makes matching sets for these parts."""
-        return SetBuilder(self.encoder, self.converter, self.name)
+        return SetBuilder(self.encoder, self.name)
 
     @cached_property
     def speaker(self) -> Speaker:

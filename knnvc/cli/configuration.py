@@ -19,6 +19,13 @@ from knnvc.errors import UsageError
 Chosen = TypeVar("Chosen")
 Command = Callable[..., Any]
 FILE = click.Path(path_type=Path)
+START = click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
+RUN = "Folder for weights and what a resumed run needs."
+
+
+def out_to(default: str, text: str = RUN) -> Callable[[Command], Command]:
+    """Give a command `--out`, where it writes."""
+    return click.option("--out", type=FILE, default=Path(default), show_default=True, help=text)
 
 
 def options_of(kind: type[Any]) -> Callable[[Command], Command]:

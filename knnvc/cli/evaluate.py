@@ -40,6 +40,7 @@ class _Call:
     sources: tuple[str, ...]
     bench: str | None
     test_clean: str | None
+    inputs: str | None
     demos: str | None
     targets: str | None
     utterances: int
@@ -71,6 +72,10 @@ class _Call:
             existing(self.bench, "bench")
         if self.test_clean is not None:
             existing(self.test_clean, "folder of LibriSpeech")
+        if self.inputs is not None:
+            if self.test_clean is None:
+                raise UsageError("--inputs belongs to --test-clean DIR")
+            existing(self.inputs, "list of utterances")
         if self.demos is not None:
             existing(self.demos, "folder of demos")
         if (self.manifest and len(self.sources) > 1) or (
@@ -100,7 +105,7 @@ class _Call:
 
     def jobs(self) -> tuple[list[Job], list[Published]]:
         """What to convert, and what is published of it."""
-        from knnvc.evaluation.bench import bench_jobs, published_jobs, read_bench
+        from knnvc.evaluation.bench import bench_jobs, published_jobs, read_bench, read_inputs
         from knnvc.evaluation.demos import read_demos
         from knnvc.evaluation.plan import folder_jobs, manifest_jobs
 
@@ -108,7 +113,8 @@ class _Call:
         speakers = [name for name in (self.speakers or "").split(",") if name]
         if self.test_clean is not None:
             found = read_bench(Path(self.test_clean))
-            return published_jobs(found, settings, self.seed, speakers), []
+            inputs = read_inputs(Path(self.inputs)) if self.inputs else ()
+            return published_jobs(found, settings, self.seed, speakers, inputs), []
         if self.bench is not None:
             found = read_bench(Path(self.bench))
             return bench_jobs(found, self.utterances, settings, speakers), []
@@ -132,8 +138,14 @@ class _Call:
 @click.option(
     "--test-clean",
     metavar="DIR",
-    help="The protocol of the kNN-VC paper on LibriSpeech test-clean: five utterances of each of "
+    help="The protocol of kNN-VC's authors on LibriSpeech test-clean: five utterances of each of "
     "the 40 speakers to the 39 others, with all the rest of their speech as reference.",
+)
+@click.option(
+    "--inputs",
+    metavar="FILE",
+    help="With --test-clean: names of the utterances to convert, one a line.  [default: drawn by "
+    "--seed]",
 )
 @click.option("--demos", metavar="DIR", help="Convert the pairs of published demo pages.")
 @click.option(
@@ -243,7 +255,7 @@ def evaluate(
     """Convert and measure: words, speaker, naturalness, pitch, speed.
 
     --bench converts the first utterances of every speaker to every other speaker of the language.
-    --test-clean does it as the kNN-VC paper did. --demos converts the pairs of published demo pages
+    --test-clean does it as kNN-VC's authors do. --demos converts the pairs of published demo pages
     and shows what was published beside. --privacy anonymises, and says what three attackers find.
 
     MANIFEST is a .csv or .jsonl file with the columns source and target, and optionally text,
@@ -261,7 +273,9 @@ def evaluate(
     knnvc evaluate talks/ --targets speakers/ -o results/
     """
     if privacy is not None:
-        if asked["sources"] or any(asked[name] for name in ("bench", "test_clean", "demos")):
+        if asked["sources"] or any(
+            asked[name] for name in ("bench", "test_clean", "inputs", "demos")
+        ):
             raise UsageError("--privacy stands alone: give no SRC and no other bench")
         trials, speakers = asked["utterances"], asked["speakers"]
         audit(

@@ -217,10 +217,7 @@ def set_info(path: str) -> None:
 @SET_OUTPUT
 @FORCE
 def set_merge(paths: tuple[str, ...], output: str, force: bool) -> None:
-    """Join matching sets of one encoder into one.
-
-    Sets of a preset that adapts to voices are adapted together when they are first used.
-    """
+    """Join matching sets of one encoder into one."""
     _check_set_output(output, force)
     from knnvc.converters.matching_set import load, merge
 
@@ -245,8 +242,6 @@ def _describe(one: MatchingSet, path: str, files: bool = False) -> None:
         ("licence", info.licence or "not stated"),
         ("created", info.created),
     ]
-    if one.adaptations:
-        rows.insert(2, ("adapted", ", ".join(sorted(one.adaptations))))
     if files:
         rows += [
             ("file", f"{name}  {seconds:.1f} s")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from knnvc.cli.common import DEVICE, say_path
-from knnvc.cli.configuration import FILE, chosen, need, options_of, read_config
+from knnvc.cli.configuration import FILE, START, chosen, need, options_of, out_to, read_config
 from knnvc.errors import UsageError
 from knnvc.extras import require
 from knnvc.training.options import GlowTtsOptions, HifiGanOptions
@@ -54,13 +54,7 @@ def train() -> None:
 @PRESET
 @click.option("--k", default=4, show_default=True, help="Neighbours averaged.")
 @DEVICE
-@click.option(
-    "--out",
-    type=FILE,
-    default=Path("runs/prematched"),
-    show_default=True,
-    help="Folder for the features.",
-)
+@out_to("runs/prematched", "Folder for the features.")
 def prematch(corpus: Path, preset: str, k: int, device: str, out: Path) -> None:
     """Replace every training frame by its speaker's nearest other frames, as kNN-VC does."""
     need_corpus(corpus)
@@ -80,13 +74,7 @@ def prematch(corpus: Path, preset: str, k: int, device: str, out: Path) -> None:
     show_default=True,
     help="What `prematch` wrote.",
 )
-@click.option(
-    "--out",
-    type=FILE,
-    default=Path("runs/vocoder"),
-    show_default=True,
-    help="Folder for weights and what a resumed run needs.",
-)
+@out_to("runs/vocoder")
 @options_of(HifiGanOptions)
 def vocoder(corpus: Path, prematched: Path, out: Path, config: Path | None, **given: Any) -> None:
     """Train a vocoder on prematched features; writes OUT/g_STEPS.pt and OUT/config.json.
@@ -119,14 +107,8 @@ def vocoder(corpus: Path, prematched: Path, out: Path, config: Path | None, **gi
 )
 @PRESET
 @click.option("--language", default="en-us", show_default=True, help="Of the transcripts.")
-@click.option(
-    "--out",
-    type=FILE,
-    default=Path("runs/text-frontend"),
-    show_default=True,
-    help="Folder for weights and what a resumed run needs.",
-)
-@click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
+@out_to("runs/text-frontend")
+@START
 @options_of(GlowTtsOptions)
 def text_frontend(
     corpus: Path,

@@ -29,17 +29,10 @@ class Converter(Protocol):
     def config(self) -> Any:
         """What holds where the options say nothing: `k`, `lam`, `weighting`, if it has them."""
 
-    @property
-    def cache_key(self) -> tuple[str, ...]:
-        """What decides what `adapt` adds to a set, besides its recordings and the encoder."""
-
-    def adapt(self, one: MatchingSet, progress: Progress | None = None) -> MatchingSet:
-        """The set with what takes long to fit to its voice, so that it is fitted once and kept."""
-
     def prepare(
         self, target: MatchingSet, index: str = "auto", progress: Progress | None = None
     ) -> Any:
-        """What `convert` needs of a voice: index, statistics, adaptation. Done once per voice.
+        """What `convert` needs of a voice: index, statistics. Done once per voice.
 
         Raises:
             KnnvcError: the set comes from another encoder.

@@ -10,16 +10,15 @@ features to build the output from.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from knnvc.converters.approximate import choose, content_hash, open_index
-from knnvc.converters.base import Weighted, check_encoder, mix
+from knnvc.converters.base import T, Weighted, check_encoder, mix
 from knnvc.converters.matching_set import MatchingSet
 from knnvc.converters.search import Index, Searcher
 from knnvc.encoders.base import Columns, Encoder
@@ -29,14 +28,12 @@ from knnvc.options import (
     K_MOST,
     LAM_MOST,
     WEIGHTINGS,
-    Checked,
     ConvertOptions,
     MatchOptions,
-    from_dict,
+    PartConfig,
     setting,
-    to_dict,
 )
-from knnvc.progress import Progress, part_of, stage
+from knnvc.progress import Progress, Tell, part_of, stage
 from knnvc.registry import Context, PartSpec
 
 BLOCK = 4096  # frames matched at a time, which bounds the temporary memory
@@ -46,7 +43,7 @@ _NEAREST = 1e-6
 
 
 @dataclass(frozen=True)
-class KnnConfig(Checked):
+class KnnConfig(PartConfig, what="knn converter"):
     """What a preset recommends.
 
     Attributes:
@@ -59,18 +56,12 @@ class KnnConfig(Checked):
     weighting: str = setting("mean", "How neighbours are averaged.", "choice", choices=WEIGHTINGS)
     lam: float = setting(1.0, "λ.", "number", least=0, most=LAM_MOST)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> KnnConfig:
-        """Build from a preset's JSON.
-
-        Raises:
-            KnnvcError: a key is unknown, or a value not allowed.
-        """
-        return from_dict(cls, values, "knn converter")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return to_dict(self)
+    def chosen(self, options: MatchOptions | None) -> tuple[int, float, str]:
+        """k, λ and weighting: what `options` say, or else this."""
+        options = options or ConvertOptions()
+        k = self.k if options.k is None else options.k
+        lam = self.lam if options.lam is None else options.lam
+        return k, lam, options.weighting or self.weighting
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,16 +88,11 @@ class KnnConverter:
     def __init__(self, config: KnnConfig, encoder: Encoder) -> None:
         self.config = config
         self.encoder = encoder
-        self.cache_key: tuple[str, ...] = ()
 
     @property
     def columns(self) -> Columns:
         """Of the encoder's features."""
         return self.encoder.columns
-
-    def adapt(self, one: MatchingSet, progress: Progress | None = None) -> MatchingSet:
-        """The set as it is: nothing is fitted to a voice."""
-        return one
 
     def prepare(
         self, target: MatchingSet, index: str = "auto", progress: Progress | None = None
@@ -130,29 +116,23 @@ class KnnConverter:
         progress: Progress | None = None,
     ) -> Frames:
         """Replace every source frame by the target's nearest; see `Converter.convert`."""
-        options = options or ConvertOptions()
-        k = self.config.k if options.k is None else options.k
-        lam = self.config.lam if options.lam is None else options.lam
-        weighting = options.weighting or self.config.weighting
+        k, lam, weighting = self.config.chosen(options)
         source = features[:, self.columns.synth]
         if lam == 0:
             return Frames(source)
         wanted = features[:, self.columns.match]
-        total = len(voices) * len(features)
-        tell = stage(progress, "matching", total)
-        selected: Tensor | None = None
-        for number, (target, weight) in enumerate(voices):
-            told = part_of(tell, number * len(features), total)
-            frames = torch.empty(len(features), target.synth.shape[1])
-            for start in range(0, len(features), BLOCK):
+
+        def selected(target: KnnTarget, tell: Tell | None) -> Tensor:
+            frames = torch.empty(len(wanted), target.synth.shape[1])
+            for start in range(0, len(wanted), BLOCK):
                 distances, rows = target.searcher.search(wanted[start : start + BLOCK], k)
                 weights = weigh(distances, weighting)
                 frames[start : start + len(rows)] = select(target.synth, rows, weights)
-                if told:
-                    told(start + len(rows), len(features))
-            selected = mix(selected, frames, weight)
-        assert selected is not None
-        return Frames(blend_in_place(selected, source, lam))
+                if tell:
+                    tell(start + len(rows), len(wanted))
+            return frames
+
+        return blend_voices(voices, selected, source, lam, progress)
 
 
 def load(spec: PartSpec, context: Context) -> KnnConverter:
@@ -270,6 +250,32 @@ def blend(selected: Tensor, source: Tensor, lam: float) -> Tensor:
     if lam == 0:
         return source
     return lam * selected + (1 - lam) * source
+
+
+def blend_voices(
+    voices: Sequence[Weighted[T]],
+    made: Callable[[T, Tell | None], Tensor],
+    source: Tensor,
+    lam: float,
+    progress: Progress | None = None,
+) -> Frames:
+    """The weighted sum of the voices' frames, mixed with the source's.
+
+    Args:
+        voices: what `prepare` made, and shares that sum to 1.
+        made: gives a voice's frames [M, Ds], a tensor of its own, and tells how far it is.
+        source: frames [M, Ds].
+        lam: λ, above 0.
+        progress: see `knnvc.progress`.
+    """
+    total = len(voices) * len(source)
+    tell = stage(progress, "matching", total)
+    mixed: Tensor | None = None
+    for number, (target, weight) in enumerate(voices):
+        frames = made(target, part_of(tell, number * len(source), total))
+        mixed = mix(mixed, frames, weight)
+    assert mixed is not None
+    return Frames(blend_in_place(mixed, source, lam))
 
 
 def blend_in_place(selected: Tensor, source: Tensor, lam: float) -> Tensor:

@@ -3,11 +3,14 @@
 On disk a set is one safetensors file (never a pickle, so a set from a stranger is safe to open):
 
 - tensors `synth` [N, Ds] and, unless it equals `synth`, `match` [N, Dm], float16; `frame_start`
-  [F] int64; and `adaptation.NAME` [C, W] float16 for each speaker adaptation, NAME saying whose;
-- the metadata entry `matching_set`, a JSON object with the fields of `SetInfo`, the flag
-  `match_is_synth` and `adaptations`, which has the fingerprint of each NAME's network;
+  [F] int64;
+- the metadata entry `matching_set`, a JSON object with the fields of `SetInfo` and the flag
+  `match_is_synth`;
 - the metadata entry `sha256`, of all that (`knnvc.tensors.checksum`): a set whose bytes have
   changed is refused, and not used for another voice.
+
+Older sets may hold tensors `adaptation.NAME`, and `adaptations` in the metadata, which fitted the
+networks of that time to the speaker. Neither is read.
 
 A tensor that holds values beyond float16's 65504 is stored as float32 instead: features that large
 are rare (some encoders have such outlier dimensions), and clipping them would change distances.
@@ -20,8 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -40,8 +42,7 @@ SUFFIX = ".safetensors"
 _METADATA_KEY = "matching_set"
 _CHECKSUM_KEY = "sha256"
 _MATCH_IS_SYNTH = "match_is_synth"
-_ADAPTATIONS = "adaptations"
-_ADAPTATION = "adaptation."  # begins the names of their tensors
+_ADAPTATIONS, _ADAPTATION = "adaptations", "adaptation."  # of older sets: a field, names of tensors
 
 
 def _now() -> str:
@@ -95,35 +96,6 @@ class SetInfo:
 
 
 @dataclass(frozen=True, eq=False)  # == on tensors has no single truth value
-class Adaptation:
-    """What makes a network fit one speaker, found in closed form.
-
-    Attributes:
-        weights: [C, W] float32.
-        network: fingerprint of the network that they are for; any other does without.
-    """
-
-    weights: Tensor
-    network: str
-
-    def __post_init__(self) -> None:
-        """Check the weights.
-
-        Raises:
-            KnnvcError: they are no matrix of numbers.
-        """
-        valid = self.weights.ndim == 2 and self.weights.dtype == torch.float32
-        _require(valid and 0 not in self.weights.shape, "an adaptation is no float32 matrix")
-        _require(_is_finite(self.weights), "an adaptation holds NaN or infinite values")
-        _require(isinstance(self.network, str), "an adaptation's network is no text")
-
-    def weights_for(self, network: str, shape: tuple[int, int]) -> Tensor | None:
-        """The weights, if they are for the network with this fingerprint and have this shape."""
-        fits = self.network == network and self.weights.shape == shape
-        return self.weights if fits else None
-
-
-@dataclass(frozen=True, eq=False)
 class MatchingSet:
     """The frames of one target speaker (or of several, merged).
 
@@ -133,8 +105,6 @@ class MatchingSet:
         frame_start: [F] int64, the first frame of each source file; the first is 0.
         info: where it came from.
         origin: the file it was loaded from, so that an index of it is worth keeping; None if none.
-        adaptations: what makes the networks of the preset that made it fit this speaker, by what
-            each is for, such as "refiner" or "vocoder".
     """
 
     match: Tensor
@@ -142,7 +112,6 @@ class MatchingSet:
     frame_start: Tensor
     info: SetInfo
     origin: Path | None = None
-    adaptations: Mapping[str, Adaptation] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that the tensors fit each other.
@@ -164,8 +133,6 @@ class MatchingSet:
             bool(start[0] == 0 and (start.diff() >= 0).all() and start[-1] <= len(self.match)),
             "frame_start does not rise from 0 to the number of frames",
         )
-        named = all(re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) for name in self.adaptations)
-        _require(named, "an adaptation has no proper name")
 
     @property
     def seconds(self) -> float:
@@ -206,9 +173,6 @@ class MatchingSet:
             tensors["match"] = _compact(self.match)
         entry: dict[str, Any] = dataclasses.asdict(self.info) | {_MATCH_IS_SYNTH: match_is_synth}
         entry["format_version"] = FORMAT_VERSION
-        entry[_ADAPTATIONS] = {name: one.network for name, one in self.adaptations.items()}
-        for name, one in self.adaptations.items():
-            tensors[_ADAPTATION + name] = _compact(one.weights)
         # A file name that is not UTF-8 reaches us with surrogates, which no JSON reader likes.
         text = json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace").decode()
         metadata = {_METADATA_KEY: text, _CHECKSUM_KEY: checksum(tensors, text)}
@@ -227,12 +191,12 @@ def load(path: str | Path) -> MatchingSet:
         raise KnnvcError(f"{path} is no matching set: make one with `knnvc set build`")
     text = metadata[_METADATA_KEY]
     try:
-        info, match_is_synth, networks = _parse_entry(text)
+        info, match_is_synth = _parse_entry(text)
         if metadata.get(_CHECKSUM_KEY) != checksum(tensors, text):
             raise KnnvcError("its bytes have changed since it was saved; get or build it again")
         expected = {"synth", "frame_start"} if match_is_synth else {"match", "synth", "frame_start"}
-        expected |= {_ADAPTATION + name for name in networks}
-        _require(tensors.keys() == expected, "other tensors than it should have")
+        found = {name for name in tensors if not name.startswith(_ADAPTATION)}
+        _require(found == expected, "other tensors than it should have")
         synth = _expand(tensors["synth"])
         return MatchingSet(
             match=synth if match_is_synth else _expand(tensors["match"]),
@@ -240,10 +204,6 @@ def load(path: str | Path) -> MatchingSet:
             frame_start=tensors["frame_start"],
             info=info,
             origin=path,
-            adaptations={
-                name: Adaptation(_expand(tensors[_ADAPTATION + name]), network)
-                for name, network in networks.items()
-            },
         )
     except KnnvcError as error:
         raise KnnvcError(f"{path} cannot be used: {error}") from error
@@ -252,8 +212,7 @@ def load(path: str | Path) -> MatchingSet:
 def merge(sets: Sequence[MatchingSet]) -> MatchingSet:
     """Join matching sets of one encoder into one that holds the frames of all, in order.
 
-    Names of speakers and licences are joined. Adaptations are left out:
-    `VoiceConverter.matching_set` finds them anew.
+    Names of speakers and licences are joined.
 
     Raises:
         UsageError: there are no sets.
@@ -302,8 +261,8 @@ def _join(texts: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(text for text in texts if text))
 
 
-def _parse_entry(text: str) -> tuple[SetInfo, bool, dict[str, str]]:
-    """Read the metadata: the info, whether match is synth, and the adaptations' networks."""
+def _parse_entry(text: str) -> tuple[SetInfo, bool]:
+    """Read the metadata: the info, and whether match is synth."""
     try:
         entry = json.loads(text)
         json.dumps(entry, ensure_ascii=False).encode()  # lone surrogates could not be printed
@@ -321,13 +280,11 @@ def _parse_entry(text: str) -> tuple[SetInfo, bool, dict[str, str]]:
     _require(version == FORMAT_VERSION, f"format {str(version)[:20]!r} is unknown")
     match_is_synth = entry.pop(_MATCH_IS_SYNTH, None)
     _require(isinstance(match_is_synth, bool), f"{_MATCH_IS_SYNTH} is no true or false")
-    networks = entry.pop(_ADAPTATIONS, None)
-    named = isinstance(networks, dict) and all(isinstance(one, str) for one in networks.values())
-    _require(named, f"{_ADAPTATIONS} are no fingerprints")
+    entry.pop(_ADAPTATIONS, None)
     names = {f.name for f in dataclasses.fields(SetInfo)}
     _require(entry.keys() == names, "metadata has other fields than it should have")
     values: dict[str, Any] = {k: tuple(v) if type(v) is list else v for k, v in entry.items()}
-    return SetInfo(**values), match_is_synth, networks
+    return SetInfo(**values), match_is_synth
 
 
 def _compact(features: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from knnvc.encoders.base import layer_columns
 from knnvc.encoders.chunked import CHUNK_SECONDS, CONTEXT_SECONDS, ChunkedEncoder
 from knnvc.encoders.mel import Mel, MelConfig
 from knnvc.errors import KnnvcError
-from knnvc.options import Checked, from_dict, setting, to_dict
+from knnvc.options import PartConfig, setting
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, fingerprint, fit_state, read_tensors
 
@@ -32,7 +32,7 @@ _LAST_CONVOLUTION = 64  # channels
 
 
 @dataclass(frozen=True)
-class ByolConfig(Checked):
+class ByolConfig(PartConfig, what="BYOL-A"):
     """Dimensions of a `Byol`.
 
     Attributes:
@@ -58,15 +58,6 @@ class ByolConfig(Checked):
     slaney: bool = setting(False, "Scale.", "flag")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ByolConfig:
-        """Build from a preset's JSON.
-
-        Raises:
-            KnnvcError: a key is unknown, or a value not allowed.
-        """
-        return from_dict(cls, values, "BYOL-A")
-
-    @classmethod
     def from_state(cls, state: Mapping[str, Tensor], **chosen: Any) -> ByolConfig:
         """The dimensions that published weights have; `chosen` are `mean` and `std`.
 
@@ -90,10 +81,6 @@ class ByolConfig(Checked):
                 f"these are no weights of BYOL-A (no {error}): give a file of the authors, such as "
                 "AudioNTT2020-BYOLA-64x96d512.pth"
             ) from error
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return to_dict(self)
 
     @property
     def mel(self) -> MelConfig:

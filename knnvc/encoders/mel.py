@@ -9,9 +9,7 @@ B batch, S samples, T frames.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torchaudio
@@ -21,7 +19,7 @@ from torch.nn import functional
 from knnvc.encoders.base import layer_columns
 from knnvc.encoders.chunked import CHUNK_SECONDS, CONTEXT_SECONDS, ChunkedEncoder
 from knnvc.errors import KnnvcError
-from knnvc.options import Checked, from_dict, setting, to_dict
+from knnvc.options import PartConfig, setting
 from knnvc.registry import Context, PartSpec
 
 SCALES = ("slaney", "htk")
@@ -32,7 +30,7 @@ _DELTA_WINDOW = 5  # frames, torchaudio's and Kaldi's default
 
 
 @dataclass(frozen=True)
-class MelConfig(Checked):
+class MelConfig(PartConfig, what="log-mel"):
     """What one kind of log-mel spectrum is; with the names of HiFi-GAN's config.json.
 
     The defaults are HiFi-GAN's computation at 16 kHz, every 10 ms.
@@ -80,19 +78,6 @@ class MelConfig(Checked):
             )
         if not self.floor + self.added > 0:
             raise KnnvcError("the mel settings are damaged: floor or added must be above 0")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MelConfig:
-        """Build from a preset's JSON.
-
-        Raises:
-            KnnvcError: a key is unknown, or a value not allowed.
-        """
-        return from_dict(cls, values, "log-mel")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return to_dict(self)
 
     @property
     def padding(self) -> int:
@@ -155,7 +140,7 @@ class Mel(nn.Module):
 
 
 @dataclass(frozen=True)
-class MfccConfig(Checked):
+class MfccConfig(PartConfig, what="MFCC"):
     """MFCC as Kaldi computes them; the defaults are those that HuBERT's first targets come from.
 
     Attributes:
@@ -173,15 +158,6 @@ class MfccConfig(Checked):
         super().__post_init__()
         if self.coefficients > self.bands:
             raise KnnvcError("the MFCC settings are damaged: more coefficients than bands")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MfccConfig:
-        """Build from a preset's JSON.
-
-        Raises:
-            KnnvcError: a key is unknown, or a value not allowed.
-        """
-        return from_dict(cls, values, "MFCC")
 
 
 class Mfcc(nn.Module):

@@ -81,6 +81,9 @@ class SslNetwork(nn.Module):
         for layer in (match_layer, synth_layer):
             if not LAST <= layer <= depth and not every:
                 raise KnnvcError(f"layer {layer} is not in this encoder, which has 0 to {depth}")
+        if getattr(model, "adapter", None) is not None:
+            # Of a wav2vec 2.0 that was fine-tuned for text; it would halve the frames.
+            model.adapter = None  # type: ignore[assignment]
         self.model = model
         self.normalize = normalize
         self.depth = depth

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from torch.nn import functional
 from knnvc.encoders.base import ALL, LAST, chosen_layers, layer_columns
 from knnvc.encoders.chunked import CHUNK_SECONDS, CONTEXT_SECONDS, SAMPLE_RATE, ChunkedEncoder
 from knnvc.errors import KnnvcError
-from knnvc.options import Checked, from_dict, setting, to_dict
+from knnvc.options import PartConfig, setting
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, fingerprint, fit_state, read_tensors
 
@@ -34,7 +33,7 @@ _AGGREGATOR = tuple((512, kernel, 1) for kernel in range(2, 14))
 
 
 @dataclass(frozen=True)
-class Wav2VecConfig(Checked):
+class Wav2VecConfig(PartConfig, what="wav2vec"):
     """Dimensions of a `Wav2Vec`; names are fairseq's.
 
     Attributes:
@@ -75,19 +74,6 @@ class Wav2VecConfig(Checked):
                 )
         if any(stride != 1 for _, _, stride in self.conv_aggregator_layers):
             raise KnnvcError("the wav2vec settings are damaged: the aggregator has no strides")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Wav2VecConfig:
-        """Build from a preset's JSON.
-
-        Raises:
-            KnnvcError: a key is unknown, or a value not allowed.
-        """
-        return from_dict(cls, values, "wav2vec")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return to_dict(self)
 
     @property
     def hop(self) -> int:

@@ -27,7 +27,7 @@ from knnvc.files import AUDIO_SUFFIXES
 
 MANIFEST = "manifest.csv"
 NEEDED = ("speaker", "file", "text")
-PUBLISHED_SOURCES = 5  # utterances of each speaker, in the kNN-VC paper
+PUBLISHED_SOURCES = 5  # utterances of each speaker, see `published_jobs`
 SECOND_MICROPHONE = "_mic2"  # VCTK 0.92 has every utterance twice
 
 
@@ -84,16 +84,31 @@ def bench_jobs(
     Raises:
         UsageError: a speaker is unknown, or fewer than two speak the same language.
     """
+    first: list[Utterance] = []
+    for name in dict.fromkeys(one.speaker for one in utterances):
+        first += [one for one in utterances if one.speaker == name][:sources]
+    return _all_to_all(utterances, first, settings, speakers)
+
+
+def _all_to_all(
+    utterances: Sequence[Utterance],
+    sources: Sequence[Utterance],
+    settings: Sequence[Condition],
+    speakers: Iterable[str],
+) -> list[Job]:
+    """`sources`, of `utterances`, to all other speakers; see `bench_jobs`."""
     wanted = list(dict.fromkeys(speakers))
     known = dict.fromkeys(one.speaker for one in utterances)
     if unknown := [name for name in wanted if name not in known]:
         raise UsageError(f"there is no speaker {unknown[0]}: choose among {', '.join(known)}")
+    chosen = set(sources)
     voices: list[tuple[Target, str, list[Source]]] = []
     for name in wanted or known:
         own = [one for one in utterances if one.speaker == name]
-        rest = own[sources:] if len(own) - sources >= LEAST_TRIALS else own
+        rest = [one for one in own if one not in chosen]
+        rest = rest if len(rest) >= LEAST_TRIALS else own
         target = Target(own[0].path, "", name, tuple(one.path for one in rest))
-        taken = [Source(one.path, one.text, "", one.language, name) for one in own[:sources]]
+        taken = [Source(one.path, one.text, "", one.language, name) for one in own if one in chosen]
         voices.append((target, own[0].language, taken))
     jobs = [
         Job(source, target, condition)
@@ -113,24 +128,51 @@ def published_jobs(
     settings: Sequence[Condition],
     seed: int,
     speakers: Iterable[str] = (),
+    inputs: Sequence[str] = (),
 ) -> list[Job]:
-    """The protocol of the kNN-VC paper (Baas et al. 2023) on LibriSpeech test-clean.
+    """The protocol of the authors of kNN-VC and LinearVC on LibriSpeech test-clean.
 
-    Five utterances of every speaker, drawn at random, are converted to every other speaker; the
-    rest of a target's speech is the reference. With the 40 speakers of test-clean these are 7,800
-    conversions. Which utterances the authors drew is not published.
+    Five utterances of every speaker are converted to every other speaker; the rest of a target's
+    speech is the reference. With the 40 speakers of test-clean these are 7,800 conversions. So it
+    is in the lists that LinearVC's repository publishes (https://github.com/kamperh/linearvc,
+    data/eval_inputs_test-clean.txt and speaker-sim-test-clean.csv).
+
+    Args:
+        utterances: as `read_bench` finds them.
+        settings: conditions; each is measured.
+        seed: of the five, where there are no `inputs`.
+        speakers: names of those that take part; all, if none is given.
+        inputs: names of the utterances to convert, such as "1089-134686-0005".
 
     Raises:
-        UsageError: as `bench_jobs`.
+        UsageError: as `bench_jobs`, or an input is not among the utterances.
     """
+    if inputs:
+        named = {one.path.stem: one for one in utterances}
+        if missing := [name for name in inputs if name not in named]:
+            raise UsageError(f"there is no utterance {missing[0]}: check the folder and the list")
+        return _all_to_all(utterances, [named[name] for name in inputs], settings, speakers)
     rng = np.random.default_rng(seed)
     drawn: list[Utterance] = []
     for name in dict.fromkeys(one.speaker for one in utterances):
         own = [one for one in utterances if one.speaker == name]
-        first = set(rng.permutation(len(own))[:PUBLISHED_SOURCES].tolist())
-        drawn += [one for number, one in enumerate(own) if number in first]
-        drawn += [one for number, one in enumerate(own) if number not in first]
-    return bench_jobs(drawn, PUBLISHED_SOURCES, settings, speakers)
+        drawn += [own[number] for number in sorted(rng.permutation(len(own))[:PUBLISHED_SOURCES])]
+    return _all_to_all(utterances, drawn, settings, speakers)
+
+
+def read_inputs(path: Path) -> list[str]:
+    """The names of utterances in a text file, one a line.
+
+    Raises:
+        UsageError: it is no text, or empty.
+    """
+    try:
+        found = path.read_text(encoding="utf-8-sig").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: give a text file, one name a line") from error
+    if not found:
+        raise UsageError(f"{path} names no utterance: write one name a line")
+    return found
 
 
 def _manifest(path: Path) -> list[Utterance]:

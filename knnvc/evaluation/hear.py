@@ -3,11 +3,12 @@
 HEAR 2021 (Turian et al. 2022, https://arxiv.org/abs/2203.03022) asks a module for `load_model`,
 `get_scene_embeddings` and `get_timestamp_embeddings`. With its kit installed:
 
-    python -m heareval.embeddings.runner knnvc.evaluation.hear --model mini --tasks-dir tasks
+    python -m heareval.embeddings.runner knnvc.evaluation.hear --tasks-dir tasks
+        --model-options '{"model_file_path": "mini@4"}'
 
-The model is named as everywhere: a preset, an encoder by name, or a checkpoint of transformers;
-"NAME@6" takes layer 6, "NAME@posteriors" columns that an encoder names. Without a layer it is what
-the encoder gives as features.
+(its --model takes files only). The model is named as everywhere: a preset, an encoder by name, or
+a checkpoint of transformers; "NAME@6" takes layer 6, "NAME@posteriors" columns that an encoder
+names. Without a layer it is what the encoder gives as features.
 
 N sounds, S samples, T frames, D columns.
 """

@@ -20,7 +20,6 @@ from knnvc.evaluation.instruments import (
     Vector,
     Wave,
     errors,
-    pitch_correlation,
     plain,
 )
 from knnvc.evaluation.plan import Job, Source, Target, Voice, split_target
@@ -39,6 +38,7 @@ from knnvc.evaluation.records import (
     line_of,
     read_records,
 )
+from knnvc.evaluation.remembered import Remembered
 from knnvc.vocoders.classical import griffin_lim, world
 
 SAMPLE_SECONDS = 6  # the target's utterance that is there to be heard shall be about that long
@@ -103,7 +103,7 @@ class Evaluation:
 
     Args:
         converter: what is measured.
-        listener: what measures.
+        listener: what measures; it is asked once for every distinct waveform.
         folder: of the results; what `records.jsonl` holds already is not measured again.
         seed: of the choice of references and trials.
         yardsticks: the systems that conversions are compared with, of `YARDSTICKS`.
@@ -118,7 +118,7 @@ class Evaluation:
         yardsticks: Sequence[str] = YARDSTICKS,
     ) -> None:
         self.converter = converter
-        self.listener = listener
+        self.listener = Remembered(listener)
         self.folder = folder
         self.seed = seed
         self.yardsticks = tuple(yardsticks)
@@ -186,7 +186,7 @@ class Evaluation:
             likeness=self._trials[job.target].likeness(made.heard, original.heard),
             distillmos=made.heard.distillmos,
             dnsmos=made.heard.dnsmos,
-            pitch=pitch_correlation(original.wave, made.wave),
+            pitch=self.listener.pitch_correlation(original.wave, made.wave),
             seconds=len(made.wave) / SAMPLE_RATE,
             reference_seconds=made.reference_seconds,
             compute_seconds=made.compute_seconds,

@@ -409,15 +409,19 @@ class AcousticSpace:
         return torch.stack([mean, (told - mean).square().mean(0).sqrt().clamp(min=FLAT)])
 
 
-def _spoken(frames: Tensor, silence: Tensor) -> list[Tensor]:
-    """Blocks of those `frames` [N, ...] that are speech by √posteriors of `silence` [N].
+def are_speech(silence: Tensor) -> Tensor:
+    """Bool [..., N], the frames that are speech by √posteriors of `silence` [..., N].
 
     Where hardly any are, all count.
     """
     speech = silence.square() < 0.5
-    if int(speech.sum()) < LEAST_SPEECH:
-        speech = torch.ones_like(speech)
-    parts = zip(torch.split(frames, _BLOCK), torch.split(speech, _BLOCK), strict=True)
+    return speech | (speech.sum(-1, keepdim=True) < LEAST_SPEECH)
+
+
+def _spoken(frames: Tensor, silence: Tensor) -> list[Tensor]:
+    """Blocks of those `frames` [N, ...] that `are_speech` by √posteriors of `silence` [N]."""
+    blocks = torch.split(are_speech(silence), _BLOCK)
+    parts = zip(torch.split(frames, _BLOCK), blocks, strict=True)
     return [block[rows] for block, rows in parts]
 
 

@@ -17,67 +17,50 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from knnvc.converters.base import Weighted, check_encoder, mix
-from knnvc.converters.knn import BLOCK, blend_in_place, build_searcher, select, weigh
+from knnvc.converters.base import Weighted, check_encoder
+from knnvc.converters.knn import (
+    BLOCK,
+    KnnConfig,
+    blend_voices,
+    build_searcher,
+    select,
+    weigh,
+)
 from knnvc.converters.matching_set import MatchingSet
 from knnvc.converters.search import Searcher
-from knnvc.errors import KnnvcError
+from knnvc.errors import KnnvcError, UsageError
 from knnvc.frames import Frames
 from knnvc.kernels import accelerate
 from knnvc.mini.acoustic_space import SETTINGS, AcousticSpace, Statistics
 from knnvc.mini.encoder import MiniEncoder
 from knnvc.mini.refiner import Refiner, RefinerConfig
 from knnvc.mini.unit_selection import follow, path_first
-from knnvc.options import (
-    K_MOST,
-    LAM_MOST,
-    WEIGHTINGS,
-    Checked,
-    ConvertOptions,
-    MatchOptions,
-    from_dict,
-    setting,
-    to_dict,
-)
-from knnvc.progress import Progress, Tell, part_of, stage
+from knnvc.options import MatchOptions, setting
+from knnvc.progress import Progress, Tell
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, read_tensors
 
 
 @dataclass(frozen=True)
-class MiniConfig(Checked):
+class MiniConfig(KnnConfig, what="mini converter"):
     """What a preset says of the converter.
 
+    The refiner reads the mean of `k` neighbours.
+
     Attributes:
-        k: neighbours averaged for the refiner to read.
-        weighting: "mean", or "distance" to weigh near neighbours more.
-        lam: λ.
         source: whether "recordings" are converted or "text", whose phones are known.
         refiner: of a `RefinerConfig`.
     """
 
-    k: int = setting(4, "Neighbours averaged.", "whole", least=1, most=K_MOST)
-    weighting: str = setting("mean", "How neighbours are averaged.", "choice", choices=WEIGHTINGS)
-    lam: float = setting(1.0, "λ.", "number", least=0, most=LAM_MOST)
     source: str = setting("recordings", "What is converted.", "choice", choices=tuple(SETTINGS))
     refiner: Mapping[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MiniConfig:
-        """Build from a preset's JSON.
-
-        Raises:
-            KnnvcError: a key is unknown, or a value not allowed.
-        """
-        made = from_dict(cls, values, "mini converter")
-        if not isinstance(made.refiner, Mapping):
-            raise KnnvcError("the mini converter settings are damaged: refiner must be an object")
-        RefinerConfig.from_dict(made.refiner)
-        return made
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return to_dict(self)
+    def __post_init__(self) -> None:
+        """Check every field, and the refiner's."""
+        super().__post_init__()
+        if not isinstance(self.refiner, Mapping):
+            raise UsageError("refiner must be an object")
+        RefinerConfig.from_dict(self.refiner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,11 +116,6 @@ class MiniConverter:
         mel = encoder.network.config
         self.space = AcousticSpace(SETTINGS[config.source], mel.mels, mel.substeps, mel.states)
 
-    @property
-    def cache_key(self) -> tuple[str, ...]:
-        """Sets hold nothing that the converter has made of a voice."""
-        return ()
-
     def compared(self, features: Tensor, starts: Tensor | None = None) -> Tensor:
         """Vectors [T, Dv] of the acoustic space for `features` [T, D]; see `Converter.compared`."""
         columns = self.encoder.columns
@@ -145,10 +123,6 @@ class MiniConverter:
         return self.space.vectors(synth, match, self.space.statistics(synth, match), starts)
 
     # Voices -----------------------------------------------------------------------------------
-
-    def adapt(self, one: MatchingSet, progress: Progress | None = None) -> MatchingSet:
-        """The set as it is: nothing is fitted to a voice."""
-        return one
 
     def prepare(
         self, target: MatchingSet, index: str = "auto", progress: Progress | None = None
@@ -184,21 +158,15 @@ class MiniConverter:
         progress: Progress | None = None,
     ) -> Frames:
         """Turn features into frames of the voices; see `Converter.convert`."""
-        options = options or ConvertOptions()
-        k = self.config.k if options.k is None else options.k
-        lam = self.config.lam if options.lam is None else options.lam
-        weighting = options.weighting or self.config.weighting
+        k, lam, weighting = self.config.chosen(options)
         if lam == 0:
             return Frames(features[:, self.encoder.columns.synth])
         source = self._of_features(features, self._speaker_statistics)
-        total = len(voices) * len(features)
-        tell = stage(progress, "matching", total)
-        made: Tensor | None = None
-        for number, (target, weight) in enumerate(voices):
-            told = part_of(tell, number * len(features), total)
-            made = mix(made, self._converted(target, source, k, weighting, told), weight)
-        assert made is not None
-        return Frames(blend_in_place(made, source.synth, lam))
+
+        def made(target: MiniTarget, tell: Tell | None) -> Tensor:
+            return self._converted(target, source, k, weighting, tell)
+
+        return blend_voices(voices, made, source.synth, lam, progress)
 
     @cached_property
     def _speaker_statistics(self) -> Statistics | None:

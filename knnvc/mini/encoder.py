@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torchaudio
@@ -15,10 +14,10 @@ from torch.nn import functional
 from knnvc.audio.pitch import refine_pitch
 from knnvc.encoders.base import Columns
 from knnvc.encoders.chunked import ChunkedEncoder
-from knnvc.errors import KnnvcError
+from knnvc.errors import UsageError
 from knnvc.kernels import accelerate
 from knnvc.mini.format import HOP, MEL_SCALE, MEL_SHIFT, PITCH_CENTRE, SAMPLE_RATE, WINDOW
-from knnvc.options import Checked, from_dict, setting, to_dict
+from knnvc.options import PartConfig, setting
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, fingerprint, read_tensors
 from knnvc.text.phones import STATES
@@ -30,7 +29,7 @@ PITCH_CONTEXT = 50  # frames listened to before and after them
 
 
 @dataclass(frozen=True)
-class PhoneEncoderConfig(Checked):
+class PhoneEncoderConfig(PartConfig, what="mini encoder"):
     """Dimensions of `mini`'s encoder.
 
     Attributes:
@@ -63,29 +62,16 @@ class PhoneEncoderConfig(Checked):
     states: int = setting(STATES, "Phone states.", "whole", least=2, most=10_000)
     content: int = setting(64, "Content columns.", "whole", least=0, most=4096)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> PhoneEncoderConfig:
-        """Build from a preset's JSON.
-
-        Raises:
-            KnnvcError: a key is unknown, or a value not allowed.
-        """
-        made = from_dict(cls, values, "mini encoder")
-        if made.hidden % made.heads or made.hidden % 2:
-            raise KnnvcError(
-                f"the mini encoder settings are damaged: {made.heads} heads do not divide "
-                f"{made.hidden} columns"
-            )
-        return made
+    def __post_init__(self) -> None:
+        """Check every field, and that the heads divide the columns."""
+        super().__post_init__()
+        if self.hidden % self.heads or self.hidden % 2:
+            raise UsageError(f"{self.heads} heads do not divide {self.hidden} columns")
 
     @property
     def columns(self) -> int:
         """Columns that are synthesised from: spectra, then log2 f0 and voicing."""
         return self.mels * self.substeps + 2
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return to_dict(self)
 
 
 class EncoderLayer(nn.Module):

@@ -17,14 +17,13 @@ speaker's own statistics, so that no more of the source's voice gets through.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from knnvc.options import Checked, from_dict, setting, to_dict
+from knnvc.options import PartConfig, setting
 from knnvc.text.phones import STATES
 from knnvc.vocoders.source_filter import ConvNeXtBlock
 
@@ -33,7 +32,7 @@ CHUNK = 3000  # frames (one minute) refined at once, which bounds the memory
 
 
 @dataclass(frozen=True)
-class RefinerConfig(Checked):
+class RefinerConfig(PartConfig, what="refiner"):
     """Dimensions of a `Refiner`; `mels`, `substeps`, `bands` as of the acoustic space.
 
     `states` are the encoder's phone states, `encoded` its content columns. `normed` reads spectra
@@ -53,19 +52,6 @@ class RefinerConfig(Checked):
     expansion: int = setting(3, "Expansion.", "whole", least=1, most=16)
     normed: bool = setting(True, "Whether spectra are read in the target's units.", "flag")
     views: tuple[int, ...] = setting((), "Neighbours.", "numbers", least=1, most=1000)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RefinerConfig:
-        """Build from a preset's JSON.
-
-        Raises:
-            KnnvcError: a key is unknown, or a value not allowed.
-        """
-        return from_dict(cls, values, "refiner")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return to_dict(self)
 
     @property
     def width(self) -> int:

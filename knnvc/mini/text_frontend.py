@@ -12,9 +12,7 @@ B batch, N tokens, T frames, C channels; `mels · substeps` spectral columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +20,10 @@ from torch.nn import functional
 
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.mini.encoder import MiniEncoder
-from knnvc.options import Checked, from_dict, setting, to_dict
+from knnvc.options import PartConfig, setting
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, read_tensors
+from knnvc.text.base import numbers_of
 from knnvc.text.lines import fit, read
 from knnvc.text.phones import IGNORED, STATES, states_of_frames
 from knnvc.vocoders.source_filter import ConvNeXtBlock
@@ -45,7 +44,7 @@ PACE_RANGE = 0.25  # natural logarithm of the tempi heard in training; beyond, t
 
 
 @dataclass(frozen=True)
-class TextFrontendConfig(Checked):
+class TextFrontendConfig(PartConfig, what="text front end"):
     """Dimensions of a `TextFrontend`.
 
     Attributes:
@@ -85,19 +84,6 @@ class TextFrontendConfig(Checked):
             raise UsageError("symbols must be text without a sign twice")
         if self.channels % self.heads:
             raise UsageError(f"{self.heads} heads do not divide {self.channels} channels")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TextFrontendConfig:
-        """Build from a preset's JSON.
-
-        Raises:
-            KnnvcError: a key is unknown, a value not allowed, or a symbol missing or double.
-        """
-        return from_dict(cls, values, "text front end")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return to_dict(self)
 
     @property
     def columns(self) -> int:
@@ -244,13 +230,7 @@ class TextFrontend(nn.Module):
         Raises:
             KnnvcError: there is nothing, or a sign that the front end does not know.
         """
-        if not phonemes.strip():
-            raise KnnvcError("there are no phonemes to speak: give a text with words in it")
-        unknown = sorted(set(phonemes) - self._numbers.keys())
-        if unknown:
-            signs = " ".join(ascii(sign) if sign.isspace() else sign for sign in unknown)
-            raise KnnvcError(f"the text front end does not know {signs}: leave it out of the text")
-        return torch.tensor([START, *(self._numbers[sign] for sign in phonemes), END])
+        return torch.tensor([START, *numbers_of(phonemes, self._numbers), END])
 
     def encode(self, tokens: Tensor, pace: Tensor) -> Tensor:
         """`tokens` [B, N], 0 after the end, and `pace` [B] -> hidden [B, N, C]."""
@@ -310,17 +290,6 @@ class TextFrontend(nn.Module):
             hidden = block(hidden)
         columns: Tensor = self.write(self.decoder_norm(hidden))
         return columns
-
-    def predict(
-        self,
-        phonemes: str,
-        *,
-        speed: float = 1.0,
-        noise: float = 0.667,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The columns that `utter` gives; it tells what the arguments are."""
-        return self.utter(phonemes, speed=speed, noise=noise, generator=generator)[0]
 
     @torch.inference_mode()
     def utter(

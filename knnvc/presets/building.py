@@ -18,7 +18,7 @@ from knnvc.presets.checkpoints import Read, is_wavlm
 from knnvc.presets.copying import scaled_input
 from knnvc.presets.importing import check_out, import_published, replace_folder
 from knnvc.presets.loading import choose_device
-from knnvc.presets.named import encoder_files, warn_unverified, with_layer
+from knnvc.presets.named import encoder_files, verify, with_layer
 from knnvc.presets.schema import FORMAT_VERSION, Preset, load_preset, save_json
 from knnvc.presets.vocoder_files import ReadVocoder, read_vocoder
 from knnvc.registry import Context, PartSpec, find
@@ -132,7 +132,7 @@ def _vocoder(name: str | Path, config: Path | None, progress: Progress | None) -
     if not known.files:
         raise UsageError(f"{known.name} reads waveforms, not features: no preset can have it")
     folder = known.fetch(progress)
-    warn_unverified(known)
+    verify(known)
     return read_vocoder(folder)
 
 

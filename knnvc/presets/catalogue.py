@@ -1,8 +1,9 @@
 """Published encoders and vocoders by name: what they are, where their files come from, which terms.
 
 Imports no torch. Names are what `--encoder` and `--vocoder` take; docs/encoders.md and
-docs/vocoders.md are made of these tables. No checksum of these files is published where they lie,
-so none stands here: they are opened as tensors alone, and a warning says that they are unverified.
+docs/vocoders.md are made of these tables. Weights with a known checksum (`knnvc.presets.checksums`)
+are compared with it; of all others a warning says that they are unverified. All are opened as
+tensors alone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from knnvc.errors import LONGEST, KnnvcError
+from knnvc.files import sha256_file
+from knnvc.presets.checksums import SUMS, Sum
 from knnvc.presets.download import RemoteFile, download
 from knnvc.presets.search import downloads_folder
 
@@ -21,7 +24,7 @@ _HUB = "https://huggingface.co/"
 _FAIRSEQ = "https://dl.fbaipublicfiles.com/fairseq/wav2vec/"
 _APACHE, _MIT = "Apache-2.0", "MIT"
 _CONFIG, _WEIGHTS, _INPUT = "config.json", "pytorch_model.bin", "preprocessor_config.json"
-_NATIVE = "tiny random weights against transformers, every layer"
+_NATIVE = "tiny random weights of 15 shapes against transformers, every layer"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Known:
         layer: that is taken where nobody says; None is the last one.
         config: of the part.
         encoder: of a vocoder: the encoder's name and layer; empty for its own mel spectra.
+        sums: of the weights whose checksum is known, by name.
         checked: what its code was held to.
         note: what a user must know besides.
     """
@@ -59,6 +63,7 @@ class Known:
     layer: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     encoder: tuple[str, int] | tuple[()] = ()
+    sums: Mapping[str, Sum] = field(default_factory=dict)
     checked: str = ""
     note: str = ""
 
@@ -91,13 +96,33 @@ class Known:
             url = urls[name]
             if not url:
                 raise KnnvcError(self._by_hand("only a person can fetch it"))
-            remote = RemoteFile(name, url, None, None, self.licence)
+            known = self.sums.get(name)
+            sha256, size = (known.sha256, known.size) if known else (None, None)
+            remote = RemoteFile(name, url, size, sha256, self.licence)
             tell = None if progress is None else _named(progress, f"{self.name}/{name}")
             try:
                 download(remote, self.folder, progress=tell)
             except KnnvcError as error:
                 raise KnnvcError(self._by_hand(_reason(error))) from error
         return self.folder
+
+    def verify(self) -> list[str]:
+        """Names of the weights in the folder that have no known checksum.
+
+        Raises:
+            KnnvcError: weights are others than those that were published.
+        """
+        safe = (self.folder / "model.safetensors").is_file()  # is read instead of the pickle
+        given = ["model.safetensors" if safe and n == _WEIGHTS else n for n, _ in self.files]
+        weights = [name for name in given if not name.endswith((".json", ".yaml"))]
+        for name in weights:
+            path, known = self.folder / name, self.sums.get(name)
+            if known and (found := sha256_file(path)) != known.sha256:
+                raise KnnvcError(
+                    f"{path} is not what {self.page} publishes (its sha256 begins with "
+                    f"{found[:12]}, not {known.sha256[:12]}): get it again"
+                )
+        return [name for name in weights if name not in self.sums]
 
     def _by_hand(self, why: str) -> str:
         *others, last = self.missing or [name for name, _ in self.files]
@@ -124,7 +149,9 @@ def _named(progress: Progress, name: str) -> Callable[[int, int | None], None]:
 
 
 def _hub(repository: str, *names: str) -> tuple[tuple[str, str], ...]:
-    return tuple((name, f"{_HUB}{repository}/resolve/main/{name}") for name in names)
+    known = SUMS.get(repository, {})
+    revisions = {name: known[name].revision if name in known else "main" for name in names}
+    return tuple((name, f"{_HUB}{repository}/resolve/{revisions[name]}/{name}") for name in names)
 
 
 def _ssl(
@@ -141,6 +168,7 @@ def _ssl(
         licence=licence,
         page=_HUB + repository,
         files=_hub(repository, _CONFIG, _INPUT, _WEIGHTS),
+        sums=SUMS.get(repository, {}),
         depth=depth,
         checked=_NATIVE,
         **more,
@@ -149,7 +177,7 @@ def _ssl(
 
 _BYOL_PAGE = "https://github.com/nttcslab/byol-a"
 _BYOL_LICENCE = "NTT, evaluation only"
-_WAVLM_LICENCE = "code MIT; of the weights, see the model's page"
+_WAVLM_LICENCE = "CC BY-SA 3.0, to which the model's page points (the code is MIT)"
 ENCODERS: dict[str, Known] = {
     known.name: known
     for known in (
@@ -164,7 +192,7 @@ ENCODERS: dict[str, Known] = {
             page="https://github.com/facebookresearch/fairseq/tree/main/examples/wav2vec",
             files=(("wav2vec_large.pt", _FAIRSEQ + "wav2vec_large.pt"),),
             depth=12,
-            checked="tiny random weights against fairseq's code, z and c",
+            checked="tiny random weights of 60 shapes against fairseq's code, z and c",
         ),
         _ssl(
             "wav2vec2-base",
@@ -253,7 +281,10 @@ ENCODERS: dict[str, Known] = {
                 licence=_BYOL_LICENCE,
                 page=_BYOL_PAGE,
                 files=((f"AudioNTT2020-BYOLA-64x96d{width}.pth", ""),),
-                checked="tiny random weights against the authors' code",
+                sums=SUMS["nttcslab/byol-a"],
+                checked="the published weights against the authors' code"
+                if width == 512
+                else "as byol-a-512, which has the same code",
                 note="settings mean and std: of the log-mel spectra of your data",
             )
             for name, width in (("byol-a", 2048), ("byol-a-1024", 1024), ("byol-a-512", 512))
@@ -264,12 +295,11 @@ ENCODERS: dict[str, Known] = {
             summary="BYOL-A (Niizumi et al. 2023), AudioNTT2022",
             sample_rate=16_000,
             hop=640,
-            width=2048,
+            width=3072,
             licence=_BYOL_LICENCE,
             page=_BYOL_PAGE,
             files=(("AudioNTT2022-BYOLA-64x96d2048.pth", ""),),
-            checked="tiny random weights: network against the authors' code; spectra (nnAudio's in "
-            "the original) were not",
+            checked="random weights of its size against the authors' code, spectra against nnAudio",
             note="settings mean and std: of the log-mel spectra of your data",
         ),
         Known(
@@ -321,7 +351,8 @@ def _bigvgan(name: str, repository: str, rate: int, bands: int, hop: int, top: s
         licence=_MIT,
         page=f"{_HUB}nvidia/{repository}",
         files=_hub(f"nvidia/{repository}", "bigvgan_generator.pt", _CONFIG),
-        checked="tiny random weights against the package bigvgan 2.4.1",
+        sums=SUMS.get(f"nvidia/{repository}", {}),
+        checked="tiny random weights of 40 shapes against the authors' code",
     )
 
 
@@ -336,7 +367,7 @@ def _hifigan(name: str, summary: str, folder: str) -> Known:
         licence=_MIT,
         page=_HIFIGAN_PAGE,
         files=((folder, ""), (_CONFIG, "")),
-        checked="tiny random weights against the authors' code",
+        checked="tiny random weights of 30 shapes against the authors' code",
         note="the authors keep the files in a Google Drive, from where a person fetches them",
     )
 
@@ -352,6 +383,7 @@ def _ssl_vocoder(name: str, file: str, encoder: str, layer: int, width: int, see
         licence=_MIT,
         page=_SSL_PAGE,
         files=((f"{file}.ckpt", f"{_SSL_PAGE}/resolve/main/{file}/{file}.ckpt"),),
+        sums=SUMS["Wataru/ssl-vocoder"],
         encoder=(encoder, layer),
         checked="tiny random weights against the authors' code, in a Lightning checkpoint",
     )
@@ -391,7 +423,8 @@ VOCODERS: dict[str, Known] = {
         Known("vocos", "vocos", "Vocos (Siuzdak 2024), mel to 12 kHz", 24_000, 256, 100, _MIT,
               page=_HUB + "charactr/vocos-mel-24khz",
               files=_hub("charactr/vocos-mel-24khz", "config.yaml", _WEIGHTS),
-              checked="tiny random weights against the package vocos 0.1.0"),
+              sums=SUMS["charactr/vocos-mel-24khz"],
+              checked="tiny random weights of 24 shapes against the authors' code"),
         Known("ssl-mel", "hifigan", "HiFi-GAN of ssl-vocoders on mel to 8 kHz", 22_050, 256, 80,
               _MIT, page=_SSL_PAGE, files=(("mel.ckpt", f"{_SSL_PAGE}/resolve/main/mel/mel.ckpt"),),
               checked="tiny random weights against the authors' code, in a Lightning checkpoint"),
@@ -401,6 +434,7 @@ VOCODERS: dict[str, Known] = {
                 ("wavlm-large-l6", "wavlm-large-l6", "wavlm-large", 6, 1024, "layer 6"),
                 ("wavlm-large", "wavlm-large", "wavlm-large", -1, 1024, "layer 24, normed"),
                 ("wavlm-base-l3", "wavlm-base-l3", "wavlm-base", 3, 768, "layer 3"),
+                ("wavlm-base", "wavlm-base", "wavlm-base", 12, 768, "layer 12"),
                 ("hubert-large-l6", "hubert-large-l6", "hubert-large", 6, 1024, "layer 6"),
                 ("hubert-large", "hubert-large", "hubert-large", -1, 1024, "layer 24, normed"),
                 ("hubert-base-l3", "hubert-base-l3", "hubert-base", 3, 768, "layer 3"),

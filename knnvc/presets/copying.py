@@ -16,7 +16,7 @@ from knnvc.errors import KnnvcError, UsageError
 from knnvc.frames import Frames
 from knnvc.presets.catalogue import ENCODERS, VOCODERS, Progress, find_known
 from knnvc.presets.loading import choose_device, load_parts
-from knnvc.presets.named import is_preset, open_encoder, warn_unverified
+from knnvc.presets.named import is_preset, open_encoder, verify
 from knnvc.presets.search import find_preset, list_presets
 from knnvc.presets.vocoder_files import ReadVocoder, read_vocoder
 from knnvc.progress import Progress as Stages
@@ -103,7 +103,7 @@ def open_copier(
         return Copier(text, parts.encoder, parts.vocoder)
     if known is not None:
         folder = known.fetch(progress)
-        warn_unverified(known)
+        verify(known)
         read = read_vocoder(folder)
         if known.encoder and encoder is None:
             encoder, layer = known.encoder

@@ -68,7 +68,8 @@ REGISTRY: dict[str, RemoteFile] = {
             size=1_261_965_425,
             sha256="6fb4b3c3e6aa567f0a997b30855859cb81528ee8078802af439f7b2da0bf100f",
             licence="MIT",
-            note="WavLM-Large of Microsoft's unilm, as mirrored by the kNN-VC release v0.1.",
+            note="WavLM-Large of Microsoft's unilm (MIT), as mirrored by the kNN-VC release v0.1. "
+            "The model's page on Hugging Face points to CC BY-SA 3.0 instead.",
         ),
         RemoteFile(
             name="prematch_g_02500000.pt",
@@ -77,7 +78,7 @@ REGISTRY: dict[str, RemoteFile] = {
             sha256="f924c7632c6eaf99004386d62293e124419e33582573552a6ae976eb88ed2dd5",
             licence="MIT",
             note="HiFi-GAN of the kNN-VC release v0.1, trained on prematched features. "
-            "Its sha256 comes from one third-party source only; its size is not published.",
+            "Its sha256 comes from two third-party sources; its size is not published.",
         ),
         RemoteFile(
             name="best_model_646135.pth",

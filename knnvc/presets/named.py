@@ -136,7 +136,7 @@ def _read_known(known: Known, config: Mapping[str, Any] | None, progress: Progre
     if not known.files:
         return PartSpec("encoder", known.type, values), None
     folder = known.fetch(progress)
-    warn_unverified(known)
+    verify(known)
     path = folder if known.type == "huggingface" else folder / known.files[0][0]
     return _expected(known, read_encoder(path, values), path)
 
@@ -148,12 +148,18 @@ def _expected(known: Known | None, read: Read, path: Path) -> Read:
     raise UsageError(f"{path} holds {read[0].type}, not {known.name}: name another file")
 
 
-def warn_unverified(known: Known) -> None:
-    """Say that nobody can tell whether the files of a catalogue entry are the published ones."""
-    names = ", ".join(name for name, _ in known.files)
-    warnings.warn(
-        f"{known.name} is UNVERIFIED: no checksum of {names} is known, so nobody can tell whether "
-        f"these are the files of {known.page}",
-        KnnvcWarning,
-        stacklevel=2,
-    )
+def verify(known: Known) -> None:
+    """Compare the weights of a catalogue entry with their checksums.
+
+    Where there is none to compare with, a warning says so.
+
+    Raises:
+        KnnvcError: weights are others than those that were published.
+    """
+    if names := known.verify():
+        warnings.warn(
+            f"{known.name} is UNVERIFIED: no checksum of {', '.join(names)} is known, so nobody "
+            f"can tell whether this is the file of {known.page}",
+            KnnvcWarning,
+            stacklevel=2,
+        )

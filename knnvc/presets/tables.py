@@ -68,7 +68,9 @@ def _file(one: Known) -> str:
         return "none needed"
     names = ", ".join(f"`{name}`" for name, _ in one.files)
     how = "" if one.files[0][1] else " by hand"
-    return f"{names}{how} from <{one.page}>; unverified"
+    weights = [name for name, _ in one.files if not name.endswith((".json", ".yaml"))]
+    known = all(name in one.sums for name in weights)
+    return f"{names}{how} from <{one.page}>; {'sha256 known' if known else 'unverified'}"
 
 
 def main(folder: Path) -> None:

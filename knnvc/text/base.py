@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
+
+from knnvc.errors import KnnvcError
 
 if TYPE_CHECKING:
     import torch
@@ -39,3 +42,17 @@ class TextFrontEnd(Protocol):
         Raises:
             KnnvcError: there are no phonemes, or a sign is unknown.
         """
+
+
+def numbers_of(phonemes: str, numbers: Mapping[str, int]) -> list[int]:
+    """The token number of every sign of `phonemes`.
+
+    Raises:
+        KnnvcError: there is nothing to speak, or a sign that has no token.
+    """
+    if not phonemes.strip():
+        raise KnnvcError("there are no phonemes to speak: give a text with words in it")
+    if unknown := sorted(set(phonemes) - numbers.keys()):
+        signs = " ".join(ascii(sign) if sign.isspace() else sign for sign in unknown)
+        raise KnnvcError(f"the text front end does not know {signs}: leave it out of the text")
+    return [numbers[sign] for sign in phonemes]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from knnvc.errors import KnnvcError
+from knnvc.options import to_dict
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import (
     as_float32,
@@ -34,6 +35,7 @@ from knnvc.tensors import (
     read_pickle,
     read_tensors,
 )
+from knnvc.text.base import numbers_of
 
 LARGEST = 100_000  # of any whole number in a configuration: no file makes the machine swap
 DEEPEST = 100  # layers of a kind
@@ -218,7 +220,7 @@ class GlowConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return to_dict(self)
 
 
 _DEPTHS = frozenset({"encoder_layers", "flow_blocks", "block_layers"})
@@ -631,7 +633,7 @@ class Flow(nn.Module):
 
 
 class GlowTts(nn.Module):
-    """Phonemes -> features [T, D] by Glow-TTS."""
+    """A text front end (`knnvc.text.base`): phonemes -> features [T, D] by Glow-TTS."""
 
     def __init__(self, config: GlowConfig, language: str = "en-us") -> None:
         super().__init__()
@@ -668,13 +670,7 @@ class GlowTts(nn.Module):
         Raises:
             KnnvcError: there is nothing to speak, or a sign that has no token.
         """
-        if not phonemes.strip():
-            raise KnnvcError("there are no phonemes to speak: give a text with words in it")
-        unknown = sorted(set(phonemes) - self._numbers.keys())
-        if unknown:
-            signs = " ".join(ascii(sign) if sign.isspace() else sign for sign in unknown)
-            raise KnnvcError(f"the text front end does not know {signs}: leave it out of the text")
-        numbers = [self._numbers[sign] for sign in phonemes]
+        numbers = numbers_of(phonemes, self._numbers)
         if self.config.ends is not None:
             numbers = [self.config.ends[0], *numbers, self.config.ends[1]]
         if self.config.blank is not None:
@@ -684,7 +680,7 @@ class GlowTts(nn.Module):
         return torch.tensor(numbers)
 
     @torch.inference_mode()
-    def predict(
+    def features(
         self,
         phonemes: str,
         *,
@@ -721,31 +717,7 @@ class GlowTts(nn.Module):
         return features[0].T.float().cpu().contiguous()
 
 
-class GlowFrontEnd:
-    """A text front end (`knnvc.text.base`) around a `GlowTts`."""
-
-    def __init__(self, network: GlowTts) -> None:
-        self.network = network
-        self.language = network.language
-
-    @property
-    def symbols(self) -> frozenset[str]:
-        """The signs that have a token."""
-        return self.network.symbols
-
-    def features(
-        self,
-        phonemes: str,
-        *,
-        speed: float = 1.0,
-        noise: float = 0.667,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Features [T, D]; see `TextFrontEnd.features`."""
-        return self.network.predict(phonemes, speed=speed, noise=noise, generator=generator)
-
-
-def load(spec: PartSpec, context: Context) -> GlowFrontEnd:
+def load(spec: PartSpec, context: Context) -> GlowTts:
     """The front end that a preset describes.
 
     Raises:
@@ -763,7 +735,7 @@ def load(spec: PartSpec, context: Context) -> GlowFrontEnd:
         )
     network = GlowTts(config, spec.settings["language"])
     network.load_state_dict(as_single(read_tensors(spec.weights)[0]))
-    return GlowFrontEnd(network.eval().to(context.device))
+    return network.eval().to(context.device)
 
 
 def published_language(values: Mapping[str, Any]) -> str:

@@ -62,5 +62,5 @@ class VocoderNetwork(Protocol):
     def prepare(self, features: Tensor) -> Tensor:
         """Do once, on all frames `[T, D] -> [T, P]`, what is not local (running phase, say)."""
 
-    def __call__(self, features: Tensor, *adaptation: Tensor) -> Tensor:
-        """Map `[B, T, P]` to `[B, 1, T · hop]`; some take a speaker adaptation, too."""
+    def __call__(self, features: Tensor) -> Tensor:
+        """Map `[B, T, P]` to `[B, 1, T · hop]`."""

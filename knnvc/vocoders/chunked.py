@@ -132,18 +132,17 @@ class ChunkedVocoder:
         chunks = math.ceil(count / self.chunk_frames)
         for index in range(chunks):
             start, end = index * count // chunks, (index + 1) * count // chunks
-            yield self._chunk(prepared, start, end, frames.adaptation)
+            yield self._chunk(prepared, start, end)
             if progress is not None:
                 progress(end, count)
 
     # Not around the loop in `stream`: a generator would leave the mode on in its caller.
     @torch.inference_mode()
-    def _chunk(self, prepared: Tensor, start: int, end: int, adaptation: Tensor | None) -> Tensor:
+    def _chunk(self, prepared: Tensor, start: int, end: int) -> Tensor:
         network = self.network
         left = max(0, start - network.context_frames)
         right = min(len(prepared), end + network.context_frames)
-        given = () if adaptation is None else (adaptation.to(self.device),)
-        audio = network(prepared[None, left:right], *given)[0, 0]
+        audio = network(prepared[None, left:right])[0, 0]
         made = audio[(start - left) * network.hop : (end - left) * network.hop].float().cpu()
         if not bool(torch.isfinite(made).all()):
             raise KnnvcError(

@@ -22,6 +22,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from knnvc.errors import KnnvcError
 from knnvc.kernels import accelerate
+from knnvc.options import as_tuple, to_dict
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, read_tensors
 from knnvc.vocoders.chunked import ChunkedVocoder
@@ -131,7 +132,7 @@ class HifiGanConfig:
                 f"the HiFi-GAN configuration has unknown keys ({', '.join(unknown)}): "
                 f"remove them; the known ones are {', '.join(sorted(fields))}"
             )
-        chosen = {key: _as_tuple(value) for key, value in values.items() if key in fields}
+        chosen = {key: as_tuple(value) for key, value in values.items() if key in fields}
         if isinstance(chosen.get("resblock"), int):
             chosen["resblock"] = str(chosen["resblock"])
         try:
@@ -141,7 +142,7 @@ class HifiGanConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `from_dict` reads, ready for JSON."""
-        return {key: _as_list(value) for key, value in dataclasses.asdict(self).items()}
+        return to_dict(self)
 
 
 class HifiGan(nn.Module):
@@ -312,11 +313,3 @@ def context_frames(config: HifiGanConfig, in_block: int = 0, at_end: int = 0) ->
         first = -((kernel - 1 - padding - first) // rate)
         last = (last + padding) // rate
     return max(outer_reach - first, last + outer_reach)
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(_as_tuple(item) for item in value) if isinstance(value, (list, tuple)) else value
-
-
-def _as_list(value: Any) -> Any:
-    return [_as_list(item) for item in value] if isinstance(value, tuple) else value

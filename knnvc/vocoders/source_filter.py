@@ -9,26 +9,18 @@ feature matching and spectral losses).
 Sources: the source-filter idea of neural source-filter models (Wang et al. 2019,
 https://arxiv.org/abs/1904.12088) and of HiFTNet (Li et al. 2023, https://arxiv.org/abs/2309.09493);
 the network and the inverse STFT head of Vocos (Siuzdak 2023, https://arxiv.org/abs/2306.00814).
-
-What so small a network gets wrong of a voice is much the same from sentence to sentence. So it
-takes a speaker adaptation: gains of bands, as a linear function of its last hidden layer, that
-bring its spectra nearer to the speaker's (`knnvc.mini.adaptation` finds them).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
-import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
 from knnvc.kernels import accelerate
-from knnvc.options import Checked, from_dict, setting, to_dict
+from knnvc.options import PartConfig, setting
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, fingerprint, read_tensors
 from knnvc.vocoders.chunked import ChunkedVocoder
@@ -40,7 +32,7 @@ SCALE = 3.0  # of log magnitudes and phases against what the network writes
 
 
 @dataclass(frozen=True)
-class SourceFilterConfig(Checked):
+class SourceFilterConfig(PartConfig, what="source-filter vocoder"):
     """Dimensions of a `SourceFilterVocoder`.
 
     Features of one frame are `mels · substeps` log-mel values (`substeps` spectra a frame, oldest
@@ -69,19 +61,6 @@ class SourceFilterConfig(Checked):
     filter_size: int = setting(320, "Samples.", "whole", least=16, most=8192)
     sample_rate: int = setting(16_000, "Hz.", "whole", least=8000, most=96_000)
     hop: int = setting(320, "Samples of a frame.", "whole", least=16, most=8192)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SourceFilterConfig:
-        """Build from a preset's JSON.
-
-        Raises:
-            KnnvcError: a key is unknown, or a value not allowed.
-        """
-        return from_dict(cls, values, "source-filter vocoder")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return to_dict(self)
 
     @property
     def dim(self) -> int:
@@ -113,7 +92,6 @@ class SourceFilterVocoder(nn.Module):
 
     noise: Tensor
     window: Tensor
-    bands: Tensor
 
     def __init__(self, config: SourceFilterConfig) -> None:
         super().__init__()
@@ -142,10 +120,8 @@ class SourceFilterVocoder(nn.Module):
         with torch.device("cpu"):  # real even where the rest is built without memory
             window = torch.hann_window(config.filter_size)
             noise = torch.randn(NOISE_SECONDS * config.sample_rate, generator=generator)
-            bands = _between_bands(config, self.bins)
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("noise", noise, persistent=False)
-        self.register_buffer("bands", bands, persistent=False)
 
     @torch.no_grad()
     def prepare(self, features: Tensor, start_phase: float = 0.0, start_frame: int = 0) -> Tensor:
@@ -167,20 +143,11 @@ class SourceFilterVocoder(nn.Module):
 
     def export_graph(self) -> tuple[str, list[int], list[str]]:
         """For ONNX: the method, the shape of an example, the names of its outputs."""
-        return "shape", [1, 40, self.dim], ["shapes", "hidden"]
+        return "shape", [1, 40, self.dim], ["shapes"]
 
-    def forward(self, prepared: Tensor, adaptation: Tensor | None = None) -> Tensor:
-        """`prepared` [B, T, D + 4] from `prepare` -> waveform [B, 1, T · hop].
-
-        `adaptation` [channels + 1, mels] is what `FilterFit` found for the voice.
-        """
-        shapes, hidden = self.shape(prepared[..., : self.dim])
-        if adaptation is not None:
-            weights = adaptation.to(hidden.device)
-            gains = (hidden.float() @ weights[:-1] + weights[-1]) @ self.bands / SCALE
-            gains = gains.repeat_interleave(self.filters_per_step, dim=1)[:, :, None]
-            shapes = torch.cat([shapes[:, :, :2] + gains, shapes[:, :, 2:]], dim=2)
-        return self.sound(prepared, shapes)
+    def forward(self, prepared: Tensor) -> Tensor:
+        """`prepared` [B, T, D + 4] from `prepare` -> waveform [B, 1, T · hop]."""
+        return self.sound(prepared, self.shape(prepared[..., : self.dim]))
 
     def sound(self, prepared: Tensor, shapes: Tensor) -> Tensor:
         """Waveform [B, 1, T · hop] of the sources through filters of these `shapes`."""
@@ -198,11 +165,10 @@ class SourceFilterVocoder(nn.Module):
         )
         return wave[:, None]
 
-    def shape(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def shape(self, features: Tensor) -> Tensor:
         """The network alone: features [B, T, D] to two log magnitudes, two phases [B, ·, 4, bins].
 
-        Scaled to about unit variance; there are T · substeps · filters_per_step of them. Beside
-        them what its last layer reads [B, T · substeps, channels].
+        Scaled to about unit variance; there are T · substeps · filters_per_step of them.
         """
         batch, frames, _ = features.shape
         config = self.config
@@ -214,9 +180,8 @@ class SourceFilterVocoder(nn.Module):
         hidden = self.read(torch.cat([mels, pitch], dim=-1).transpose(1, 2)).transpose(1, 2)
         for block in self.blocks:
             hidden = block(hidden)
-        hidden = self.norm(hidden)
-        out = self.write(hidden).float()
-        return out.reshape(batch, steps * self.filters_per_step, 4, self.bins), hidden
+        out: Tensor = self.write(self.norm(hidden)).float()
+        return out.reshape(batch, steps * self.filters_per_step, 4, self.bins)
 
     @torch.no_grad()
     def sources(self, voicing: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -272,18 +237,6 @@ def _filters(shapes: Tensor) -> tuple[Tensor, Tensor]:
     out = torch.cat([shapes, shapes[:, -1:]], dim=1).permute(2, 0, 3, 1) * SCALE
     magnitude = torch.exp(out[:2].clamp(-12.0, 6.0))
     return torch.polar(magnitude[0], out[2]), torch.polar(magnitude[1], out[3])
-
-
-def _between_bands(config: SourceFilterConfig, bins: int) -> Tensor:
-    """[mels, bins] values between the centres of mel bands, at the bins of a spectrum."""
-    half, mels = config.sample_rate / 2, config.mels
-    bank = torchaudio.functional.melscale_fbanks(
-        513, 0.0, half, mels, config.sample_rate, None, "slaney"
-    )
-    centres = (bank.T @ torch.linspace(0.0, half, 513)) / bank.sum(0)
-    hertz = np.linspace(0.0, half, bins)
-    rows = [np.interp(hertz, centres.numpy(), row) for row in np.eye(mels)]
-    return torch.from_numpy(np.stack(rows)).float()
 
 
 def _pulse_train(turns: Tensor, count: Tensor) -> Tensor:

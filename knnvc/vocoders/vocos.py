@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from torch.nn import functional
 
 from knnvc.errors import KnnvcError
 from knnvc.kernels import accelerate
-from knnvc.options import Checked, from_dict, setting, to_dict
+from knnvc.options import PartConfig, setting
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, fit_state, read_tensors
 from knnvc.vocoders.chunked import ChunkedVocoder
@@ -29,7 +28,7 @@ _EPSILON = 1e-6  # of every layer norm
 
 
 @dataclass(frozen=True)
-class VocosConfig(Checked):
+class VocosConfig(PartConfig, what="Vocos"):
     """Architecture of one Vocos, with the names of its config.yaml.
 
     Attributes:
@@ -60,19 +59,6 @@ class VocosConfig(Checked):
                 "this is not a usable Vocos configuration: hop_length is at most half of n_fft, "
                 "and both are even or odd"
             )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> VocosConfig:
-        """Build from a preset's JSON.
-
-        Raises:
-            KnnvcError: a key is unknown, or a value not allowed.
-        """
-        return from_dict(cls, values, "Vocos")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON values."""
-        return to_dict(self)
 
 
 class Vocos(nn.Module):

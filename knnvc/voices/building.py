@@ -1,4 +1,4 @@
-"""Matching sets from references: recordings are read, trimmed, encoded, adapted to, and kept."""
+"""Matching sets from references: recordings are read, trimmed, encoded and kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from knnvc.audio import require_audio, trim_silence
 from knnvc.audio.suspicion import LEAST_HEARD, listen
-from knnvc.converters.base import Converter
 from knnvc.converters.matching_set import MatchingSet, SetInfo, merge
 from knnvc.encoders.base import Encoder
 from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
@@ -30,17 +29,15 @@ Notes = list[tuple[int, str]]
 
 
 class SetBuilder:
-    """Makes matching sets for one encoder and one converter.
+    """Makes matching sets for one encoder.
 
     Args:
         encoder: whose frames a set holds.
-        converter: adapts a set to what it needs of a voice.
         preset: name, which sets remember.
     """
 
-    def __init__(self, encoder: Encoder, converter: Converter, preset: str) -> None:
+    def __init__(self, encoder: Encoder, preset: str) -> None:
         self.encoder = encoder
-        self.converter = converter
         self.preset = preset
 
     def matching_set(
@@ -65,8 +62,6 @@ class SetBuilder:
         if not ready:
             raise UsageError("there are no references: name a folder, recordings or a matching set")
         merged = ready[0] if len(ready) == 1 else merge(ready)
-        if len(ready) > 1:
-            merged = self.converter.adapt(merged, progress)
         if not made_before(refs):
             warn_if_short(merged)
         info = merged.info
@@ -134,7 +129,7 @@ class SetBuilder:
             for one in recordings
         ]
         encoder = self.encoder
-        settings = (encoder.fingerprint, *encoder.cache_key, *self.converter.cache_key)
+        settings = (encoder.fingerprint, *encoder.cache_key)
         return set_key(settings, trim, files, encoder.device)
 
     def _encode(
@@ -178,7 +173,7 @@ class SetBuilder:
                 seconds=tuple(seconds),
             ),
         )
-        return self.converter.adapt(made, progress), notes
+        return made, notes
 
     def _waveforms(
         self, recordings: list[Recording], notes: Notes, progress: Progress | None

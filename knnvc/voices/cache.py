@@ -38,7 +38,6 @@ LIMIT_VARIABLE = "KNNVC_CACHE_LIMIT"
 DEFAULT_LIMIT = 2 * 10**9  # bytes
 
 _FORMAT = "6"
-_ADAPTATION = "adaptation."  # begins the names of their tensors
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 Made = tuple["MatchingSet", list[tuple[int, str]]]
@@ -121,7 +120,7 @@ def set_key(
 
     Args:
         settings: fingerprints of the networks, what they are computed with, and all else that
-            decides features and adaptations.
+            decides features.
         trim: whether silence is cut off the ends.
         files: name, sha256, and whether it may be skipped, of each recording in order.
         device: where it is encoded.
@@ -165,10 +164,8 @@ def _write(path: Path, made: MatchingSet, notes: list[tuple[int, str]]) -> None:
     tensors = {"synth": made.synth, "frame_start": made.frame_start}
     if made.match is not made.synth:
         tensors["match"] = made.match
-    tensors |= {_ADAPTATION + name: one.weights for name, one in made.adaptations.items()}
-    networks = {name: one.network for name, one in made.adaptations.items()}
     # ASCII: names and messages may hold bytes that are no UTF-8.
-    entry = {"info": dataclasses.asdict(made.info), "notes": notes, "adaptations": networks}
+    entry = {"info": dataclasses.asdict(made.info), "notes": notes}
     info = json.dumps(entry)
     metadata = {"cached_set": info, "sha256": checksum(tensors, info)}
     write_tensors(path, tensors, metadata, force=True)
@@ -178,7 +175,7 @@ def _read(path: Path) -> Made | None:
     """An entry, marked as used; None if there is none, or none that is whole."""
     if not path.is_file():
         return None
-    from knnvc.converters.matching_set import Adaptation, MatchingSet, SetInfo
+    from knnvc.converters.matching_set import MatchingSet, SetInfo
 
     try:
         tensors, metadata = read_tensors(path)
@@ -193,10 +190,6 @@ def _read(path: Path) -> Made | None:
             synth=synth,
             frame_start=tensors["frame_start"],
             info=SetInfo(**values),
-            adaptations={
-                name: Adaptation(tensors[_ADAPTATION + name], network)
-                for name, network in entry["adaptations"].items()
-            },
         )
         notes = [(int(number), str(note)) for number, note in entry["notes"]]
     except (KnnvcError, KeyError, TypeError, ValueError, AttributeError, RecursionError):

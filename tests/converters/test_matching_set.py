@@ -11,9 +11,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import save, save_file
+from safetensors.torch import load_file, save, save_file
 
-from knnvc.converters.matching_set import Adaptation, MatchingSet, SetInfo, load, merge
+from knnvc.converters.matching_set import MatchingSet, SetInfo, load, merge
 from knnvc.errors import KnnvcError, UsageError
 from knnvc.tensors import checksum
 
@@ -185,7 +185,7 @@ def test_merge_refuses_what_does_not_fit() -> None:
 
 def entry(**changes: Any) -> dict[str, str]:
     """Metadata of a set with one stored tensor, altered."""
-    values = dataclasses.asdict(INFO) | {"match_is_synth": True, "adaptations": {}}
+    values = dataclasses.asdict(INFO) | {"match_is_synth": True}
     return {"matching_set": json.dumps(values | changes)}
 
 
@@ -218,14 +218,6 @@ STORED = {"synth": torch.ones(10, 6).half(), "frame_start": torch.tensor([0, 4])
         (STORED | {"match": torch.ones(10, 6)}, entry(), "other tensors"),
         (STORED | {"synth": torch.ones(10, 6).int()}, entry(), "stored as torch.int32"),
         (STORED | {"synth": torch.ones(10, 6).to(torch.float8_e5m2)}, entry(), "stored as"),
-        (STORED, entry(adaptations={"refiner": "f"}), "other tensors"),
-        (STORED, entry(adaptations={"refiner": 1}), "no fingerprints"),
-        (STORED, entry(adaptations=None), "no fingerprints"),
-        (
-            STORED | {"adaptation.../x": torch.ones(2, 2).half()},
-            entry(adaptations={"../x": "f"}),
-            "no proper name",
-        ),
     ],
 )
 def test_odd_files_are_refused_by_name(
@@ -281,9 +273,7 @@ def test_damage_is_refused_or_harmless(tmp_path: Path, data: bytes) -> None:
 
 def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
     path = tmp_path / "voice.safetensors"
-    given = {"refiner": Adaptation(torch.randn(5, 6), "of a network")}
-    original = dataclasses.replace(make(), adaptations=given)
-    original.save(path)
+    make().save(path)
     data, truth = path.read_bytes(), load(path)
     for bit in range(0, 8 * len(data), 7):
         damaged_data = bytearray(data)
@@ -297,9 +287,6 @@ def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
         assert torch.equal(read.match, truth.match)
         assert torch.equal(read.synth, truth.synth)
         assert torch.equal(read.frame_start, truth.frame_start)
-        assert torch.equal(
-            read.adaptations["refiner"].weights, truth.adaptations["refiner"].weights
-        )
 
 
 @pytest.mark.parametrize("metadata", [entry(), entry() | {"sha256": "0" * 64}])
@@ -309,37 +296,16 @@ def test_a_set_without_its_checksum_is_refused(tmp_path: Path, metadata: dict[st
         load(tmp_path / "x.safetensors")
 
 
-ADAPTED = ("refiner", "vocoder")
-
-
-@pytest.mark.parametrize("names", [ADAPTED[:1], ADAPTED[1:], ADAPTED])
-def test_adaptations_are_kept_and_not_merged(tmp_path: Path, names: tuple[str, ...]) -> None:
-    given = {name: Adaptation(torch.randn(5, 6), f"of a network, {name}") for name in names}
-    original = dataclasses.replace(make(), adaptations=given)
-    original.save(tmp_path / "voice.safetensors")
-    read = load(tmp_path / "voice.safetensors")
-    assert read.adaptations.keys() == given.keys()
-    for name, found in read.adaptations.items():
-        assert found.network == given[name].network
-        assert torch.equal(found.weights, given[name].weights.half().float())
-        assert found.weights_for(found.network, (5, 6)) is found.weights
-        assert found.weights_for("another", (5, 6)) is None
-        assert found.weights_for(found.network, (6, 5)) is None
-    assert not merge([read, read]).adaptations
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        torch.full((2, 2), math.nan),
-        torch.ones(3),
-        torch.ones(2, 2).int(),
-        torch.ones(0, 2),
-    ],
-)
-def test_a_damaged_adaptation_is_refused(tmp_path: Path, bad: torch.Tensor) -> None:
-    tensors = STORED | {"adaptation.refiner": bad}
-    metadata = entry(adaptations={"refiner": "f"})
-    save_file(tensors, tmp_path / "bad.safetensors", sealed(tensors, metadata))
-    with pytest.raises(KnnvcError, match=r"bad\.safetensors cannot be used"):
-        load(tmp_path / "bad.safetensors")
+@pytest.mark.parametrize("weights", [torch.randn(5, 6).half(), torch.full((2, 2), math.nan)])
+def test_older_sets_load_without_their_speaker_adaptations(
+    tmp_path: Path, weights: torch.Tensor
+) -> None:
+    tensors = STORED | {"adaptation.refiner": weights, "adaptation.vocoder": weights.clone()}
+    metadata = entry(adaptations={"refiner": "f", "vocoder": "g"})
+    save_file(tensors, tmp_path / "older.safetensors", sealed(tensors, metadata))
+    read = load(tmp_path / "older.safetensors")
+    assert torch.equal(read.synth, STORED["synth"].float())
+    assert read.info == INFO
+    read.save(tmp_path / "newer.safetensors")
+    assert set(load_file(tmp_path / "newer.safetensors")) == {"synth", "frame_start"}
+    assert load(tmp_path / "newer.safetensors").info == INFO

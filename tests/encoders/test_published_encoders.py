@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ import knnvc
 from knnvc.cli.main import cli
 from knnvc.encoders.mel import Mel, MelConfig
 from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
+from knnvc.files import sha256_file
+from knnvc.presets.catalogue import ENCODERS, VOCODERS
+from knnvc.presets.checksums import Sum
 from knnvc.presets.named import open_encoder
 from knnvc.presets.pickled import plain, read_checkpoint
 from knnvc.registry import find, names
@@ -266,10 +270,52 @@ def test_every_layer_is_that_of_transformers(
     hidden = torch.cat(told.hidden_states)
     assert made.shape == hidden.shape
     assert torch.allclose(made[:-1], hidden[:-1], atol=1e-4)
-    with pytest.warns(KnnvcWarning, match="pytorch_model.bin"):
+    with pytest.warns(KnnvcWarning, match="model.safetensors"):
         last = encoded(wave, layer=-1, encoder=name)
     assert torch.allclose(last, told.last_hidden_state[0], atol=1e-4)
     assert torch.allclose(made[-1], last, atol=1e-4) is not stable
+
+
+def test_other_weights_than_the_published_ones_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the pickle a checksum is known; of safetensors beside it nobody knows one."""
+    monkeypatch.setenv("KNNVC_CACHE", str(tmp_path))
+    folder = tmp_path / "downloads" / "hubert-base"
+    transformer("hubert", stable=False).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text("{}")
+    known = ENCODERS["hubert-base"]
+    assert known.verify() == ["model.safetensors"]
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(KnnvcError, match=r"is not what .*hubert-base-ls960 publishes \(its sha256"):
+        encoded(noise(8000), encoder="hubert-base")
+    right = sha256_file(folder / "pytorch_model.bin")
+    assert replace(known, sums={"pytorch_model.bin": Sum(right)}).verify() == []
+
+
+def test_what_is_downloaded_is_the_revision_that_the_checksum_is_of() -> None:
+    for known in (*ENCODERS.values(), *VOCODERS.values()):
+        for name, url in known.files:
+            one = known.sums.get(name)
+            assert one is None or len(bytes.fromhex(one.sha256)) == 32
+            assert one is None or not url or f"/resolve/{one.revision}/" in url
+
+
+def test_an_adapter_is_left_out(tmp_path: Path) -> None:
+    """It stands after the last layer of some that were fine-tuned, and halves the frames."""
+    import transformers
+
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 64, "conv_dim": [16] * 7, "num_conv_pos_embeddings": 16}
+    sizes |= {"num_conv_pos_embedding_groups": 4, "add_adapter": True, "num_adapter_layers": 1}
+    torch.manual_seed(0)
+    model = transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**sizes)).eval()
+    model.save_pretrained(tmp_path)
+    wave = noise(8000)
+    model.adapter = None
+    with torch.inference_mode():
+        expected = model(wave[None]).last_hidden_state[0]
+    assert torch.allclose(encoded(wave, layer=-1, encoder=tmp_path), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["hubert", "wav2vec2"])

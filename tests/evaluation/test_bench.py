@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from knnvc.errors import UsageError
-from knnvc.evaluation.bench import Utterance, bench_jobs, read_bench
+from knnvc.evaluation.bench import (
+    Utterance,
+    bench_jobs,
+    published_jobs,
+    read_bench,
+    read_inputs,
+)
 from knnvc.evaluation.demos import compare, read_demos
 from knnvc.evaluation.plan import Condition, split_target
 from knnvc.evaluation.records import CONVERTED, COPY, SOURCE, Record
@@ -58,6 +64,39 @@ def test_a_bench_of_chosen_speakers(utterances: list[Utterance]) -> None:
         bench_jobs(utterances, 1, [Condition()], ["eve"])
     with pytest.raises(UsageError, match="two speakers of the same language"):
         bench_jobs(utterances, 1, [Condition()], ["ben", "denise"])
+
+
+def test_listed_utterances_are_converted(utterances: list[Utterance], tmp_path: Path) -> None:
+    letters = "abcdefghijklmnopqrstuvwxyzABCDE"
+    utterances = [
+        replace(one, path=one.path.with_name(f"{one.speaker}-{letter}.flac"))
+        for one, letter in zip(utterances, letters, strict=True)
+    ]
+    names = ["anna-a", "anna-j", "cleo-C"]
+    (tmp_path / "list.txt").write_text("\n".join(names) + "\n\n")
+    found = published_jobs(
+        utterances, [Condition()], seed=0, inputs=read_inputs(tmp_path / "list.txt")
+    )
+    pairs = [(job.source.path.stem, job.target.name) for job in found]
+    assert sorted(pairs) == [
+        *(("anna-a", name) for name in ("ben", "cleo")),
+        *(("anna-j", name) for name in ("ben", "cleo")),
+        *(("cleo-C", name) for name in ("anna", "ben")),
+    ]
+    assert {job.target.name: len(job.target.recordings) for job in found} == {
+        "anna": 8,
+        "ben": 10,
+        "cleo": 9,
+    }
+    assert not {path.stem for job in found for path in job.target.recordings} & set(names)
+    with pytest.raises(UsageError, match="there is no utterance eve-1"):
+        published_jobs(utterances, [Condition()], seed=0, inputs=["eve-1"])
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(UsageError, match="give a text file"):
+        read_inputs(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text(" \n")
+    with pytest.raises(UsageError, match="names no utterance"):
+        read_inputs(tmp_path / "list.txt")
 
 
 def test_a_manifest_of_the_bench(tmp_path: Path, tone: Tone) -> None:

@@ -53,6 +53,27 @@ def test_a_run_goes_on_where_it_was_stopped(
     assert third.heard == 0
 
 
+def test_every_distinct_waveform_is_heard_once(
+    mini: VoiceConverter, speakers: Path, tmp_path: Path, listening: type, jobs: list[Job]
+) -> None:
+    original = jobs[0].source.path
+    other = original.with_name("the same.wav")
+    other.write_bytes(original.read_bytes())
+    given = folder_jobs([original, other], speakers, [Condition(k=1, lam=0, seconds=4)])
+    listener = listening()
+    records = Evaluation(mini, listener, tmp_path / "r", 0, [SOURCE, COPY]).run(given, silent)
+    assert len(records) == 3 * 2 * 2  # three systems, two names of one source, two targets
+    # The source, its copy, and a conversion that takes nothing of either target.
+    assert listener.heard == 3
+    alone = [job for job in given if job.source.path == other]
+    again = Evaluation(mini, listening(), tmp_path / "s", 0, [SOURCE, COPY]).run(alone, silent)
+    known = {record.key: record for record in records}
+    for record in again:
+        assert replace(known[record.key], compute_seconds=None) == replace(
+            record, compute_seconds=None
+        )
+
+
 def test_words_are_counted_of_english_only(
     mini: VoiceConverter, jobs: list[Job], speakers: Path, tmp_path: Path, listening: type
 ) -> None:

@@ -586,7 +586,7 @@ def test_the_functions_of_hear(preset: Path) -> None:
 
 
 def test_hear_takes_a_layer(preset: Path) -> None:
-    model = hear.load_model(f"{preset}@0")
+    model = hear.load_model(model_file_path=f"{preset}@0")  # as the kit's --model-options do
     audio = torch.rand(1, SAMPLE_RATE)
     frames, _ = hear.get_timestamp_embeddings(audio, model)
     encoder = model.hearing.encoder

@@ -227,7 +227,7 @@ class MatchingSets(Kind):
 
 
 class MiniSets(MatchingSets):
-    """Matching sets of mini, which carry adaptations."""
+    """Matching sets of mini."""
 
     preset = "mini"
 
@@ -394,7 +394,7 @@ class Glows(Checkpoints):
         from knnvc.text.glow import GlowTts
 
         network = GlowTts.from_checkpoint(case[1], case[0])
-        features = network.predict("".join(sorted(network.symbols)[:12]))
+        features = network.features("".join(sorted(network.symbols)[:12]))
         assert bool(torch.isfinite(features).all())
 
 

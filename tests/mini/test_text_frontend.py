@@ -37,7 +37,7 @@ def network() -> TextFrontend:
 
 
 def test_an_untrained_one_speaks_at_the_usual_durations(network: TextFrontend) -> None:
-    frames = network.predict("ab a.")
+    frames = network.utter("ab a.")[0]
     units = 8 + 2 + 3 + 1 + 2 + 6 + 4
     assert frames.shape == (round(units * 0.025 / FRAME), WIDTH)
     assert frames.dtype == torch.float32
@@ -46,14 +46,14 @@ def test_an_untrained_one_speaks_at_the_usual_durations(network: TextFrontend) -
 
 @pytest.mark.parametrize("speed", [0.5, 0.9, 2.0, 4.0])
 def test_speed_divides_the_length(network: TextFrontend, speed: float) -> None:
-    plain, other = len(network.predict("ab a.")), len(network.predict("ab a.", speed=speed))
+    plain, other = len(network.utter("ab a.")[0]), len(network.utter("ab a.", speed=speed)[0])
     assert other == pytest.approx(plain / speed, abs=2)
 
 
 def test_noise_moves_the_pitch_and_a_seed_repeats_it(network: TextFrontend) -> None:
     def pitch(noise: float, seed: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return network.predict("ab a.", noise=noise, generator=generator)[:, -2]
+        return network.utter("ab a.", noise=noise, generator=generator)[0][:, -2]
 
     assert torch.equal(pitch(0.5, 1), pitch(0.5, 1))
     assert not torch.equal(pitch(0.5, 1), pitch(0.5, 2))
@@ -68,7 +68,7 @@ def test_what_cannot_be_spoken_is_one_sentence(
     network: TextFrontend, phonemes: str, words: str
 ) -> None:
     with pytest.raises(KnnvcError) as caught:
-        network.predict(phonemes)
+        network.utter(phonemes)[0]
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 

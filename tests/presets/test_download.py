@@ -534,7 +534,7 @@ def test_registry_states_what_is_known() -> None:
         else:
             assert len(bytes.fromhex(remote.sha256)) == 32
         assert remote.licence
-    assert "one third-party source" in vocoder.note
+    assert "two third-party sources" in vocoder.note
 
 
 def test_registry_needs_no_torch() -> None:

@@ -275,7 +275,7 @@ def test_pull_downloads_and_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     network = GlowTts(GlowConfig.from_dict(pulled.text_front_end.config))
     network.load_state_dict(state)
     original = GlowTts.from_checkpoint(GLOW[1], GLOW[0])
-    spoken = [model.eval().predict("həlˈoʊ", noise=0.0) for model in (network, original)]
+    spoken = [model.eval().features("həlˈoʊ", noise=0.0) for model in (network, original)]
     assert torch.equal(*spoken)
 
 

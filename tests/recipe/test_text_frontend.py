@@ -97,7 +97,7 @@ def test_one_step_and_resuming(tmp_path: Path) -> None:
     network = TextFrontend(TRAINED)
     network.load_state_dict(state)
     assert network.symbols == frozenset("ab.")
-    assert network.predict("ab.").shape[1] == WIDTH
+    assert network.utter("ab.")[0].shape[1] == WIDTH
 
 
 def test_it_learns_levels_and_durations(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_it_learns_levels_and_durations(tmp_path: Path) -> None:
     after = evaluate(network.eval(), everything)
     assert after["held_out"] < 0.25 * before["held_out"]
     assert after["length"] == pytest.approx(1, abs=0.05)
-    loud, quiet = network.predict("aaaaaaaa."), network.predict("bbbbbbbb.")
+    loud, quiet = network.utter("aaaaaaaa.")[0], network.utter("bbbbbbbb.")[0]
     assert len(loud) > 1.25 * len(quiet)
     assert loud[5:-8, :4].mean() > 1.5 * quiet[5:-8, :4].mean()
 

@@ -79,7 +79,7 @@ def test_log_durations(glow: GlowTts, expected: dict[str, Tensor]) -> None:
 
 
 def test_features(glow: GlowTts, expected: dict[str, Tensor], phonemes: str) -> None:
-    features = glow.predict(phonemes, noise=0.0)
+    features = glow.features(phonemes, noise=0.0)
     assert features.shape == expected["features"].shape
     assert torch.allclose(features, expected["features"], atol=1e-3)
 
@@ -88,11 +88,11 @@ def test_features(glow: GlowTts, expected: dict[str, Tensor], phonemes: str) -> 
 
 
 def test_speed_and_noise(glow: GlowTts, phonemes: str) -> None:
-    plain = glow.predict(phonemes, noise=0.0)
-    slow = glow.predict(phonemes, noise=0.0, speed=0.25)
+    plain = glow.features(phonemes, noise=0.0)
+    slow = glow.features(phonemes, noise=0.0, speed=0.25)
     assert len(slow) > 1.5 * len(plain)
     first, second, other = (
-        glow.predict(phonemes, noise=0.5, generator=torch.Generator().manual_seed(seed))
+        glow.features(phonemes, noise=0.5, generator=torch.Generator().manual_seed(seed))
         for seed in (1, 1, 2)
     )
     assert torch.equal(first, second)
@@ -106,7 +106,7 @@ def test_speed_and_noise(glow: GlowTts, phonemes: str) -> None:
 )
 def test_what_cannot_be_spoken_is_one_sentence(glow: GlowTts, phonemes: str, words: str) -> None:
     with pytest.raises(KnnvcError) as caught:
-        glow.predict(phonemes)
+        glow.features(phonemes)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -291,4 +291,4 @@ def test_old_names_of_weight_norm_are_read(glow: GlowTts, tmp_path: Path, phonem
     }
     torch.save(old, tmp_path / "old.pth")
     other = GlowTts.from_checkpoint(CONFIG, tmp_path / "old.pth")
-    assert torch.equal(other.predict(phonemes, noise=0), glow.predict(phonemes, noise=0))
+    assert torch.equal(other.features(phonemes, noise=0), glow.features(phonemes, noise=0))

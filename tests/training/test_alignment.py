@@ -125,7 +125,7 @@ def test_one_step_resumes_and_makes_a_front_end(corpus: Path, tmp_path: Path) ->
     network = GlowTts(config)
     network.load_state_dict(read_tensors(weights)[0])
     assert network.symbols == frozenset("abc")
-    assert network.eval().predict("abc").shape[1] == 8
+    assert network.eval().features("abc").shape[1] == 8
 
 
 def test_it_finds_the_durations(corpus: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_front_end_is_added_to_a_preset(tmp_path: Path) -> None:
     assert made.text_front_end.weights is not None
     read = TextFrontend(config)
     read.load_state_dict(read_tensors(made.text_front_end.weights)[0])
-    assert read.eval().predict("həlˈoʊ.").shape[1] == 162
+    assert read.eval().utter("həlˈoʊ.")[0].shape[1] == 162
 
 
 def test_a_front_end_that_does_not_fit_leaves_the_preset_alone(tmp_path: Path) -> None:

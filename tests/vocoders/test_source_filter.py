@@ -48,11 +48,10 @@ def steady(f0: float, voicing: float, frames: int = 50) -> Tensor:
 def sound(
     network: SourceFilterVocoder,
     values: Tensor,
-    adaptation: Tensor | None = None,
     chunk_frames: int | None = None,
 ) -> Tensor:
     """The waveform [T · hop] of frames [T, D]."""
-    return ChunkedVocoder(network, chunk_frames)(Frames(values, adaptation))
+    return ChunkedVocoder(network, chunk_frames)(Frames(values))
 
 
 def sources(network: SourceFilterVocoder, made: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,27 +178,3 @@ def test_configuration() -> None:
     assert SourceFilterConfig.from_dict({"mels": 8}).dim == 18
     with pytest.raises(KnnvcError, match="unknown source-filter vocoder settings: melz"):
         SourceFilterConfig.from_dict({"melz": 8})
-
-
-def test_an_adaptation_makes_bands_louder(network: SourceFilterVocoder) -> None:
-    """Its constant is a gain of each band, as a natural logarithm, whatever is said."""
-    given = features(60)
-    adaptation = torch.zeros(CONFIG.channels + 1, CONFIG.mels)
-    plain = sound(network, given)
-    assert torch.equal(sound(network, given, adaptation), plain)
-    adaptation[-1] = math.log(2.0)
-    torch.testing.assert_close(sound(network, given, adaptation), 2 * plain, atol=1e-4, rtol=0)
-    adaptation[-1, 1:] = 0.0  # the lowest band only
-    power = torch.fft.rfft(plain).abs().square()
-    louder = torch.fft.rfft(sound(network, given, adaptation)).abs().square()
-    low, high = slice(0, len(power) // 50), slice(len(power) // 2, None)
-    assert louder[low].sum() == pytest.approx(float(4 * power[low].sum()), rel=0.1)
-    assert louder[high].sum() == pytest.approx(float(power[high].sum()), rel=0.01)
-
-
-def test_an_adapted_waveform_does_not_depend_on_the_chunks(network: SourceFilterVocoder) -> None:
-    generator = torch.Generator().manual_seed(3)
-    adaptation = 0.1 * torch.randn(CONFIG.channels + 1, CONFIG.mels, generator=generator)
-    whole = sound(network, features(90), adaptation=adaptation)
-    pieces = sound(network, features(90), adaptation=adaptation, chunk_frames=20)
-    assert (whole - pieces).abs().max() < 1e-5

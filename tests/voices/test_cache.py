@@ -15,7 +15,7 @@ import torch
 
 from knnvc import MatchingSet, VoiceConverter
 from knnvc.cli.main import cli
-from knnvc.converters.matching_set import Adaptation, SetInfo
+from knnvc.converters.matching_set import SetInfo
 from knnvc.errors import KnnvcWarning, UsageError
 from knnvc.voices.cache import DEFAULT_LIMIT, SetCache, limit_from_environment, set_key
 
@@ -43,17 +43,10 @@ def matching_set(frames: int = 8, separate: bool = True) -> MatchingSet:
             files=("a\udcff.wav",),  # a name that is no UTF-8
             seconds=(0.16,),
         ),
-        adaptations={"vocoder": Adaptation(torch.randn(7, 3), "of a vocoder")}
-        | ({"refiner": Adaptation(torch.randn(5, 6), "of a refiner")} if separate else {}),
     )
 
 
 def same(one: MatchingSet, other: MatchingSet) -> bool:
-    assert one.adaptations.keys() == other.adaptations.keys()
-    for name, first in one.adaptations.items():
-        second = other.adaptations[name]
-        assert torch.equal(first.weights, second.weights)
-        assert first.network == second.network
     return (
         torch.equal(one.match, other.match)
         and torch.equal(one.synth, other.synth)
@@ -166,7 +159,7 @@ def test_the_key_holds_everything_that_decides_the_bytes() -> None:
     keys = {
         set_key(settings, True, files, cpu),
         set_key(("other", *settings[1:]), True, files, cpu),
-        set_key((*settings, "adaptation"), True, files, cpu),
+        set_key((*settings, "more"), True, files, cpu),
         set_key(settings, False, files, cpu),
         set_key(settings, True, [("a.wav", "2" * 64, True)], cpu),
         set_key(settings, True, [("b.wav", "1" * 64, True)], cpu),

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from knnvc.cli.common import OneSentence, check_free, say_path
-from knnvc.cli.configuration import FILE, chosen, options_of
+from knnvc.cli.configuration import FILE, START, chosen, options_of, out_to
 from knnvc.cli.configuration import need as need_file
 from knnvc.errors import KnnvcError, UsageError
 from recipe.options import (
@@ -197,7 +197,7 @@ def own(corpus: Path, preset: str, texts: Path | None) -> None:
 @cli.command()
 @CORPUS
 @click.option("--parts", type=FILE, help="Where downloads are.  [default: CORPUS/parts]")
-@click.option("--out", type=FILE, default=Path("runs/encoder"), show_default=True)
+@out_to("runs/encoder")
 @click.option("--start", type=FILE, help="Weights to begin with.  [default: Whisper base's]")
 @options_of(EncoderOptions)
 def encoder(
@@ -223,8 +223,8 @@ def encoder(
 @cli.command()
 @CORPUS
 @click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
-@click.option("--out", type=FILE, default=Path("runs/refiner"), show_default=True)
-@click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
+@out_to("runs/refiner")
+@START
 @options_of(RefinerOptions)
 def refiner(
     corpus: Path, encoder: Path, out: Path, start: Path | None, config: Path | None, **given: Any
@@ -244,7 +244,7 @@ def refiner(
 @click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
 @click.option("--refiner", type=FILE, help="What `refiner` wrote: match as a preset with it does.")
 @click.option("--k", default=4, show_default=True, help="Neighbours averaged; not with --refiner.")
-@click.option("--out", type=FILE, default=Path("runs/matched.safetensors"), show_default=True)
+@out_to("runs/matched.safetensors", "File for the features.")
 @click.option("--force", is_flag=True, help="Begin again, even if OUT is there.")
 def prematch(
     corpus: Path, encoder: Path, refiner: Path | None, k: int, out: Path, force: bool
@@ -271,8 +271,8 @@ def prematch(
 @cli.command()
 @CORPUS
 @click.option("--prematched", type=FILE, help="What `prematch` wrote.")
-@click.option("--out", type=FILE, default=Path("runs/vocoder"), show_default=True)
-@click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
+@out_to("runs/vocoder")
+@START
 @options_of(VocoderOptions)
 def vocoder(
     corpus: Path,
@@ -297,8 +297,8 @@ def vocoder(
 @click.option(
     "--preset", default="mini", show_default=True, help="Whose encoder's features to predict."
 )
-@click.option("--out", type=FILE, default=Path("runs/text-frontend"), show_default=True)
-@click.option("--start", type=FILE, help="Weights to begin with, of an earlier training.")
+@out_to("runs/text-frontend")
+@START
 @options_of(TextFrontendOptions)
 def text_frontend(
     corpus: Path,
@@ -415,7 +415,7 @@ def join(folder: Path, out: Path) -> None:
 @click.option("--speech-refiner", type=FILE, help="Another `refiner`, that serves for text.")
 @click.option("--text-frontend", type=FILE, help="What `text-frontend` wrote.")
 @click.option("--add-to", type=FILE, help="Add only the text front end, to this preset's folder.")
-@click.option("--out", type=FILE, default=Path("runs/mini"), show_default=True)
+@out_to("runs/mini", "Folder for the preset.")
 def package(
     encoder: Path,
     vocoder: Path,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from knnvc.mini.acoustic_space import LEAST_SPEECH
+from knnvc.mini.acoustic_space import are_speech
 from knnvc.mini.refiner import Refiner, RefinerConfig
 from knnvc.tensors import as_single, check_shapes, read_tensors
 
@@ -47,8 +47,7 @@ class Bottleneck(nn.Module):
         before, after = self.states, self.states + self.hidden
         said, last, rest = torch.tensor_split(content, (before, after), dim=-1)
         told = self.project(last).float()
-        speech = (said[..., :1].square() < 0.5).float()
-        speech = torch.where(speech.sum(1, keepdim=True) < LEAST_SPEECH, 1.0, speech)
+        speech = are_speech(said[..., 0])[..., None].float()
         count = speech.sum(1, keepdim=True)
         mean = (told * speech).sum(1, keepdim=True) / count
         squares = ((told - mean).square() * speech).sum(1, keepdim=True) / count
