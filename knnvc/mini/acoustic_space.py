@@ -81,10 +81,10 @@ class AcousticSpaceOptions:
 RECORDINGS = AcousticSpaceOptions(
     envelope_weight=5.0,
     context=((-4, 0.7), (-2, 1.0), (2, 1.0), (4, 0.7)),
-    envelope_transfer=0.3,
+    envelope_transfer=0.0,
     kept=1,
     balanced=100,
-    postfilter=2.0,
+    postfilter=1.0,
     candidates=16,
     join_weight=0.3,
 )
