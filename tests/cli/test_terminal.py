@@ -125,7 +125,7 @@ def test_a_signal_while_it_starts_is_one_sentence(
             time.sleep(0.005)
         time.sleep(delay)
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=240)
         ready.unlink()
         assert process.returncode == 128 + number
         (line,) = said.split("\n\n")[-1].strip().splitlines()
@@ -153,7 +153,7 @@ if not child:
     os._exit(7)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert done.returncode == 7
     assert "forked" in done.stdout
     assert len(done.stdout) <= 200

@@ -233,7 +233,7 @@ def test_transformers_is_quiet_on_the_command_line(
         [*command, *options],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert (result.returncode, result.stderr) == (0, "")
