@@ -14,7 +14,13 @@ from torch import Tensor
 from knnvc.audio import require_audio, trim_silence
 from knnvc.audio.suspicion import LEAST_HEARD, listen
 from knnvc.converters.base import Converter
-from knnvc.converters.matching_set import MatchingSet, SetInfo, merge
+from knnvc.converters.matching_set import (
+    MatchingSet,
+    SetInfo,
+    merge,
+    repeats,
+    without_repeats,
+)
 from knnvc.encoders.base import Encoder
 from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
 from knnvc.files import sha256_file
@@ -178,6 +184,9 @@ class SetBuilder:
                 seconds=tuple(seconds),
             ),
         )
+        made, repeated = without_repeats(made)
+        if repeated:
+            notes.append((0, repeats(repeated)))
         return self.converter.adapt(made, progress), notes
 
     def _waveforms(

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save, save_file
 
 from knnvc.converters.matching_set import Adaptation, MatchingSet, SetInfo, load, merge
-from knnvc.errors import KnnvcError, UsageError
+from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
 from knnvc.tensors import checksum
 
 INFO = SetInfo(
@@ -173,6 +173,22 @@ def test_merge_keeps_one_tensor_one() -> None:
     assert merged.match is merged.synth
 
 
+@pytest.mark.parametrize("own_match", [True, False])
+def test_a_recording_counts_once(tmp_path: Path, own_match: bool) -> None:
+    """Twice it would be its own nearest neighbour, and a set longer than the speech in it."""
+    one, two = make(10, own_match=own_match), make(30, own_match=own_match)
+    one.save(tmp_path / "one.safetensors")  # as float16
+    with pytest.warns(KnnvcWarning, match=r"a\.wav and 1 more is there twice: it counts once"):
+        merged = merge([one, two, load(tmp_path / "one.safetensors")])
+    assert torch.equal(merged.synth, torch.cat([one.synth, two.synth]))
+    assert torch.equal(merged.match, torch.cat([one.match, two.match]))
+    assert (merged.match is merged.synth) != own_match
+    assert merged.frame_start.tolist() == [0, 4, 10, 14]
+    assert merged.info.files == one.info.files * 2
+    with pytest.warns(KnnvcWarning, match="is there twice"):
+        assert torch.equal(merge([one, one]).synth, one.synth)
+
+
 def test_merge_refuses_what_does_not_fit() -> None:
     with pytest.raises(UsageError, match="nothing to merge"):
         merge([])
@@ -325,7 +341,7 @@ def test_adaptations_are_kept_and_not_merged(tmp_path: Path, names: tuple[str, .
         assert found.weights_for(found.network, (5, 6)) is found.weights
         assert found.weights_for("another", (5, 6)) is None
         assert found.weights_for(found.network, (6, 5)) is None
-    assert not merge([read, read]).adaptations
+    assert not merge([read, make(20)]).adaptations
 
 
 @pytest.mark.parametrize(
