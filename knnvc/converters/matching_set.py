@@ -351,7 +351,8 @@ def _layout(matching_set: MatchingSet) -> tuple[int, int, int, int]:
 
 
 def _join(texts: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(text for text in texts if text))
+    named = (name for text in texts for name in text.split("; "))
+    return "; ".join(dict.fromkeys(name for name in named if name))
 
 
 def _parse_entry(text: str) -> tuple[SetInfo, bool, dict[str, str]]:
