@@ -208,12 +208,20 @@ _FORMULA = tuple("=+-@\t\r\n'＝＋－＠")
 def csv_cell(value: object) -> str:
     """What to write into a CSV file so that a spreadsheet shows a value and runs no part of it."""
     text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if _is_formula(text) else text
 
 
 def csv_text(cell: str) -> str:
     """What `csv_cell` made a cell of."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
+    return cell[1:] if cell.startswith("'") and _is_formula(cell[1:]) else cell
+
+
+def _is_formula(text: str) -> bool:
+    """Whether a spreadsheet may take `text` for a formula; some pass over space before one."""
+    if text.startswith(_FORMULA):
+        return True
+    seen = next((sign for sign in text if sign.isprintable() and not sign.isspace()), "")
+    return seen in _FORMULA and not text.startswith(seen)
 
 
 def find_audio(path: Path | str) -> list[Path]:

@@ -68,6 +68,12 @@ def test_a_report_is_no_program_and_can_be_read_back(tmp_path: Path) -> None:
         "z\udcff",
         "ＡＢ",
         "＝1",
+        " =x",
+        "\u00a0=x",
+        "\ufeff=x",
+        "\u200b+x",
+        "\v@x",
+        " plain",
     ]
     rows = [Row(Path(source), Path("out", source), DONE) for source in sources]
     rows.append(Row(Path("x"), Path("y"), FAILED, error="=bad \x1b[31m"))
@@ -78,11 +84,12 @@ def test_a_report_is_no_program_and_can_be_read_back(tmp_path: Path) -> None:
         found = list(csv.DictReader(file))
     assert [csv_text(row["source"]) for row in found[:-1]] == sources
     for row in found:
-        assert not any(cell.startswith(tuple("=+-@\t\r＝")) for cell in row.values())
+        cells = [cell.lstrip("\v \u00a0\ufeff\u200b") for cell in row.values()]
+        assert not any(cell.startswith(tuple("=+-@\t\r＝")) for cell in cells)
     assert "\x1b" not in found[-1]["error"]
 
 
-@pytest.mark.parametrize("text", ["", "'", "''=", "'=", "=", "a", "'a", "\n=x"])
+@pytest.mark.parametrize("text", ["", "'", "''=", "'=", "=", "a", "'a", "\n=x", " =", "' =", " '="])
 def test_a_cell_says_what_it_was(text: str) -> None:
     assert csv_text(csv_cell(text)) == text
 
