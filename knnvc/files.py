@@ -56,14 +56,15 @@ _UNREADABLE = {
     **dict.fromkeys(HEADERLESS, "headerless raw audio; convert it to WAV first"),
     **dict.fromkeys((".mid", ".midi", ".kar", ".rmi"), "MIDI, which holds notes and no sound"),
     **dict.fromkeys((".aa", ".aax", ".m4p"), "a protected file; convert it to WAV first"),
+    ".safetensors": "a matching set or weights, which is named by itself",
 }
 # What lies beside recordings and is none: texts, tables, labels, pictures, programs, weights.
 _OTHER = frozenset(
     f".{suffix}"
     for suffix in (
-        "ass bak bmp cfg cha csv ctm cue db dat doc docx eaf gif gz h5 htm html ini ipynb jpeg jpg "
+        "ass bmp cfg cha csv ctm cue db doc docx eaf gif gz h5 htm html ini ipynb jpeg jpg "
         "js json jsonl lab lock log lrc m3u m3u8 md mlf nfo npy npz odt onnx par pdf phn pkl pls "
-        "png pt pth py rst rtf safetensors sfv sh srt stm svg tar tex textgrid tg tif tiff tmp "
+        "png pt pth py rst rtf sfv sh srt stm svg tar tex textgrid tg tif tiff tmp "
         "toml trans trn tsv txt url vtt webp wrd xls xlsx xml yaml yml zip"
     ).split()
 )
@@ -207,12 +208,20 @@ _FORMULA = tuple("=+-@\t\r\n'＝＋－＠")
 def csv_cell(value: object) -> str:
     """What to write into a CSV file so that a spreadsheet shows a value and runs no part of it."""
     text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if _is_formula(text) else text
 
 
 def csv_text(cell: str) -> str:
     """What `csv_cell` made a cell of."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
+    return cell[1:] if cell.startswith("'") and _is_formula(cell[1:]) else cell
+
+
+def _is_formula(text: str) -> bool:
+    """Whether a spreadsheet may take `text` for a formula; some pass over space before one."""
+    if text.startswith(_FORMULA):
+        return True
+    seen = next((sign for sign in text if sign.isprintable() and not sign.isspace()), "")
+    return seen in _FORMULA and not text.startswith(seen)
 
 
 def find_audio(path: Path | str) -> list[Path]:

@@ -6,17 +6,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pytest
-import soundfile as sf
-import torch
-from hypothesis import settings
-from torch import Tensor
+# A process for each core runs tests (see pyproject.toml), with one thread each, and so do those
+# that they start. OpenMP reads this once, when torch is imported.
+for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")
 
-import knnvc
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import soundfile as sf  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+import knnvc  # noqa: E402
 
 if TYPE_CHECKING:
     from knnvc import VoiceConverter
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """The cores that this process may use, which in a container are not all."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
 
 # No deadline: the first example pays for lazy imports. On CI the same examples every time, so that
 # a submission fails for what it changed; elsewhere new ones.

@@ -42,9 +42,9 @@ def test_two_long_paths_are_both_told() -> None:
     "text", ["ab " * 100_000, "x" * 10**7, " ".join("c" * 30 + str(i) for i in range(20_000))]
 )
 def test_any_text_is_shortened_at_once(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert 100 < len(sentence(text)) <= LONGEST
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_short_ones_stay_as_they_are() -> None:

@@ -76,6 +76,16 @@ def test_what_is_skipped_is_named_with_its_reason(tmp_path: Path) -> None:
     assert len(told) == 1
 
 
+def test_sets_and_copies_do_not_vanish(tmp_path: Path) -> None:
+    """A saved set is no recording, but may have been meant; a copy's name may say nothing."""
+    fill(tmp_path, "a.wav")
+    (tmp_path / "b.wav.bak").write_bytes(b"RIFF1234WAVE")
+    (tmp_path / "voice.safetensors").write_bytes(b"weights")
+    (tmp_path / "notes.bak").write_bytes(b"text")
+    assert [path.name for path in list_folder(tmp_path).audio] == ["a.wav", "b.wav.bak"]
+    assert "matching set" in reasons(tmp_path)["voice.safetensors"]
+
+
 def test_a_folder_called_like_a_recording_is_searched(tmp_path: Path) -> None:
     wanted = fill(tmp_path, "take.wav/a.flac")
     assert list_folder(tmp_path).audio == tuple(wanted)

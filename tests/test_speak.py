@@ -171,7 +171,7 @@ def test_the_statistics_are_the_front_ends_and_not_of_one_sentence(
     assert isinstance(old, MiniConverter)
 
     def halves(speaker: Callable[[], Tensor] | None) -> tuple[Tensor, Tensor]:
-        made = MiniConverter(old.config, old.encoder, mini.vocoder, None, (), speaker)
+        made = MiniConverter(old.config, old.encoder, None, speaker)
         target = [(made.prepare(mini.matching_set(voice)), 1.0)]
         both = made.convert(frames, target).values[:40]
         return both, made.convert(frames[:50], target).values[:40]
@@ -309,8 +309,12 @@ def test_trim_edges() -> None:
 def run(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, str, str]]:
-    """`run(arg, ...)`: `knnvc speak arg ...` in an empty folder: exit code, stdout, stderr."""
+    """`run(arg, ...)`: `knnvc speak arg ...` in an empty folder: exit code, stdout, stderr.
+
+    Nothing comes through stdin: pytest's own stand-in for it cannot be read.
+    """
     monkeypatch.setenv("KNNVC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
@@ -426,6 +430,18 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     assert result[2].startswith("Error: ")
     assert result[2].count("\n") == 1
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_terminal_is_not_waited_for(
+    run: Run, talking: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody sits before an empty line and wonders."""
+    waiting = io.TextIOWrapper(io.BytesIO(b"typed"))
+    monkeypatch.setattr(waiting, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", waiting)
+    code, out, err = run("--lam", 0, "--preset", talking)
+    assert (code, out) == (2, "")
+    assert err.startswith("Error: there is no text")
 
 
 def test_what_presets_lack(run: Run, preset: Path, voice: Path) -> None:

@@ -15,11 +15,13 @@ import numpy.typing as npt
 
 _WINDOW_SECONDS = 0.5  # over which energies are compared
 _FADE_SECONDS = 0.02  # from one way of adding to the other
-_HEARD_RATE = 8_000  # Hz, about: what is compared is the telephone band, free of hum and hiss
+# Hz, about: what is compared is the telephone band, free of hum and hiss, and then its lower end.
+_HEARD_RATES = (8_000, 2_000)
 # Energy of the mean, divided by what it would be if the channels had nothing in common. It is 1 for
 # unrelated channels and C for C equal ones. Below the first value the channels cancel; above the
 # second they do not any more. 0.4 is a correlation of -0.6, which no two ordinary microphones have.
 _CANCELS, _AGREES = 0.4, 1.0
+_LEANS = 0.95  # below which the lower end is asked, too
 _LEAST_COMPARED = 160  # samples at 8 kHz, 20 ms: of fewer, noise may cancel by chance
 _LEAST_HIGH = 1e-4  # energy of the second difference of speech at 8 kHz, of all; hum has 1e-5
 _NOTHING = 1e-9  # of the channels' energy in their mean: they cancel to the last bit
@@ -39,7 +41,7 @@ class Mixer:
         self._channels = channels
         self._window = max(1, round(_WINDOW_SECONDS * sample_rate))
         self._fade = min(self._window, max(1, round(_FADE_SECONDS * sample_rate)))
-        self._step = max(1, round(sample_rate / _HEARD_RATE))
+        self._steps = [max(1, round(sample_rate / rate)) for rate in _HEARD_RATES]
         self._pending: list[Samples] = []
         self._held = 0
         self._signs = np.ones(channels)  # how the channels were added last
@@ -85,23 +87,13 @@ class Mixer:
 
     def _choose(self, part: Samples) -> npt.NDArray[np.float64]:
         """The sign of each channel, [C], for a window [T, C] that follows the last one."""
-        groups = len(part) // self._step
-        if groups < _LEAST_COMPARED:
+        found = self._compare(part, self._steps[0])
+        if found is None:
             return self._signs
-        heard = (
-            part[: groups * self._step].reshape(groups, self._step, -1).mean(1, dtype=np.float64)
-        )
-        high = np.diff(heard, axis=0)
-        products = high.T @ high
-        apart = float(np.trace(products))
-        # An offset and hum are no speech, and their energy falls faster than that of speech.
-        higher, centred = np.diff(high, axis=0), heard - heard.mean(0)
-        energy = np.square(centred).sum()
-        speech = np.square(higher).sum() >= _LEAST_HIGH * energy
-        speech |= np.square(centred.mean(1)).sum() <= _NOTHING * energy  # whatever it is, it is all
-        if not np.isfinite(products).all() or apart <= 1e-12 * groups or not speech:
-            return self._signs
-        agreement = float(products.sum()) / apart
+        agreement, products = found
+        if agreement < _LEANS and (lower := self._compare(part, self._steps[1])) is not None:
+            # Of channels that are late by a fraction of a millisecond, only low sounds cancel.
+            agreement, products = min(found, lower, key=lambda one: one[0])
         plain = (self._signs > 0).all()
         if agreement >= (_CANCELS if plain else _AGREES):
             return np.ones(self._channels)
@@ -109,6 +101,29 @@ class Mixer:
         signs = np.where(products[loudest] < 0, -1.0, 1.0)
         # Either way round will do; the one nearer to the last leaves no seam.
         return signs if float(signs @ self._signs) >= 0 else -signs
+
+    def _compare(self, part: Samples, step: int) -> tuple[float, npt.NDArray[np.float64]] | None:
+        """How well channels agree, and their products [C, C]; None if there is nothing to tell.
+
+        Args:
+            part: [T, C].
+            step: samples that are averaged before, which takes away what is higher.
+        """
+        groups = len(part) // step
+        if groups < max(_LEAST_COMPARED * self._steps[0] // step, 20):
+            return None
+        heard = part[: groups * step].reshape(groups, step, -1).mean(1, dtype=np.float64)
+        # An offset and hum are no speech, and their energy falls faster than that of speech.
+        high, centred = np.diff(heard, axis=0), heard - heard.mean(0)
+        products = high.T @ high
+        apart = float(np.trace(products))
+        higher = np.diff(high, axis=0)
+        energy = np.square(centred).sum()
+        speech = np.square(higher).sum() >= _LEAST_HIGH * energy
+        speech |= np.square(centred.mean(1)).sum() <= _NOTHING * energy  # whatever it is, it is all
+        if not np.isfinite(products).all() or apart <= 1e-12 * groups or not speech:
+            return None
+        return float(products.sum()) / apart, products
 
 
 def mono(frames: Samples, sample_rate: int) -> Samples:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import re
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,8 +27,10 @@ Part: TypeAlias = bytes | tuple[int, int]
 
 _LONGEST_PIECE = 1 << 30  # bytes of samples under one rewritten 32-bit header
 _PLACEHOLDER = 0x7FFF0000  # a length from here on means that the writer did not know it
+_LONGEST_PAGE = 10  # seconds of sound in the first page of an Ogg file: usual is one
 _LEAST_UNEXPECTED = 1024  # bytes after the last chunk that are taken for samples, and not for junk
 _TAGS = (b"TAG", b"ID3", b"APET", b"LYRI")  # what other software hangs on to the end of a file
+_REVERSED = bytes(int(f"{one:08b}"[::-1], 2) for one in range(256))  # the bits of every byte
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _EBML = b"\x1a\x45\xdf\xa3"
 _MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
@@ -42,11 +45,15 @@ class Pieces:
             stream of MPEG or ADTS frames) or "other".
         pieces: each is a file of its own, by its parts.
         promised: bytes of samples that the header of the last piece names and the file lacks.
+        seconds: how long the sound is by the numbers of its pages (Ogg); 0 where there are none.
+        lost: of them, about, on pages that are damaged or missing.
     """
 
     kind: str
     pieces: tuple[tuple[Part, ...], ...]
     promised: int = 0
+    seconds: float = 0.0
+    lost: float = 0.0
 
 
 class View(io.RawIOBase):
@@ -108,11 +115,17 @@ def examine(content: Content) -> Pieces:
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return _aiff(content)
     if head[:4] == b".snd":
-        unknown = len(content) >= 24 and head[8:12] == bytes(4)
+        start, length = (_number(head, at, 4, "big") for at in (4, 8))
+        # Nothing follows the samples of this format, so a length too short is none.
+        unknown = len(content) >= 24 and length + _LEAST_UNEXPECTED < len(content) - start
+        promised = _lacking(content, start, length)
         parts: tuple[Part, ...] = (head[:8] + b"\xff" * 4, (12, len(content)))
-        return Pieces("au", (parts,) if unknown else whole)
+        return Pieces("au", (parts,) if unknown else whole, promised)
+    if head[:4] == b"caff":
+        joined = _cut(content, _found(content, rb"(?s)caff\x00\x01..desc", 0))
+        return Pieces("other", joined, _caf_lacks(content))
     if head[:4] == b"OggS":
-        return Pieces("ogg", _cut(content, _ogg_starts(content)))
+        return _ogg(content)
     if head[4:8] in _MP4_STARTS:
         return Pieces("mp4", _cut(content, _mp4_starts(content)))
     flac = _tag_end(content, 0)
@@ -160,6 +173,8 @@ def _is_end(content: Content, at: int, order: Order) -> bool:
     rest = len(content) - at
     if rest < _LEAST_UNEXPECTED or content[at : at + 4].startswith(_TAGS):
         return True
+    if _is_start(content, at):
+        return True
     if not any(content[at : at + 4096]):
         return True
     last = at
@@ -172,6 +187,12 @@ def _is_end(content: Content, at: int, order: Order) -> bool:
     return last > at and len(content) - last < _LEAST_UNEXPECTED
 
 
+def _is_start(content: Content, at: int) -> bool:
+    """Whether a file of another format begins here, which `cat` has put behind this one."""
+    head = content[at : at + 12]
+    return head.startswith((b"fLaC", b"OggS", _EBML)) or head[4:8] == b"ftyp"
+
+
 def _samples_end(content: Content, start: int, length: int, order: Order) -> int:
     """Where samples end that begin at `start`, if a header says `length` bytes."""
     end = start + length
@@ -179,6 +200,22 @@ def _samples_end(content: Content, start: int, length: int, order: Order) -> int
         return len(content)
     padded = (end + length % 2, end)
     return end if any(_is_end(content, one, order) for one in padded) else len(content)
+
+
+def _lacking(content: Content, start: int, length: int) -> int:
+    """Bytes of samples that a header names and the file has not."""
+    return 0 if length >= _PLACEHOLDER else max(0, start + length - len(content))
+
+
+def _caf_lacks(content: Content) -> int:
+    """The same of Apple's Core Audio Format, whose chunks have lengths of 64 bits."""
+    at = 8
+    while at + 12 <= len(content):
+        length = _number(content, at + 4, 8, "big")
+        if content[at : at + 4] == b"data":
+            return _lacking(content, at + 12, length)
+        at += 12 + length
+    return 0
 
 
 def _wav(content: Content) -> Pieces:
@@ -198,16 +235,27 @@ def _wav(content: Content) -> Pieces:
         if not data:
             break
         end = _samples_end(content, data, length, order)
-        lacking = data + length - len(content)
-        promised = lacking if lacking > 0 and length < _PLACEHOLDER else 0
+        promised = _lacking(content, data, length)
         known = end == data + length or promised
         following = end + (length % 2 if known else 0)
         joined = content[following : following + 4] in (b"RIFF", b"RIFX", b"RF64")
+        if _is_start(content, following):
+            pieces += _rewritten(content, at, data, end, width, order)
+            pieces += _moved(examine(content[following:]).pieces, following)
+            break
         if known and not joined and not pieces:
             return Pieces("wav", (((0, len(content)),),), promised)
         pieces += _rewritten(content, at, data, end, width, order)
         at = following
     return Pieces("wav", tuple(pieces) or (((0, len(content)),),), promised)
+
+
+def _moved(pieces: tuple[tuple[Part, ...], ...], by: int) -> Iterator[tuple[Part, ...]]:
+    """Pieces of a file that begins `by` bytes after the beginning of this one."""
+    for parts in pieces:
+        yield tuple(
+            part if isinstance(part, bytes) else (part[0] + by, part[1] + by) for part in parts
+        )
 
 
 def _rewritten(
@@ -225,8 +273,10 @@ def _rewritten(
 
 
 def _aiff(content: Content) -> Pieces:
-    """AIFF whose length was never filled in; any other is left to libsndfile."""
-    whole = Pieces("aiff", (((0, len(content)),),))
+    """Joined AIFF, or AIFF whose length was never filled in; any other is left to libsndfile."""
+    whole = Pieces("aiff", _cut(content, _found(content, rb"(?s)FORM....AIF[FC]", 0)))
+    if len(whole.pieces) > 1:
+        return whole
     common = width = 0
     for name, start, size in _chunks(content, 12, "big"):
         if name == b"COMM":
@@ -236,7 +286,7 @@ def _aiff(content: Content) -> Pieces:
         if name != b"SSND":
             continue
         if size > 8 or not common or not width:
-            return whole
+            return Pieces("aiff", whole.pieces, _lacking(content, start, size))
         end = _samples_end(content, start, size, "big")
         frames = (end - start - 8) // width
         if frames <= 0:
@@ -251,9 +301,13 @@ def _aiff(content: Content) -> Pieces:
     return whole
 
 
-def _ogg_starts(content: Content) -> list[int]:
-    """Where a link of a chain begins: pages that begin streams, after others (RFC 3533, 4)."""
+def _ogg(content: Content) -> Pieces:
+    """Links of a chain, and how long they are: a page carries the number of its last sample.
+
+    A link begins with pages that begin streams, after others (RFC 3533, section 4).
+    """
     starts, at, inside = [0], 0, False
+    links: list[dict[int, _OggStream]] = [{}]
     while at + 27 <= len(content):
         if content[at : at + 4] != b"OggS":
             at = content.find(b"OggS", at + 1)
@@ -263,10 +317,79 @@ def _ogg_starts(content: Content) -> list[int]:
         begins = bool(content[at + 5] & 2)
         if begins and inside:
             starts.append(at)
+            links.append({})
         inside = not begins
         table = at + 27
-        at = table + content[at + 26] + sum(content[table : table + content[at + 26]])
-    return starts
+        body = table + content[at + 26]
+        serial = _number(content, at + 14, 4, "little")
+        if begins:
+            links[-1][serial] = _OggStream(*_ogg_rate(content[body : body + 64]))
+        following = body + sum(content[table:body])
+        if not begins and serial in links[-1]:
+            links[-1][serial].count(content[at:following])
+        at = following
+    streams = [max(link.values(), key=lambda one: one.seconds) for link in links if link]
+    seconds, lost = (sum(getattr(one, name) for one in streams) for name in ("seconds", "lost"))
+    return Pieces("ogg", _cut(content, starts), seconds=seconds, lost=lost)
+
+
+@dataclass
+class _OggStream:
+    """One stream of a link: samples in a second, samples to leave out; then what is counted.
+
+    Attributes:
+        rate: numbers of samples in a second; 0 of a stream that is no sound.
+        skipped: samples that are not to be heard.
+        first: number on the first page of sound.
+        last: on the last one.
+        pages: so far.
+        lost: seconds on pages that are damaged or missing.
+    """
+
+    rate: int
+    skipped: int = 0
+    first: int = -1
+    last: int = -1
+    pages: int = 1
+    lost: float = 0.0
+
+    def count(self, page: bytes) -> None:
+        """Count a page; its number is 0 if it is of headers, -1 if no packet ends on it."""
+        number, place = (int.from_bytes(page[a:b], "little") for a, b in ((6, 14), (18, 22)))
+        whole = place == self.pages and _is_whole(page)
+        self.pages = place + 1
+        if not 0 < number < 1 << 63 or not self.rate:
+            return
+        if not whole and self.last >= 0:
+            self.lost += max(0.0, (number - self.last) / self.rate)
+        self.first = number if self.first < 0 else self.first
+        self.last = number
+
+    @property
+    def seconds(self) -> float:
+        """What it holds; of a stream that was tuned into, less its first page."""
+        if not self.rate or self.last < 0:
+            return 0.0
+        begun = self.skipped if self.first <= _LONGEST_PAGE * self.rate else self.first
+        return max(0.0, (self.last - begun) / self.rate)
+
+
+def _is_whole(page: bytes) -> bool:
+    """Whether the checksum of an Ogg page is right: a CRC-32 as zlib's, but from the other side."""
+    found = zlib.crc32((page[:22] + bytes(4) + page[26:]).translate(_REVERSED), 0xFFFFFFFF)
+    turned = f"{found ^ 0xFFFFFFFF:032b}"[::-1]
+    return int(turned, 2) == int.from_bytes(page[22:26], "little")
+
+
+def _ogg_rate(head: bytes) -> tuple[int, int]:
+    """Page numbers in a second, and how many to leave out, told by the first page of a stream."""
+    if head.startswith(b"OpusHead"):
+        return 48_000, int.from_bytes(head[10:12], "little")
+    if head.startswith(b"\x01vorbis"):
+        return int.from_bytes(head[12:16], "little"), 0
+    if head.startswith(b"\x7fFLAC"):
+        return int.from_bytes(head[27:30], "big") >> 4, 0
+    return 0, 0
 
 
 def _mp4_starts(content: Content) -> list[int]:

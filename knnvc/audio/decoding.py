@@ -28,6 +28,9 @@ Block = tuple[int, Samples]
 BLOCK_SAMPLES = 1 << 19  # of all channels together, decoded before they are passed on
 _LEAST_LOSS = 0.1  # seconds that may fail to decode without a word: less than a syllable
 _EXACT = ("mov", "matroska", "asf", "flac")  # whose headers say how long the sound is
+# Formats that are nothing but frames, and the bytes of their longest: what a packet has more of is
+# something else that lies between frames. Of AAC, FFmpeg leaves such bytes out itself.
+_LONGEST_FRAME = {"mp3": 2881, "ac3": 3840, "eac3": 4096, "aac": 8192}
 # Of these libsndfile knows the length.
 _PLAIN = frozenset(
     "OGG WAV WAVEX RF64 W64 AIFF AU CAF FLAC SVX NIST VOC PAF AVR PVF IRCAM HTK SDS MAT4 MAT5 "
@@ -62,6 +65,7 @@ class Notes:
         promised: what the header names; 0 if it does not, or only estimates.
         expected: what there may be; a hint for reserving memory.
         reason: why something could not be decoded.
+        skipped: bytes between frames that are none, and would be so long if they were.
     """
 
     read: float = 0.0
@@ -69,6 +73,7 @@ class Notes:
     promised: float = 0.0
     expected: float = 0.0
     reason: str = ""
+    skipped: float = 0.0
 
 
 def plain_blocks(file: BinaryIO, parts: tuple[Part, ...], notes: Notes) -> Iterator[Block]:
@@ -201,8 +206,9 @@ def _frames(container: Any, stream: Any, notes: Notes) -> Iterator[Block]:
     """Decode packet by packet; one that cannot be decoded is counted and passed over."""
     import av
 
-    good = bad = 0
+    good = bad = size = gaps = 0
     began = notes.read
+    longest = _LONGEST_FRAME.get(container.format.name, 0)
     packets = container.demux(stream)
     while True:
         try:
@@ -212,6 +218,9 @@ def _frames(container: Any, stream: Any, notes: Notes) -> Iterator[Block]:
             break
         if packet is None or bad > 1000 + good:
             break
+        if longest:
+            gaps += max(0, packet.size - longest)
+            size += min(packet.size, longest)
         try:
             frames = packet.decode()
         except (av.FFmpegError, ValueError) as error:
@@ -222,6 +231,10 @@ def _frames(container: Any, stream: Any, notes: Notes) -> Iterator[Block]:
                 notes.read += frame.samples / frame.sample_rate
                 good += 1
                 yield frame.sample_rate, _samples(frame)
+    if container.format.name == "aac":
+        gaps += max(0, container.size - size)
+    if size:
+        notes.skipped += gaps * (notes.read - began) / size
     if bad and good:
         notes.lost += bad * (notes.read - began) / good
     elif bad:

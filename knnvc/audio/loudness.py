@@ -67,7 +67,7 @@ def normalize(
     drive, reached = _drive(waveform, sample_rate, float(goal), gain)
     if goal - reached > _WORTH_SAYING:
         warnings.warn(
-            f"{name} has {reached:.1f} LUFS instead of {goal:g}: single peaks are so high that "
+            f"{name} has {reached:.1f} LUFS instead of {goal:.3g}: single peaks are so high that "
             "it cannot be louder.",
             KnnvcWarning,
             stacklevel=2,

@@ -101,9 +101,12 @@ def read_file(file: BinaryIO, name: str, sample_rate: int, *, stacklevel: int = 
             break
     if not len(waveform):
         raise KnnvcError(f"{name} holds no samples; record or export it again.")
+    if pieces.lost > _LEAST_LOSS:
+        notes.lost += pieces.lost
+        notes.reason = notes.reason or "pages are damaged or missing"
     missing = pieces.promised / size * notes.read
-    if notes.promised:
-        missing = notes.promised - notes.read
+    if notes.promised or pieces.seconds:
+        missing = (notes.promised or pieces.seconds) - notes.read
     _warn_of_losses(name, notes, missing, stacklevel + 1)
     return waveform
 
@@ -157,6 +160,10 @@ def _warn_of_losses(name: str, notes: Notes, missing: float, stacklevel: int) ->
         message = f"about {notes.lost:.1f} s of {name} cannot be decoded ({notes.reason})"
     elif missing > _LEAST_LOSS:
         message = f"{name} is cut off: it ends {missing:.1f} s before its header says"
+    elif notes.skipped > _LEAST_LOSS:
+        message = (
+            f"between the frames of {name} lie bytes that are no sound, where some may have been"
+        )
     else:
         return
     warnings.warn(f"{message}; the rest was read.", KnnvcWarning, stacklevel=stacklevel + 1)

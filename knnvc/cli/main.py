@@ -221,7 +221,8 @@ def set_merge(paths: tuple[str, ...], output: str, force: bool) -> None:
     _check_set_output(output, force)
     from knnvc.converters.matching_set import load, merge
 
-    merged = merge([load(path) for path in paths])
+    with Progress():  # which says warnings
+        merged = merge([load(path) for path in paths])
     merged.save(output, force=force)
     _describe(merged, output)
 

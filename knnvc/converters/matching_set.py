@@ -22,7 +22,9 @@ the output from.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -32,7 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from knnvc.errors import KnnvcError, UsageError
+from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
 from knnvc.processes import computing
 from knnvc.tensors import checksum, read_tensors, write_tensors
 
@@ -212,7 +214,11 @@ def load(path: str | Path) -> MatchingSet:
 def merge(sets: Sequence[MatchingSet]) -> MatchingSet:
     """Join matching sets of one encoder into one that holds the frames of all, in order.
 
-    Names of speakers and licences are joined.
+    Names of speakers and licences are joined. A recording that several sets hold is in the result
+    once: it would be its own nearest neighbour.
+
+    Warns:
+        KnnvcWarning: a recording was left out, as it was there already.
 
     Raises:
         UsageError: there are no sets.
@@ -232,7 +238,7 @@ def merge(sets: Sequence[MatchingSet]) -> MatchingSet:
     synth = torch.cat([s.synth for s in sets])
     separate = any(s.match is not s.synth for s in sets)
     infos = [s.info for s in sets]
-    return MatchingSet(
+    merged = MatchingSet(
         match=torch.cat([s.match for s in sets]) if separate else synth,
         synth=synth,
         frame_start=torch.cat([s.frame_start + o for s, o in zip(sets, offsets, strict=True)]),
@@ -245,6 +251,52 @@ def merge(sets: Sequence[MatchingSet]) -> MatchingSet:
             created=_now(),
         ),
     )
+    made, repeated = without_repeats(merged)
+    if repeated:
+        warnings.warn(repeats(repeated), KnnvcWarning, stacklevel=2)
+    return made
+
+
+def without_repeats(one: MatchingSet) -> tuple[MatchingSet, list[str]]:
+    """The set with every recording in it once, and the names of those that were left out.
+
+    Recordings are the same if their frames are, as float16: of those that came from a file and
+    those that were encoded now, the first have been stored so.
+    """
+    starts = one.frame_start.tolist()
+    ends = [*starts[1:], len(one.synth)]
+    seen: set[bytes] = set()
+    kept: list[int] = []
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        digest = hashlib.sha256(_compact_bytes(one.synth[start:end])).digest()
+        if end == start or digest not in seen:
+            kept.append(number)
+        seen.add(digest)
+    if len(kept) == len(starts):
+        return one, []
+    frames = torch.cat([torch.arange(starts[number], ends[number]) for number in kept])
+    lengths = torch.tensor([0, *(ends[number] - starts[number] for number in kept[:-1])])
+    info = one.info
+    synth = one.synth[frames]
+    made = dataclasses.replace(
+        one,
+        synth=synth,
+        match=synth if one.match is one.synth else one.match[frames],
+        frame_start=lengths.cumsum(0),
+        info=dataclasses.replace(
+            info,
+            files=tuple(info.files[number] for number in kept),
+            seconds=tuple(info.seconds[number] for number in kept),
+        ),
+        origin=None,
+    )
+    return made, [info.files[number] for number in range(len(starts)) if number not in kept]
+
+
+def repeats(names: Sequence[str]) -> str:
+    """What to say of recordings that `without_repeats` left out."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"the recording {names[0]}{more} is there twice: it counts once"
 
 
 def _layout(matching_set: MatchingSet) -> tuple[int, int, int, int]:
@@ -258,7 +310,8 @@ def _layout(matching_set: MatchingSet) -> tuple[int, int, int, int]:
 
 
 def _join(texts: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(text for text in texts if text))
+    named = (name for text in texts for name in text.split("; "))
+    return "; ".join(dict.fromkeys(name for name in named if name))
 
 
 def _parse_entry(text: str) -> tuple[SetInfo, bool]:
@@ -291,6 +344,11 @@ def _compact(features: Tensor) -> Tensor:
     """`features` in float16, or in float32 where that cannot hold them."""
     fits = features.abs().max() <= torch.finfo(torch.float16).max
     return features.half() if fits else features
+
+
+def _compact_bytes(features: Tensor) -> bytes:
+    stored: bytes = _compact(features).contiguous().numpy().tobytes() if len(features) else b""
+    return stored
 
 
 def _expand(features: Tensor) -> Tensor:

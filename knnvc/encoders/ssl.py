@@ -319,6 +319,10 @@ def load_every_layer(name_or_folder: str | Path) -> SslNetwork:
     return SslNetwork(model, depth, depth)
 
 
+# Of others, transformers takes the name for a repository with code in it.
+_ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+
+
 def read_huggingface(name_or_folder: str | Path) -> nn.Module:
     """A model of one of `FAMILIES` as transformers has it.
 
@@ -357,6 +361,12 @@ def _check_huggingface(name: str, config: Any) -> None:
     """Raise KnnvcError unless a model is of a family known here and brings no code of its own."""
     if getattr(config, "auto_map", None):
         raise _carries_code(name)
+    attention = getattr(config, "_attn_implementation", None)
+    if attention is not None and attention not in _ATTENTIONS:
+        raise KnnvcError(
+            f"{name} names a kernel for its attention, which is never fetched and run: take "
+            "attn_implementation out of its config.json"
+        )
     if config.model_type not in FAMILIES:
         raise KnnvcError(
             f"{name} is a {config.model_type} model; encoders can be {', '.join(FAMILIES)}"

@@ -29,7 +29,7 @@ from knnvc.audio.pitch import move_pitch, pitch_quantiles, pitch_statistics
 from knnvc.errors import KnnvcError
 from knnvc.text.phones import STATES
 
-LEAST_SPEECH = 25  # frames (0.5 s): with fewer, statistics are taken over everything
+LEAST_SPEECH = 25  # frames (0.5 s): with fewer, statistics are of those that are silence least
 LEAST_SPREAD = 0.1  # of an envelope band, in units of the log-mel
 
 LEVEL_IN_JOINS = 0.5  # against the whole envelope
@@ -412,10 +412,13 @@ class AcousticSpace:
 def are_speech(silence: Tensor) -> Tensor:
     """Bool [..., N], the frames that are speech by √posteriors of `silence` [..., N].
 
-    Where hardly any are, all count.
+    Where hardly any are, those count that are silence least: a word in long silence has a level of
+    its own, and silence would move it out of all bounds.
     """
     speech = silence.square() < 0.5
-    return speech | (speech.sum(-1, keepdim=True) < LEAST_SPEECH)
+    few = speech.sum(-1, keepdim=True) < LEAST_SPEECH
+    order = silence.argsort(dim=-1, stable=True)[..., :LEAST_SPEECH]
+    return torch.where(few, torch.zeros_like(speech).scatter(-1, order, True), speech)
 
 
 def _spoken(frames: Tensor, silence: Tensor) -> list[Tensor]:

@@ -153,6 +153,9 @@ def _clean(text: str) -> str:
         lambda m: f"{m[1]} {'squared' if m[2] == '²' else 'cubed'} ",
         text,
     )
+    text = re.sub(
+        r"(?<![\w./-])\d{1,3}(?:_\d{3})+(?![\w/-])", lambda m: m[0].replace("_", ""), text
+    )
     raised = "".join(_RAISED.values())
     text = re.sub(
         rf"(?P<unit>(?<![A-Za-zµμ])[A-Za-zµμ]{{1,30}}|(?<=\d))(?P<raised>[⁺⁻]?[{raised}]+)",
@@ -207,7 +210,8 @@ def _sign(sign: str) -> str:
     ):
         # Fullwidth, mathematical and enclosed letters and digits, ligatures, Ⅷ, ₂.
         said = "".join(each for each in plain if each.isalnum() or each in " .,!?:;'-/()&")
-        return f" {said} " if kind == "So" and said else said
+        apart = kind == "So" or (kind == "No" and 0x2460 <= ord(sign) <= 0x2793)  # ①②
+        return f" {said} " if apart and said else said
     if kind == "Nd":
         return str(unicodedata.digit(sign))  # of any script
     if kind[0] == "Z":

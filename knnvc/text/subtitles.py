@@ -27,6 +27,13 @@ _STYLE = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _SOUND = re.compile(r"\[[^\[\]]*\]|\((?=[^()]*[A-Z])[^()a-z]*\)|[♪♫#]+(?=\s|$)|(?:^|(?<=\s))[♪♫#]+")
+_STAMP = r"(?:\d{1,3} ?: ?)?\d{1,2} ?: ?\d{1,2}(?: ?[,.] ?\d{1,3})?"
+_TIMES = re.compile(
+    rf"^[^\S\n]*(?P<start>{_STAMP})[^\S\n]*(?:-{{1,2}}>|→)[^\S\n]*(?P<end>{_STAMP})(?![\d:])",
+    re.MULTILINE,
+)
+_WORD_TIME = re.compile(r"<\d[\d:.]*>")
+_FLASH = 0.02  # seconds: no cue for people is as short, but those that a roller leaves standing are
 
 
 def read_srt(text: str) -> list[Passage]:
@@ -40,7 +47,7 @@ def read_srt(text: str) -> list[Passage]:
     import srt
 
     # The package's regular expression takes the cube of long runs.
-    text = re.sub(r"(\d{40})(?=\d)", r"\1 ", text.lstrip("\ufeff"))
+    text = re.sub(r"(\d{40})(?=\d)", r"\1 ", _in_one_form(text, ","))
     text = re.sub(r"(?:[^\S\n]{8,}\n?)+", lambda run: "\n" if "\n" in run[0] else " ", text)
     text = re.sub(r"\n{9,}", "\n\n", text)
     try:
@@ -65,16 +72,18 @@ def read_vtt(text: str) -> list[Passage]:
     """
     import webvtt
 
-    text = text.lstrip("\ufeff")
+    text = _in_one_form(text, ".")
     try:
         found = webvtt.from_string(text)
         cues = [(_seconds(cue.start), _seconds(cue.end), cue.raw_text) for cue in found.captions]
+        count = len(cues)
+        cues = _unrolled(cues)
     except (webvtt.errors.MalformedFileError, webvtt.errors.MalformedCaptionError) as error:
         reason = " ".join(str(error).split())[:60]
         raise KnnvcError(
             f"the subtitles are no WebVTT ({reason or 'no header'}): begin them with WEBVTT"
         ) from error
-    damaged = sum("-->" in line for line in _outside_notes(text)) - len(cues)
+    damaged = sum("-->" in line for line in _outside_notes(text)) - count
     if damaged > 0:
         warnings.warn(
             f"{damaged} damaged cue{'s' if damaged > 1 else ''} of the subtitles "
@@ -83,6 +92,47 @@ def read_vtt(text: str) -> list[Passage]:
             stacklevel=3,
         )
     return _passages(cues)
+
+
+def _in_one_form(text: str, point: str) -> str:
+    """`text` with line ends, arrows and times as the format has them, whoever wrote it.
+
+    Without hours, SubRip's reader takes minutes for them.
+    """
+
+    def stamp(given: str) -> str:
+        whole, _, part = re.sub(r"\s", "", given).replace(",", ".").partition(".")
+        whole = whole if whole.count(":") == 2 else f"00:{whole}"
+        return f"{whole}{point}{part:0<3}"
+
+    text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    return _TIMES.sub(lambda m: f"{stamp(m['start'])} --> {stamp(m['end'])}", text)
+
+
+def _unrolled(cues: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+    """`cues` without the lines that stand there since an earlier one.
+
+    Captions that a machine made while it listened roll: each shows the last line again, with the
+    next one below it, word by word, and then for a moment as it stands.
+    """
+    rolling = sum(end - start <= _FLASH or bool(_WORD_TIME.search(c)) for start, end, c in cues)
+    if 4 * rolling < len(cues):
+        return cues
+    made: list[tuple[float, float, str]] = []
+    standing: list[str] = []
+    for start, end, content in cues:
+        lines = [one for one in map(_words, content.splitlines()) if one]
+        new = lines
+        for count in range(min(len(standing), len(lines)), 0, -1):
+            if standing[-count:] == lines[:count]:
+                new = lines[count:]
+                break
+        standing = lines or standing
+        if new:
+            made.append((start, end, "\n".join(new)))
+        elif made and start <= made[-1][1] + _FLASH:
+            made[-1] = (made[-1][0], max(end, made[-1][1]), made[-1][2])
+    return made
 
 
 def _outside_notes(text: str) -> Iterator[str]:
@@ -134,7 +184,8 @@ def _words(content: str) -> str:
             spoken = spoken[another.end() :]
             if said and said[-1] not in ".!?…,;:—-":
                 said += "."
-        said = f"{said} {spoken}".strip() if spoken else said
+        divided = re.search(r"[^\W\d_]-$", said) and spoken[:1].islower()  # well-/known
+        said = f"{said}{'' if divided else ' '}{spoken}".strip() if spoken else said
     return said
 
 

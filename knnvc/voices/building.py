@@ -13,7 +13,13 @@ from torch import Tensor
 
 from knnvc.audio import require_audio, trim_silence
 from knnvc.audio.suspicion import LEAST_HEARD, listen
-from knnvc.converters.matching_set import MatchingSet, SetInfo, merge
+from knnvc.converters.matching_set import (
+    MatchingSet,
+    SetInfo,
+    merge,
+    repeats,
+    without_repeats,
+)
 from knnvc.encoders.base import Encoder
 from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
 from knnvc.files import sha256_file
@@ -173,6 +179,9 @@ class SetBuilder:
                 seconds=tuple(seconds),
             ),
         )
+        made, repeated = without_repeats(made)
+        if repeated:
+            notes.append((0, repeats(repeated)))
         return made, notes
 
     def _waveforms(

@@ -48,6 +48,14 @@ def test_channels_of_opposite_sign(speech: Tensor, level: float, balance: float)
     assert mixed.square().mean() > 0.5 * speech.square().mean()
 
 
+@pytest.mark.parametrize("samples", [1, 2, 3, 4])
+def test_channels_of_opposite_sign_and_a_little_late(speech: Tensor, samples: int) -> None:
+    """Two microphones some centimetres apart, one of them wired the wrong way round."""
+    late = torch.cat([torch.zeros(samples), speech[:-samples]])
+    mixed = to_waveform(torch.stack([speech, -late]))
+    assert mixed.square().mean() > 0.5 * speech.square().mean()
+
+
 @pytest.mark.parametrize(
     ("suffix", "subtype"), [("mp3", None), ("ogg", "VORBIS"), ("wav", "PCM_16")]
 )

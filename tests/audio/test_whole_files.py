@@ -134,6 +134,23 @@ def test_a_damaged_stretch_of_mp3_is_told(tmp_path: Path, speech: Tensor) -> Non
     assert likeness(heard[:80_000], speech[:80_000]) > 0.99
 
 
+@pytest.mark.parametrize("kind", ["mp3", "aac"])
+@pytest.mark.parametrize("junk", [b"\x00", b"<p>error</p>"])
+def test_what_lies_between_frames_is_told(
+    tmp_path: Path, speech: Tensor, kind: str, junk: bytes
+) -> None:
+    """The decoder passes over it: there may have been frames in its place."""
+    part = speech[48_000:160_000]
+    mp3 = kind == "mp3"
+    whole = without_header(written(part, "MP3")) if mp3 else encoded(part, "adts", "aac")
+    assert seconds(read(tmp_path / f"whole.{kind}", whole)) == pytest.approx(7, abs=0.2)
+    start, stop = 2 * len(whole) // 5, 3 * len(whole) // 5
+    hole = (junk * len(whole))[: stop - start]
+    with pytest.warns(KnnvcWarning, match="between the frames .*the rest was read"):
+        heard = read(tmp_path / f"a.{kind}", whole[:start] + hole + whole[stop:])
+    assert seconds(heard) == pytest.approx(7 * 4 / 5, abs=0.3)
+
+
 @pytest.mark.parametrize("kind", ["VORBIS", "OPUS"])
 @pytest.mark.parametrize("rates", [(16_000, 16_000), (48_000, 24_000)])
 def test_chained_ogg(tmp_path: Path, speech: Tensor, kind: str, rates: tuple[int, int]) -> None:
@@ -143,6 +160,42 @@ def test_chained_ogg(tmp_path: Path, speech: Tensor, kind: str, rates: tuple[int
     ]
     heard = read(tmp_path / "a.ogg", b"".join(parts))
     assert len(heard) == sum(round(32_000 * SAMPLE_RATE / rate) for rate in rates)
+
+
+def pages(ogg: bytes) -> list[int]:
+    """Where pages begin, and the end."""
+    starts, at = [], 0
+    while (at := ogg.find(b"OggS", at)) >= 0:
+        starts.append(at)
+        at += 4
+    return [*starts, len(ogg)]
+
+
+@pytest.mark.parametrize("kind", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("damage", ["cut off", "page lost", "first lost", "bit flipped"])
+def test_ogg_with_a_part_missing_is_told(
+    tmp_path: Path, speech: Tensor, kind: str, damage: str
+) -> None:
+    """Decoders fill such holes with silence, or close them, and say nothing."""
+    part = speech[48_000:160_000]
+    whole = written(part, "OGG", subtype=kind)
+    heard = read(tmp_path / "whole.ogg", whole)  # without a warning
+    assert len(heard) == len(part)
+    starts = pages(whole)
+    middle = len(starts) // 2
+    data = bytearray(whole)
+    if damage == "cut off":
+        del data[starts[middle] + 300 :]
+    elif damage == "page lost":
+        del data[starts[middle] : starts[middle + 1]]
+    elif damage == "first lost":
+        first = next(n for n, at in enumerate(starts) if any(data[at + 6 : at + 14]))
+        del data[starts[first] : starts[first + 1]]
+    else:
+        data[starts[middle] + 300] ^= 4
+    with pytest.warns(KnnvcWarning, match=r"a\.ogg .*the rest was read"):
+        heard = read(tmp_path / "a.ogg", bytes(data))
+    assert len(heard) > 16_000
 
 
 def test_joined_flac_is_read_to_the_bit(tmp_path: Path, speech: Tensor) -> None:
@@ -289,10 +342,11 @@ def test_a_crashed_recorder_of_other_formats(tmp_path: Path) -> None:
     body = b"AIFF" + common + b"SSND" + bytes(4) + bytes(8) + samples.tobytes()
     aiff = b"FORM" + bytes(4) + body
     au = b".snd" + struct.pack(">5I", 24, 0, 3, 16_000, 1) + samples.tobytes()
+    short = b".snd" + struct.pack(">5I", 24, 100, 3, 16_000, 1) + samples.tobytes()
     ds64 = b"ds64" + struct.pack("<IQQQI", 28, 0, 0, 0, 0)
     little = wav(samples.astype("<i2").tobytes(), 0xFFFFFFFF)
     rf64 = b"RF64" + b"\xff" * 4 + b"WAVE" + ds64 + little[12:]
-    for name, data in {"rifx": rifx, "aiff": aiff, "au": au, "rf64": rf64}.items():
+    for name, data in {"rifx": rifx, "aiff": aiff, "au": au, "short": short, "rf64": rf64}.items():
         assert torch.equal(read(tmp_path / f"a.{name}", data), expected), name
 
 
@@ -324,3 +378,24 @@ def test_joined_wav(tmp_path: Path, speech: Tensor) -> None:
     heard = read(tmp_path / "a.wav", data)
     torch.testing.assert_close(heard, speech, atol=1e-4, rtol=0)
     assert math.isclose(seconds(heard), seconds(speech))
+
+
+def test_joined_aiff(tmp_path: Path, speech: Tensor) -> None:
+    parts = [written(one, "AIFF", subtype="PCM_24") for one in (speech[:5001], speech[5001:20_000])]
+    heard = read(tmp_path / "a.aiff", b"".join(parts))
+    torch.testing.assert_close(heard, speech[:20_000], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["flac", "opus", "m4a"])
+def test_another_format_joined_to_wav(tmp_path: Path, speech: Tensor, kind: str) -> None:
+    """Its bytes are no samples: they would be loud noise."""
+    one, two = speech[48_000:80_000], speech[80_000:128_000]
+    other = {
+        "flac": lambda: written(two, "FLAC"),
+        "opus": lambda: written(two, "OGG", subtype="OPUS"),
+        "m4a": lambda: encoded(two, "ipod", "aac"),
+    }[kind]()
+    heard = read(tmp_path / "a.wav", written(one, "WAV") + other)
+    assert seconds(heard) == pytest.approx(5, abs=0.1)
+    torch.testing.assert_close(heard[: len(one)], one, atol=1e-4, rtol=0)
+    assert likeness(heard[len(one) :], two) > 0.9

@@ -312,7 +312,8 @@ def test_a_torn_journal_is_read_and_mended(takes: Path, anna: Path) -> None:
 # Doing it -----------------------------------------------------------------------------------------
 
 # Everything is real but the voice conversion, which takes long: this one writes the sources' bytes,
-# slowly and in pieces. The workers import this script, too, and so get the same worker.
+# slowly and in pieces, and stops in the middle for as long as there is a file `hold`. The workers
+# import this script, too, and so get the same worker.
 SCRIPT = """
 import os, random, signal, sys, time
 from pathlib import Path
@@ -338,6 +339,8 @@ class Converter:
                 handle.write(-piece)
                 handle.flush()
                 time.sleep(random.random() * DELAY)
+                while Path("hold").exists():
+                    time.sleep(0.01)
         progress("vocoding", 2, 2)
 
 class Worker(module.Worker):
@@ -379,14 +382,21 @@ def start(home: Path) -> Callable[..., subprocess.Popen[str]]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)  # a busy machine starts Python slowly
     return process.returncode, out, err
 
 
 def until(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 240
     while not happened():
         assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def in_hand() -> bool:
+    """Whether a file is in the middle of being made."""
+    return any(Path("out").rglob(".knnvc-part/.*"))
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -462,9 +472,11 @@ def test_a_file_that_kills_its_worker_is_given_up(start: Any, takes: Path, anna:
 
 
 def test_two_batches_in_one_folder_are_refused(start: Any, takes: Path, anna: Path) -> None:
-    first = start("takes", "out", "--ref", "anna", delay=0.5)
-    until(first, lambda: Path("out/.knnvc-batch/journal.jsonl").exists())
+    Path("hold").touch()
+    first = start("takes", "out", "--ref", "anna")
+    until(first, in_hand)
     code, _, err = finish(start("takes", "out", "--ref", "anna"))
+    Path("hold").unlink()
     assert code == 2
     assert "another batch is at work in out" in err
     assert finish(first)[0] == 0
@@ -475,11 +487,13 @@ def test_two_batches_in_one_folder_are_refused(start: Any, takes: Path, anna: Pa
 def test_ctrl_c_finishes_the_file_in_hand_or_removes_it(
     start: Any, takes: Path, anna: Path, times: int
 ) -> None:
-    process = start("takes", "out", "--ref", "anna", delay=0.4)
-    until(process, lambda: any(Path("out").rglob(".knnvc-part/.*")))  # a file is in hand
+    Path("hold").touch()
+    process = start("takes", "out", "--ref", "anna")
+    until(process, in_hand)
     for _ in range(times):
         process.send_signal(signal.SIGINT)
-        time.sleep(0.1)
+        time.sleep(0.5)  # two that come at once may be one
+    Path("hold").unlink()
     code, out, err = finish(process)
     assert code == 130
     assert "the same command goes on from here" in err

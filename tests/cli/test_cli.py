@@ -533,6 +533,8 @@ def test_sets(run: Run, preset: Path, source: Path, anna: Path, home: Path) -> N
     assert run(*build).code == 0
     merged = run("set", "merge", "a.safetensors", "b.safetensors", "-o", "ab.safetensors")
     assert "speaker  anna; Ben" in merged.out
+    again = run("set", "merge", "ab.safetensors", "b.safetensors", "-o", "abb.safetensors")
+    assert again.err == "Warning: the recording talk.wav is there twice: it counts once\n"
     info = run("set", "info", "ab.safetensors")
     assert (info.code, info.err) == (0, "")
     for text in ("CC0", "tiny", "from 3 files", "a.flac  0.4 s", "talk.wav  0.5 s"):

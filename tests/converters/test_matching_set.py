@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from knnvc.converters.matching_set import MatchingSet, SetInfo, load, merge
-from knnvc.errors import KnnvcError, UsageError
+from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
 from knnvc.tensors import checksum
 
 INFO = SetInfo(
@@ -171,6 +171,24 @@ def test_merge_joins_frames_and_names(tmp_path: Path) -> None:
 def test_merge_keeps_one_tensor_one() -> None:
     merged = merge([make(10, own_match=False), make(20, own_match=False)])
     assert merged.match is merged.synth
+
+
+@pytest.mark.parametrize("own_match", [True, False])
+def test_a_recording_counts_once(tmp_path: Path, own_match: bool) -> None:
+    """Twice it would be its own nearest neighbour, and a set longer than the speech in it."""
+    one, two = make(10, own_match=own_match), make(30, own_match=own_match)
+    one.save(tmp_path / "one.safetensors")  # as float16
+    with pytest.warns(KnnvcWarning, match=r"a\.wav and 1 more is there twice: it counts once"):
+        merged = merge([one, two, load(tmp_path / "one.safetensors")])
+    assert torch.equal(merged.synth, torch.cat([one.synth, two.synth]))
+    assert torch.equal(merged.match, torch.cat([one.match, two.match]))
+    assert (merged.match is merged.synth) != own_match
+    assert merged.frame_start.tolist() == [0, 4, 10, 14]
+    assert merged.info.files == one.info.files * 2
+    other = make(20, own_match=own_match, speaker="Ada")
+    with pytest.warns(KnnvcWarning, match="is there twice"):
+        again = merge([merge([one, other]), one])
+    assert again.info.speaker == "Zoë; Ada"
 
 
 def test_merge_refuses_what_does_not_fit() -> None:

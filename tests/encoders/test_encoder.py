@@ -163,6 +163,21 @@ def test_a_model_that_brings_code_is_refused_and_nobody_is_asked(
     assert not mark.exists()
 
 
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_a_kernel_of_a_repository_is_refused(
+    tmp_path: Path, folders: dict[str, Path], key: str
+) -> None:
+    """transformers fetches one that a configuration names, and runs what is in it."""
+    shutil.copytree(folders["hubert"], tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "config.json"
+    given = json.loads(path.read_text())
+    path.write_text(json.dumps(given | {key: "somebody/kernel"}))
+    with pytest.raises(KnnvcError, match="never fetched and run"):
+        load_huggingface(tmp_path, 1, 1)
+    path.write_text(json.dumps(given | {key: "eager"}))
+    load_huggingface(tmp_path, 1, 1)
+
+
 class Bomb:
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -233,7 +248,7 @@ def test_transformers_is_quiet_on_the_command_line(
         [*command, *options],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert (result.returncode, result.stderr) == (0, "")

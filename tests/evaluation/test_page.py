@@ -140,7 +140,7 @@ def in_browser(path: Path, width: int, *options: str) -> str:
     call = [str(CHROMIUM), *FLAGS, f"--user-data-dir={path.parent / 'profile'}", *options]
     size = f"--window-size={max(width, 500)},4000"
     done = subprocess.run(
-        [*call, size, f"file://{frame}"], capture_output=True, text=True, timeout=120, check=True
+        [*call, size, f"file://{frame}"], capture_output=True, text=True, timeout=240, check=True
     )
     return done.stdout
 

@@ -26,6 +26,7 @@ from knnvc.evaluation.probe import SILENCE, UNKNOWN, Spoken, layer_outputs, prob
 from knnvc.evaluation.vectors import of_features, of_set, principal_components
 from knnvc.extras import need
 from knnvc.mini.converter import MiniConverter
+from knnvc.mini.encoder import MiniEncoder
 from knnvc.text.phones import STATES
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "audio"
@@ -261,8 +262,10 @@ def test_probe_finds_what_is_there(mini: VoiceConverter, spoken: list[Spoken]) -
     stages: list[str] = []
     found = probe(spoken, mini.encoder, mini, progress=lambda stage, *_: stages.append(stage))
     scores = {one.layer: one for one in found.layers}
-    others = ["log-mel", "posteriors", "compared"]
-    assert list(scores) == [*(f"layer {n}" for n in range(7)), *others]
+    assert isinstance(mini.encoder, MiniEncoder)
+    depth = mini.encoder.network.config.layers
+    others = ["log-mel", "posteriors", "content", "compared"]
+    assert list(scores) == [*(f"layer {n}" for n in range(depth + 1)), *others]
     assert set(stages) == {"encoding", "probing"}
     assert (found.speakers, found.utterances) == (["allison", "reader"], 6)
     for one in found.layers:
@@ -270,7 +273,7 @@ def test_probe_finds_what_is_there(mini: VoiceConverter, spoken: list[Spoken]) -
             assert 0 <= share.low <= share.value <= share.high <= 1
     phone = {name: one.phone.value for name, one in scores.items()}
     assert phone["posteriors"] == max(phone.values())
-    assert phone["posteriors"] > phone["layer 6"] > phone["log-mel"] > found.phone_chance
+    assert phone["posteriors"] > phone[f"layer {depth}"] > phone["log-mel"] > found.phone_chance
     assert scores["log-mel"].speaker.value > 0.8
     assert scores["log-mel"].speaker.value > scores["posteriors"].speaker.value
     assert scores["log-mel"].energy > 0.8

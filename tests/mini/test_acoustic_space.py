@@ -168,6 +168,20 @@ def test_speech_is_measured_without_the_pauses() -> None:
     torch.testing.assert_close(with_pauses.mean, space.statistics(synth, match).mean)
 
 
+@pytest.mark.parametrize("pauses", [50, 500, 5000])
+def test_a_word_in_long_silence_has_a_level_of_its_own(pauses: int) -> None:
+    """Half a second of speech and less: silence around it would move it out of all bounds."""
+    space = make_space()
+    synth, match = make_frames(20)
+    padded = torch.cat([synth, torch.full((pauses, WIDTH + 2), -9.0)])
+    silence = torch.zeros(pauses, match.shape[1])
+    silence[:, 2] = torch.linspace(0.9, 1.0, pauses)
+    found = space.statistics(padded, torch.cat([match, silence]))
+    own = space.statistics(synth, match)
+    # Five frames of silence are among the 25, and no more, however long it lasts.
+    assert torch.allclose(found.level[0], (20 * own.level[0] - 5 * 9.0) / 25, atol=1e-4)
+
+
 def test_bands_divide_the_spectrum() -> None:
     with pytest.raises(KnnvcError, match="do not divide"):
         AcousticSpace(AcousticSpaceOptions(bands=3), MELS, SUBSTEPS)

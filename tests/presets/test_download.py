@@ -444,7 +444,7 @@ def test_a_server_that_trickles_is_left(server: Server, tmp_path: Path) -> None:
         download(unknown(server), tmp_path, deadline=0.3)
     with pytest.raises(KnnvcError, match="too slow"):
         download(unknown(server), tmp_path, timeout=0.2)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_headers_that_trickle_are_not_waited_for(
@@ -467,7 +467,7 @@ def test_headers_that_trickle_are_not_waited_for(
         began = time.monotonic()
         with pytest.raises(KnnvcError, match="cannot download"):
             download(RemoteFile("x", url, None, None, "MIT"), tmp_path, timeout=0.3)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         over.set()
         thread.join()
 

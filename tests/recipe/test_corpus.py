@@ -200,7 +200,7 @@ def test_workers_end_with_the_command(tmp_path: Path) -> None:
         time.sleep(0.1)
     workers = [int(path.name) for path in folder.iterdir()]
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=240)[1]
     assert len(workers) == 2
     assert process.returncode == 128 + signal.SIGTERM
     assert said == "Error: interrupted; nothing half-written was left behind\n"

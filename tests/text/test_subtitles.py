@@ -202,3 +202,65 @@ def test_two_cues_are_never_spoken_at_once(made: list[tuple[float, float, float]
         now = slot.at + duration / slot.speed
     assert late == schedule.late
     assert (schedule.warning is None) == (late == 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("\n", "\r"),
+        ("\n", "\r\n"),
+        ("00:00:01,000 --> 00:00:02,500", "00:01,000 --> 00:02,500"),
+        ("00:00:01,000 --> 00:00:02,500", "0:00:01.0 --> 0:00:02.5"),
+        ("00:00:01,000 --> 00:00:02,500", "00: 00: 01, 000 --> 00: 00: 02, 500"),
+        (" --> ", "\t-->\t"),
+        (" --> ", " -> "),
+        (" --> ", " → "),
+    ],
+)
+def test_times_in_the_forms_of_other_writers(change: tuple[str, str]) -> None:
+    """Minutes and seconds alone were taken for hours and minutes."""
+    assert read_srt(SRT.replace(*change)) == read_srt(SRT)
+
+
+def test_webvtt_with_commas() -> None:
+    assert read_vtt(VTT.replace(".000", ",000").replace(".500", ",500")) == read_vtt(VTT)
+
+
+ROLLING = """WEBVTT
+
+00:00.000 --> 00:02.000 align:start position:0%
+_
+we<00:00:00.400><c> went</c><00:00:00.900><c> on</c>
+
+00:02.000 --> 00:02.010 align:start position:0%
+we went on
+_
+
+00:02.010 --> 00:04.000 align:start position:0%
+we went on
+and<00:00:02.400><c> on</c>
+
+00:04.000 --> 00:04.010 align:start position:0%
+and on
+_
+
+00:04.010 --> 00:05.000 align:start position:0%
+and on
+to the beach
+""".replace("_", " ")
+
+
+def test_rolling_captions_are_spoken_once() -> None:
+    """Players of films show the last line again above the next; a machine's captions do."""
+    found = [(one.text, one.start) for one in read_vtt(ROLLING)]
+    assert found == [("we went on", 0.0), ("and on", 2.01), ("to the beach", 4.01)]
+
+
+def test_what_is_said_twice_is_spoken_twice() -> None:
+    text = "WEBVTT\n\n00:00.000 --> 00:01.000\nNo.\n\n00:01.000 --> 00:02.000\nNo.\n"
+    assert [one.text for one in read_vtt(text)] == ["No.", "No."]
+
+
+def test_a_word_that_was_divided_at_the_end_of_a_line() -> None:
+    found = read_srt(SRT.replace("We went\nto", "A well-\nknown way\nto"))
+    assert found[1].text == "A well-known way to the beach"

@@ -139,7 +139,7 @@ print(float(found.synth.double().sum()))
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    sums = {process.communicate(timeout=120)[0] for process in processes}
+    sums = {process.communicate(timeout=240)[0] for process in processes}
     assert len(sums) == 1
     assert (tmp_path / "log").read_text() == "made "
 

@@ -78,8 +78,9 @@ _CLOSED |= {
 }
 _WORDS = _OPEN | _ABBREVIATIONS | _CLOSED
 _NUMBERED = {
-    "No": "number", "no": "number", "Nos": "numbers", "nos": "numbers", "Fig": "figure",
-    "fig": "figure", "Figs": "figures", "figs": "figures", "Eq": "equation", "eq": "equation",
+    "No": "number", "no": "number", "NO": "NUMBER", "Nos": "numbers", "nos": "numbers",
+    "Fig": "figure", "fig": "figure", "Figs": "figures", "figs": "figures",
+    "Eq": "equation", "eq": "equation",
     "Vol": "volume", "vol": "volume", "Vols": "volumes", "Ch": "chapter", "ch": "chapter",
     "p": "page", "pp": "pages", "Pp": "pages", "Sec": "section", "c": "circa", "ca": "circa",
     "Art": "article", "art": "article", "v": "version", "Op": "opus", "op": "opus",
@@ -160,6 +161,11 @@ def rules() -> list[Rule]:
             rf"(?<![\w'’])(?P<name>{numbered})\.\s?#?(?P<which>\d[\w-]*|(?-i:[A-Z]{{1,3}}-?\d[\w-]*)|"
             r"[IVXLC]{2,}\b|[IVXLC](?=[,;:)\]]|\.?$|\.\s|\s(?:of|and|in|to|is|was)\b))",
             _numbered,
+        ),
+        Rule(
+            r"\b(?P<name>[Ff]igs?|Eqs?|Rm|Ste|Sect|Tab|[Pp]t)\.\s(?P<which>[A-HJ-Z])"
+            r"(?=[.,;:)]|$|\s(?:is|are|and|shows?|of|to|in)\b)",
+            lambda m: f"{_NUMBERED[m['name']]} {m['which']}",
         ),
         Rule(
             # "Main St. was closed" and "5th Ave."; a saint stands before a name.
@@ -249,6 +255,11 @@ def _numbered(m: Match) -> str:
         and (people or len(which) == 1 > which.isdigit())
     ):
         return m[0]
+    if name == "NO" and (
+        _ANSWERS.search(ahead)
+        or re.match(r" (?:PEOPLE|MEN|WOMEN|OF|[A-Z]+S\b(?<! IS)(?<!S))", behind)
+    ):
+        return m[0]
     if name.lower() in _TAKEN_AS_ART and (
         people or (name.islower() and not _ARTS.search(ahead)) or which == "I"
     ):
@@ -294,8 +305,13 @@ def _begin(m: Match) -> str:
 
 def _abbreviation(m: Match) -> str:
     word = m["word"]
-    if re.search(r"\d\s?$", before(m)):  # a unit
+    ahead = before(m)
+    if re.search(r"(?:\d\s?|/)$", ahead):  # a unit
         return m[0]
+    if word == "min" and re.search(r"\bper $", ahead):
+        return "minute" + stop_before_capital(m)
+    if word == "est" and re.match(r"\s?(?:in )?(?:1\d|20)\d\d\b", after(m)):
+        return "established"
     if word in _OPEN:
         stop = "." if at_the_end(m) else ""
     elif word in _CLOSED:

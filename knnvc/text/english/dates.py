@@ -37,6 +37,14 @@ def clock_rules(numbers: Numbers) -> list[Rule]:
     """Times that carry a.m. or p.m., before abbreviations take these."""
     dates = _Dates(numbers)
     return [
+        Rule(r"(?i)(?:(?<=\bnoon)|(?<=\bmidnight))[-–—](?=\d)", lambda m: " to "),
+        Rule(
+            r"(?<![\w.,:])(?:(?P<d>\d{1,3})d\s?)?(?P<h>\d{1,3})h\s?(?:(?P<m>[0-5]?\d)m(?:in)?\b"
+            r"(?:\s?(?P<s>[0-5]?\d)s(?:ec)?\b)?)|"
+            r"(?<![\w.,:])(?P<days>\d{1,3})d\s?(?P<hours>\d{1,2})h\b|"
+            r"(?<![\w.,:])(?P<minutes>\d{1,3})m(?:in)?\s?(?P<seconds>[0-5]?\d)s(?:ec)?\b",
+            _lasting,
+        ),
         Rule(
             r"(?<![\w.,:])(?P<hour>[01]?\d|2[0-3])[hH](?P<minute>[0-5]\d)(?!\w)",
             lambda m: f"{m['hour']}:{m['minute']}",
@@ -59,10 +67,26 @@ def clock_rules(numbers: Numbers) -> list[Rule]:
     ]
 
 
+def _lasting(m: Match) -> str:
+    """ "2h30m" is "2 hours 30 minutes"; units read the numbers."""
+    names = {
+        "d": "day", "days": "day", "h": "hour", "hours": "hour", "m": "minute",
+        "minutes": "minute", "s": "second", "seconds": "second",
+    }  # fmt: skip
+    found = [(m[group], name) for group, name in names.items() if m[group]]
+    return " ".join(f"{n} {name}{'' if int(n) == 1 else 's'}" for n, name in found)
+
+
 def rules(numbers: Numbers) -> list[Rule]:
     """Dates, years, times of 24 hours, ratios."""
     dates = _Dates(numbers)
+    other_month = _MONTH_NAME.replace("<month>", "<also>")
     return [
+        Rule(
+            rf"\b(?P<day>{'|'.join(_WEEKDAYS)})(?=,? (?:[0-3]?\d(?:st|nd|rd|th)? {_MONTH_NAME}|"
+            rf"{other_month}\.? [0-3]?\d)\b)",
+            lambda m: _WEEKDAYS[m["day"]],
+        ),
         *_numeric(dates),
         Rule(
             r"\b" + _MONTH + r" (?P<day>[0-2]?\d|3[01])(?:st|nd|rd|th)?"
@@ -80,6 +104,28 @@ def rules(numbers: Numbers) -> list[Rule]:
             rf"\b{_MONTH}(?=,? (?:1\d{{3}}|20\d\d|['’]\d\d)\b)",
             lambda m: _month(m["month"]),
         ),
+        *_named(),
+        Rule(
+            r"\b(?P<from>1[1-9]\d\d|20\d\d)\s?[-–—/]\s?(?P<to>(?:1[1-9]|20)?\d\d)\b"
+            r"(?![\d%]|[.,:]\d)",
+            dates.years,
+        ),
+        Rule(
+            r"(?P<tens>(?<![\d.,])\d{3}0)['’]?s\b",
+            lambda m: plural(numbers.year(m["tens"])),
+        ),
+        Rule(
+            r"(?:(?<!\w)['’]|(?<![\w.,:]))(?P<ten>[1-9]0)['’]?s\b",
+            lambda m: plural(numbers.cardinal(m["ten"])),
+        ),
+        Rule(r"(?<!\w)['’](?P<year>\d\d)\b", lambda m: numbers.two_digits(m["year"])),
+        *_clocks(numbers, dates),
+    ]
+
+
+def _named() -> list[Rule]:
+    """Names of days and months that stand alone, and ranges of them."""
+    return [
         Rule(
             r"\b(?P<a>"
             + "|".join(_WEEKDAYS)
@@ -103,21 +149,6 @@ def rules(numbers: Numbers) -> list[Rule]:
             r"\b(?P<day>" + "|".join(_WEEKDAYS) + r")\.(?!\w)",
             lambda m: _WEEKDAYS[m["day"]] + _stop_of_name(m),
         ),
-        Rule(
-            r"\b(?P<from>1[1-9]\d\d|20\d\d)\s?[-–—/]\s?(?P<to>(?:1[1-9]|20)?\d\d)\b"
-            r"(?![\d%]|[.,:]\d)",
-            dates.years,
-        ),
-        Rule(
-            r"(?P<tens>(?<![\d.,])\d{3}0)['’]?s\b",
-            lambda m: plural(numbers.year(m["tens"])),
-        ),
-        Rule(
-            r"(?:(?<!\w)['’]|(?<![\w.,:]))(?P<ten>[1-9]0)['’]?s\b",
-            lambda m: plural(numbers.cardinal(m["ten"])),
-        ),
-        Rule(r"(?<!\w)['’](?P<year>\d\d)\b", lambda m: numbers.two_digits(m["year"])),
-        *_clocks(numbers, dates),
     ]
 
 
@@ -160,7 +191,7 @@ def _numeric(dates: _Dates) -> list[Rule]:
             lambda m: f"{_MONTHS[int(m['m']) - 1]} {dates.numbers.year(m['year'])}",
         ),
         Rule(
-            r"(?<![\w.,/-])(?P<year>(?:19|20)\d\d)/(?P<m>0[1-9])(?![\w/-]|[.,]\d)(?= ?[^s]|$)"
+            r"(?<![\w.,/-])(?P<year>(?:19|20)\d\d)[/-](?P<m>0[1-9])(?![\w/-]|[.,]\d)(?= ?[^s]|$)"
             r"(?! (?:season|school|academic|fiscal|tax|campaign))",
             lambda m: dates.month_or_years(m),
         ),
@@ -170,9 +201,14 @@ def _numeric(dates: _Dates) -> list[Rule]:
 def _clocks(numbers: Numbers, dates: _Dates) -> list[Rule]:
     def clock(m: Match) -> str:
         said = dates.clock(m["hour"], m["minute"], exact=not m["second"])
-        return said + (f" and {numbers.cardinal(m['second'])} seconds" if m["second"] else "")
+        second = (m["second"] or "") + (f".{m['part']}" if m["part"] else "")
+        return said + (f" and {numbers.number(second)} seconds" if second else "")
 
     return [
+        Rule(
+            rf"(?<![\w:.,-])(?P<hour>1?\d)\s?[-–—]\s?(?={_HOUR}:[0-5]\d(?![\d:]))",
+            lambda m: numbers.cardinal(m["hour"]) + " to ",
+        ),
         Rule(
             rf"(?<![\w:.,])(?P<hour>{_HOUR}):(?P<minute>[0-5]\d)\s?[-–—−]\s?"
             rf"(?={_HOUR}:[0-5]\d(?![\d:]))",
@@ -180,7 +216,7 @@ def _clocks(numbers: Numbers, dates: _Dates) -> list[Rule]:
         ),
         Rule(
             rf"(?<![\w:.,])(?P<hour>{_HOUR}):(?P<minute>[0-5]\d)"
-            r"(?::(?P<second>[0-5]\d))?(?![\d:])(?:\s?h(?:rs?)?\b)?",
+            r"(?::(?P<second>[0-5]\d)(?:[.,](?P<part>\d{1,6})\b)?)?(?![\d:])(?:\s?h(?:rs?)?\b)?",
             clock,
         ),
         Rule(

@@ -57,6 +57,11 @@ def address_rules(numbers: Numbers) -> list[Rule]:
     """Addresses of mail, the web and machines, paths, hexadecimal numbers: before all others."""
     one = _Addresses(numbers)
     return [
+        # "Anna <a@b.com>"
+        Rule(
+            r"<(?P<inner>(?:[^\s<>@]{1,64}@[^\s<>@]{1,200}|[a-z]{1,9}://[^\s<>]{1,500}))>",
+            lambda m: f", {m['inner']} ",
+        ),
         Rule(r"(?<![\w.])[\w.+-]+@[\w-]+(?:\.[\w-]+)+(?::[\w./-]+\.git)?", one.address, final=True),
         Rule(
             rf"(?i)(?<![\w@])(?:[a-z][a-z\d+.-]{{1,9}}://|www\.){_REST}+",
@@ -169,6 +174,18 @@ def rules(numbers: Numbers) -> list[Rule]:
     ]
 
 
+def _vanity(word: str, numbers: Numbers) -> str:
+    """ "FLOWERS", "GO-FEDEX" of a telephone number, with the digits among them."""
+    parts = re.findall(r"\d+|[A-Z]+", word)
+    said = (
+        numbers.digits(part) if part.isdigit()
+        else part.capitalize() if re.search("[AEIOUY]", part) and len(part) > 1
+        else spell(part)
+        for part in parts
+    )  # fmt: skip
+    return " ".join(said)
+
+
 def _called_rules(numbers: Numbers) -> list[Rule]:
     """Telephones, and what is called a number."""
     return [
@@ -181,6 +198,11 @@ def _called_rules(numbers: Numbers) -> list[Rule]:
         Rule(
             r"(?<![\w-])911 (?=(?:calls?|dispatch|operators?|center|emergency)\b)",
             lambda m: f"{numbers.digits('911')} ",
+            final=True,
+        ),
+        Rule(
+            r"(?<![\w-])(?P<n>(?:1-)?8(?:00|33|44|55|66|77|88))-(?P<word>[A-Z][A-Z\d-]{3,11})(?!\w)",
+            lambda m: f"{numbers.groups(m['n'])}, {_vanity(m['word'], numbers)}",
             final=True,
         ),
         Rule(_PHONE, lambda m: _phone(m, numbers), final=True),

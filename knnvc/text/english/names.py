@@ -44,6 +44,10 @@ def rules(numbers: Numbers) -> list[Rule]:
         return m["part"] + numbers.cardinal(str(_roman(m["roman"].upper())))
 
     return [
+        Rule(
+            r"\b(?=[MDCLXVI]{4})M{1,2}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})\b",
+            lambda m: numbers.year(str(_roman(m[0]))),
+        ),
         Rule(rf"(?P<part>\b(?:{_PARTS})s? )(?P<roman>{_ROMAN})\b(?!['’]\w)", part),
         Rule(
             r"(?P<part>\b(?:[Cc]hapter|[Pp]art|[Aa]ct|[Ss]cene|[Bb]ook|[Pp]age) )"
@@ -78,6 +82,6 @@ def _monarch(m: Match, numbers: Numbers) -> str:
 
 
 def _roman(numeral: str) -> int:
-    values = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
+    values = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
     digits = [values[letter] for letter in numeral]
     return sum(-digit if digit < max(digits[at:]) else digit for at, digit in enumerate(digits))

@@ -230,7 +230,9 @@ class _Quantities:
         names = {2: ("half", "halves"), 4: ("quarter", "quarters")}
         ordinal = self.numbers.ordinal(m["d"])
         one, many = names.get(below) or (ordinal, plural(ordinal))
-        count = "a" if above == 1 and before else cardinal(m["n"])
+        count = cardinal(m["n"])
+        if above == 1 and before:
+            count = "an" if one[0] in "aeiou" else "a"
         return f"{before}{count} {one if above == 1 else many}"
 
     def mixed(self, token: str) -> str:

@@ -59,6 +59,7 @@ _PREFIXED = {
     "l": ("liter", "liters", "hdcmµu"),
     "bar": ("bar", "bars", "mk"),
     "Ah": ("amp hour", "amp hours", "mk"),
+    "A·h": ("amp hour", "amp hours", "mk"),
     "B": ("byte", "bytes", "kKMGTPE"),
     "b": ("bit", "bits", "kKMG"),
     "bit": ("bit", "bits", "kKMGT"),
@@ -190,7 +191,7 @@ _ALONE = {
     "lbf": ("pound force", "pounds force"),
 }
 # Units without a prefix that stand close to a number like the others.
-_BARE = "m g L l W V Hz mol Pa Wh VA Ω Bq Gy Sv lm lx cd eV cal bar Ah bps kat IU Wb bit"
+_BARE = "m g L l W V Hz mol Pa Wh VA Ω Bq Gy Sv lm lx cd eV cal bar Ah A·h bps kat IU Wb bit"
 # These are said only after a space, as "5N" may be anything.
 _APART = "s J N t"
 # Of a divisor only: "5 mg/d".
@@ -249,7 +250,7 @@ _ELECTRIC = re.compile(
     r"\d\s?[km]?[VWΩ]\b|\d\s?mAh?\b"
 )
 
-
+_SINGLE = re.compile(r"\b(?:per|a|an|one|each) $")
 _TIMES = "second|minute|hour|day|night|week|month|year|person|head|unit|piece|mile|litre|liter"
 
 
@@ -257,18 +258,26 @@ def rules(numbers: Numbers) -> list[Rule]:
     """The rules for units, after those for ranges."""
     units = _Units(numbers)
     number = rf"(?<![\w.,])(?P<n>{NUMBER})"
+    inched = r"(?<![\w.,])(?P<m>\d{1,3}(?:\.\d+)?)"
     return [
         Rule(r"(?<=\d)\s?%", lambda m: " percent"),
         Rule(r"(?<=\d)\s?‰", lambda m: " per thousand"),
-        *_spelled_rules(units),
         Rule(
-            r"(?<![\w.])(?P<feet>[4-8])['’′](?P<inches>1[01]|\d)(?:[\"”″]|'')?(?!\w)",
+            r"(?<![\w.])(?:(?P<feet>[4-8])['’′](?P<inches>1[01]|\d)(?:[\"”″]|'')?|"
+            r"(?P<many>\d{1,2})['’′]\s?(?P<more>1[01]|\d)(?:[\"”″]|''))(?!\w)",
             units.feet,
         ),
+        *_spelled_rules(units),
         Rule(
             r"(?<![\w.,])(?P<feet>\d)\s?ft\.?\s(?P<inches>1[01]|\d)\s?in\b\.?",
             units.feet,
         ),
+        Rule(
+            rf"{number}\s?in(?P<power>[²³]|\^[23])(?!\w)|{inched}[ -]?in\."
+            rf"(?=(?P<stop>\s[A-Z]|$)|[,;:)]|\s(?:{_MEASURED}|or|and|x|×)\b)",
+            units.inches,
+        ),
+        Rule(r"(?<![\w.,])(?P<n>\d+\.\d+)s\b", lambda m: f"{m['n']} seconds"),
         Rule(
             r"(?<![\w.,])(?P<n>\d+(?:\.\d+)?)m(?=\s(?:[a-z]+s|people|men|women|children|more)\b)",
             lambda m: numbers.number(m["n"]) + " million",
@@ -295,8 +304,9 @@ def rules(numbers: Numbers) -> list[Rule]:
             r"(?<![\w.,])(?P<n>\d+\.\d+)(?P<gap>\s?)(?P<unit>T)(?!\w)(?P<stop>\.?)", units.measure
         ),
         Rule(
-            rf"(?<![\w.,])(?P<n>{NUMBER})(?P<scale>bn|tn|trn|mn|mln|k)\b",
-            lambda m: f"{numbers.number(m['n'])} {SCALES[m['scale']]}",
+            rf"(?<![\w.,])(?P<n>{NUMBER})"
+            r"(?:(?P<scale>bn|tn|trn|mn|mln|k)| (?P<apart>bn|trn|mln))\b",
+            lambda m: f"{numbers.number(m['n'])} {SCALES[m['scale'] or m['apart']]}",
         ),
         *_numberless_rules(units),
     ]
@@ -340,7 +350,9 @@ def _numberless_rules(units: _Units) -> list[Rule]:
         Rule(
             rf"(?<![\w./'’-])(?P<unit>(?:{_one_of(_LONE.split())}|µ(?:g|m|s|L|l|A|V|F|W|mol|M))"
             rf"{_POWER}?|(?<=per )m[²³])(?![\w²³/'’]|\.\w)",
-            lambda m: units.name(m["unit"], many=not re.search(r"\bper $", before(m))),
+            lambda m: units.name(
+                m["unit"], many=not re.search(r"\b(?:per|a|an|one|each) $", before(m))
+            ),
         ),
         Rule(
             rf"(?<=[a-z]s)/(?P<unit>{_FACTOR}|{_TIMES})(?![\w/²³])",
@@ -405,7 +417,16 @@ class _Units:
 
     def feet(self, m: Match) -> str:
         """ "6'2" is "six foot two"."""
-        return f"{self.numbers.number(m['feet'])} foot {self.numbers.number(m['inches'])}"
+        parts = m.groupdict()
+        feet, inches = parts["feet"] or parts["many"], parts["inches"] or parts["more"]
+        return f"{self.numbers.number(feet)} foot {self.numbers.number(inches)}"
+
+    def inches(self, m: Match) -> str:
+        """ "2 in³", and "6 in. wide", whose stop shows that it is no "in"."""
+        number, power = m["n"] or m["m"], m["power"] or ""
+        size = {"": "", "2": "square ", "²": "square ", "3": "cubic ", "³": "cubic "}[power[-1:]]
+        said = f"{self.numbers.number(number)} {size}{'inch' if number == '1' else 'inches'}"
+        return said + ("." if m["stop"] else "")
 
     def length(self, m: Match) -> str:
         """ "5' tall" is "five feet tall", "a 27\\" screen" has "twenty-seven inch"."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knnvc.text.sentences import sentences
+from knnvc.text.sentences import normalize, sentences
 
 NEXT = st.sampled_from(
     ["She is ten.", "He was kind.", "They left.", "The rest is free.", "I did too.", "It rained."]
@@ -113,3 +113,16 @@ def test_streets_and_saints(printed: str, said: str) -> None:
 def test_more_abbreviations(printed: str, said: list[str]) -> None:
     made = [sentence.text for sentence in sentences(printed)]
     assert [one.lower() for one in made] == [one.lower() for one in said]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("See Fig. A. It shows.", "See figure A. It shows."),
+        ("Fig. A and Fig. B", "figure A and figure B"),
+        ("NO. 5 IS HERE.", "NUMBER five IS HERE"),
+        ("HE SAID NO. 5 PEOPLE LEFT.", "HE SAID NO. Five PEOPLE LEFT"),
+    ],
+)
+def test_letters_and_capitals(text: str, said: str) -> None:
+    assert said in normalize(text)

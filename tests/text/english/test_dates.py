@@ -61,3 +61,22 @@ def test_ranges_of_times(hour: int, minute: int, dash: str) -> None:
 )
 def test_months(printed: str, said: str) -> None:
     assert normalize(printed) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("at 12:30:45.678", "twelve thirty and forty-five point six seven eight seconds"),
+        ("open 9–10:30", "nine to ten thirty"),
+        ("noon-3pm", "noon to three P-M"),
+        ("Mon 15 Jan", "Monday the fifteenth of January"),
+        ("Sat, Jan 5", "Saturday, January fifth"),
+        ("since 2024-01", "since January twenty twenty-four"),
+        ("in 2008-09", "in two thousand eight to oh nine"),
+        ("est. 1999", "established nineteen ninety-nine"),
+        ("est. cost", "estimated cost"),
+        ("© MCMXCIX and MMXXIV", "nineteen ninety-nine and twenty twenty-four"),
+    ],
+)
+def test_other_ways_to_write_times(text: str, said: str) -> None:
+    assert said in normalize(text)

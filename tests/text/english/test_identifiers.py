@@ -74,3 +74,15 @@ def test_books(printed: str) -> None:
 )
 def test_called(printed: str, said: str) -> None:
     assert normalize(printed) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1-800-FLOWERS", "one, eight zero zero, Flowers"),
+        ("800-GO-FEDEX", "eight zero zero, Go Fedex"),
+        ("Anna <anna@b.com>", "Anna, anna at B dot com"),
+    ],
+)
+def test_letters_of_telephones_and_addresses_in_brackets(text: str, said: str) -> None:
+    assert said in normalize(text)

@@ -119,3 +119,42 @@ def test_a_unit_ends_a_sentence(unit: str) -> None:
 )
 def test_units_in_other_spellings(printed: str, said: str) -> None:
     assert normalize(printed) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("The pump does 5 L/min. It is new.", "five liters per minute. It"),
+        ("4 drops per min. Then 3.", "four drops per minute. Then"),
+        ("in 3.2s", "three point two seconds"),
+        ("2h30m or 1h 5m", "two hours thirty minutes or one hour five minutes"),
+        (
+            "1h 2m 3s and 5m30s",
+            "one hour two minutes three seconds and five minutes thirty seconds",
+        ),
+        ("3d 4h", "three days four hours"),
+        ("2 in³ and 1 in²", "two cubic inches and one square inch"),
+        ("5 ft. tall and 6 in. wide", "five feet tall and six inches wide"),
+        ("It is 6 in. It fits.", "six inches. It fits"),
+        ("a µg of it", "a microgram of it"),
+        ("3 A·h", "three amp hours"),
+        ("6'2\" tall", "six foot two tall"),
+        ("5′10″ tall", "five foot ten tall"),
+        ("10'6\" boat", "ten foot six boat"),
+        ("It costs 5 bn. We left.", "five billion. We left"),
+        ("1⅛ cups", "one and an eighth cups"),
+        ("1_000_000 rows", "one million rows"),
+        ("①②③", "one two three"),
+        ("numpy>=1.24,<2", "at least one point two four, less than two"),
+    ],
+)
+def test_kinds_that_were_read_wrongly(text: str, said: str) -> None:
+    assert said.lower() in normalize(text).lower()
+
+
+@pytest.mark.parametrize(
+    "text", ["5 of 10 came in. We left.", "1 in 10 people", "min/max", "in 5s"]
+)
+def test_what_only_looks_like_them(text: str) -> None:
+    said = normalize(text)
+    assert not {"inches", "inch", "minute", "seconds"} & set(said.replace(".", "").split())
