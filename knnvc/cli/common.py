@@ -17,6 +17,7 @@ import click
 
 from knnvc.cli.derive import collect, options
 from knnvc.cli.start import INTERRUPTED, exit_code
+from knnvc.cores import usable
 from knnvc.errors import KnnvcError, UsageError, explain, sentence, shown
 from knnvc.files import AUDIO_OUTPUT, list_folder, told_apart
 from knnvc.options import ConvertOptions, LoadOptions
@@ -40,10 +41,16 @@ INDEX = options(ConvertOptions, "index")
 
 
 def set_threads(threads: int | None) -> None:
-    """Let torch, and faiss with it, use so many threads; None leaves what the environment says."""
-    if threads is not None:
-        import torch
+    """Let torch, and faiss with it, use so many threads.
 
+    None leaves what `OMP_NUM_THREADS` says, else what the container's quota allows: torch counts
+    the computer's processors, and threads that wait for their share of one are slow.
+    """
+    import torch
+
+    if threads is None and not os.environ.get("OMP_NUM_THREADS"):
+        threads = usable() if usable() < torch.get_num_threads() else None
+    if threads is not None:
         torch.set_num_threads(threads)
         import faiss
 
