@@ -237,10 +237,11 @@ def _check_set_output(output: str, force: bool) -> None:
 
 def _describe(one: MatchingSet, path: str, files: bool = False) -> None:
     info = one.info
+    count = f"{len(info.files)} files" if len(info.files) != 1 else "1 file"
     say_path(path)
     rows = [
         ("speaker", info.speaker or "not named"),
-        ("speech", f"{one.seconds:.1f} s, {len(one.match)} frames, from {len(info.files)} files"),
+        ("speech", f"{one.seconds:.1f} s, {len(one.match)} frames, from {count}"),
         ("preset", f"{info.preset} (encoder {info.encoder[:12]})"),
         ("licence", info.licence or "not stated"),
         ("created", info.created),
