@@ -63,6 +63,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .8rem; ma
 table { border-collapse: collapse; font-size: .9rem } .wide { overflow-x: auto }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #eee }
 th:first-child, td:first-child { text-align: left }
+@media (max-width: 30rem) { th, td { padding: .25rem } table { font-size: .8rem } }
 @media (max-width: 30rem) { dl { grid-template-columns: 1fr } dd { margin-bottom: .3rem } }
 """
 
@@ -103,7 +104,9 @@ def main() -> None:
     spoken = speak(options, made)
     voices = preview(made)
     terms = licences(options.bench, pairs)
-    text = page(pairs, spoken, voices, published(options.demos), results, terms)
+    text = page(
+        pairs, spoken, voices, published(options.demos), results, terms, lasting(options.demos)
+    )
     (made / "index.html").write_text(text, encoding="utf-8")
     (made / "LICENCES.md").write_text(markdown(terms), encoding="utf-8")
     size = sum(path.stat().st_size for path in (made / "audio").iterdir())
@@ -140,7 +143,9 @@ def choose(lines: Sequence[dict[str, Any]]) -> list[tuple[int, int, dict[str, An
 def words_lost(line: dict[str, Any]) -> float:
     """Word errors that the conversion adds to the source's, as a share of the words."""
     first = next(iter(line["recognised"].values()))
-    return float(first["word_errors"] - first["source_word_errors"]) / max(1, first["words"])
+    added: int = first["word_errors"] - first["source_word_errors"]
+    words: int = first["words"]
+    return added / max(1, words)
 
 
 def likeness(line: dict[str, Any]) -> float:
@@ -217,6 +222,17 @@ def published(demos: Path) -> list[dict[str, Any]]:
     return found
 
 
+def lasting(demos: Path) -> str:
+    """How long the target's recordings on the pages are, as a sentence."""
+    import soundfile as sf
+
+    seconds = [
+        sum(sf.info(demos / name.strip()).duration for name in row["references"].split(";"))
+        for row in _manifest(demos)
+    ]
+    return f"They show {min(seconds):.0f} to {max(seconds):.0f} s of the target."
+
+
 # The page -----------------------------------------------------------------------------------------
 
 
@@ -227,6 +243,7 @@ def page(
     others: Sequence[dict[str, Any]],
     results: dict[str, Any],
     terms: Sequence[Terms],
+    lengths: str = "",
 ) -> str:
     """The page as HTML; the audio lies beside it."""
     parts = [
@@ -243,9 +260,9 @@ def page(
         f"then by likeness. You hear {len(pairs)} at even steps, from the best to the worst.</p>",
         *(_pair(one) for one in pairs),
         "<h2>Published systems</h2>",
-        "<p>Their demo pages have pairs of the same kind, with 3 to 9 s of the target. Listen to "
-        "them there. The table shows what their outputs measure with the same instruments.</p>",
-        _table(others),
+        "<p>Demo pages of other systems have pairs of the same kind. Listen to them there. The "
+        f"tables show what their outputs measure with the same instruments. {_text(lengths)}</p>",
+        *_tables(others),
         "<h2>Speech from text</h2>",
         '<div class="three">',
         *(_player(f"{name}: {text}", audio) for name, text, audio in spoken),
@@ -286,21 +303,21 @@ def _pair(one: Shown) -> str:
     )
 
 
-def _table(others: Sequence[dict[str, Any]]) -> str:
-    lines = []
-    for row in others:
-        origin = _text(row["origin"])
-        where = f'<a href="{HOST}{origin}">{origin}</a>'
-        wer = f"{row['wer']:.1f}" if row["wer"] is not None else "–"
-        lines.append(
-            f"<tr><td>{_text(row['system'])}</td><td>{where}</td><td>{row['pairs']}</td>"
-            f"<td>{wer}</td><td>{row['similarity']:.2f}</td><td>{row['mos']:.2f}</td></tr>"
-        )
-    head = "".join(
-        f"<th>{title}</th>"
-        for title in ("system", "page", "pairs", "WER %", "like target", "DistillMOS")
-    )
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
+def _tables(others: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A table for each repository that a page of theirs comes from."""
+    titles = ("system", "pairs", "WER %", "like target", "DistillMOS")
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    for origin in dict.fromkeys(row["origin"] for row in others):
+        lines = []
+        for row in others:
+            if row["origin"] == origin:
+                wer = f"{row['wer']:.1f}" if row["wer"] is not None else "–"
+                cells = (row["pairs"], wer, f"{row['similarity']:.2f}", f"{row['mos']:.2f}")
+                figures = "".join(f"<td>{cell}</td>" for cell in cells)
+                lines.append(f"<tr><td>{_text(row['system'])}</td>{figures}</tr>")
+        name = _text(origin)
+        yield f'<h3><a href="{HOST}{name}">{name}</a></h3>'
+        yield f'<div class="wide"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
 
 def _player(caption: str, audio: str) -> str:
