@@ -230,7 +230,7 @@ def lasting(demos: Path) -> str:
         sum(sf.info(demos / name.strip()).duration for name in row["references"].split(";"))
         for row in _manifest(demos)
     ]
-    return f"They show {min(seconds):.0f} to {max(seconds):.0f} s of the target."
+    return f"The pages show {min(seconds):.0f} to {max(seconds):.0f} s of the target."
 
 
 # The page -----------------------------------------------------------------------------------------
