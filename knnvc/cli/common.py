@@ -184,11 +184,12 @@ class Progress:
             name = shown(stage, lines=False)
             self._bar = click.progressbar(
                 length=total,
-                label=f"{name:<10}",
+                label=f"{name:<11}",
                 file=sys.stderr,
                 item_show_func=lambda text: text,
                 **BAR,
             )
+            self._bar.current_item = self._amount(stage, 0, total)
             self._bar.__enter__()
         self._bar.update(done - self._done, self._amount(stage, done, total))
         self._done = done
