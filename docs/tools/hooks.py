@@ -28,6 +28,8 @@ ELSEWHERE = {  # page: file of the repository
 }
 PAGES = {file: page for page, file in ELSEWHERE.items()}
 LINK = re.compile(r"(!?)\[([^\]]+)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+# A paragraph of nothing but commands, or of a pipe into one.
+EXAMPLES = re.compile(r"<p>((?:echo [^<]*\| |cat [^<]*\| )?knnvc [a-z][^<]*)</p>")
 BLOCK = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 
 
@@ -45,6 +47,18 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Turn links to files into links to pages, or into text."""
     uri = page.file.src_uri
     return site_links(markdown, ELSEWHERE.get(uri, f"docs/{uri}"), uri)
+
+
+def on_page_content(html: str, page: Page, **_: Any) -> str:
+    """Show the examples of a command's help as code, a line each."""
+    return examples(html) if page.file.src_uri == "reference/cli.md" else html
+
+
+def examples(page_html: str) -> str:
+    """The reference of the command line with paragraphs of commands as blocks of code."""
+    return EXAMPLES.sub(
+        lambda found: f'<div class="highlight"><pre><code>{found[1]}</code></pre></div>', page_html
+    )
 
 
 def site_links(markdown: str, file: str, page: str, pages: Mapping[str, str] = PAGES) -> str:

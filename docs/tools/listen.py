@@ -5,6 +5,7 @@ One command, for releases only; a run that was stopped goes on when it is called
     python docs/tools/listen.py --bench ../shared/speech/eval --demos ../shared/speech/demos
 
 `--bench` is a folder as `knnvc evaluate --bench` takes it, `--demos` as `knnvc evaluate --demos`.
+`--measured` is what `knnvc evaluate --bench` made. Without it the bench is measured here.
 Which conversions are shown is a rule: all are sorted by the words that they lose, then by likeness,
 and ten are taken at even steps from the best to the worst.
 """
@@ -15,6 +16,7 @@ import argparse
 import csv
 import html
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -35,10 +37,16 @@ TEXTS = (
     "On Nov. 24 the meeting began at 3:30 p.m., and 42 people came.",
 )
 SPEAKERS = ("emma", "george", "michael")  # ready voices inside the package
-DEMO_PAGES = {  # of the manifest's `page`: what it is called and where it is
-    "linearvc": ("LinearVC", "https://www.kamperh.com/linearvc/"),
-    "freevc-demo": ("FreeVC", "https://olawod.github.io/FreeVC-demo/"),
-}
+CONDITION = {"seconds": 60.0}  # what is shown of a bench with several conditions
+HOST = "https://github.com/"  # the manifest's `origin` is a repository there
+Terms = tuple[str, str, str]  # what is heard, where it comes from, its licence
+CREDITS = (
+    "LibriSpeech: V. Panayotov, G. Chen, D. Povey, S. Khudanpur, 2015. VCTK: J. Yamagishi, "
+    "C. Veaux, K. MacDonald, University of Edinburgh. CC BY 4.0 is "
+    "https://creativecommons.org/licenses/by/4.0/",
+    "Changed: cut, coded as Opus, and, where the page says so, converted by knnvc. Converted "
+    "recordings are synthetic speech.",
+)
 STYLE = """
 * { box-sizing: border-box }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; padding: 1.2rem;
@@ -55,6 +63,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .8rem; ma
 table { border-collapse: collapse; font-size: .9rem } .wide { overflow-x: auto }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #eee }
 th:first-child, td:first-child { text-align: left }
+@media (max-width: 30rem) { th, td { padding: .25rem } table { font-size: .8rem } }
 @media (max-width: 30rem) { dl { grid-template-columns: 1fr } dd { margin-bottom: .3rem } }
 """
 
@@ -78,22 +87,28 @@ def main() -> None:
     )
     parser.add_argument("--bench", type=Path, required=True)
     parser.add_argument("--demos", type=Path, required=True)
+    parser.add_argument("--measured", type=Path, help="results of `knnvc evaluate --bench`")
     parser.add_argument("--work", type=Path, default=ROOT / "out/listen", help="of the measuring")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/listen")
     parser.add_argument("--preset", default="mini")
     parser.add_argument("--speakers", help="take only these, A,B: for trying out")
     options = parser.parse_args()
-    measure(options)
-    results = json.loads((options.work / "bench/results.json").read_text(encoding="utf-8"))
+    if options.measured is None:
+        options.measured = options.work / "bench"
+        measure(options)
+    results = json.loads((options.measured / "results.json").read_text(encoding="utf-8"))
     made = options.work / "page"
     shutil.rmtree(made, ignore_errors=True)
     (made / "audio").mkdir(parents=True)
     pairs = list(show(choose(results["lines"]), options, made))
     spoken = speak(options, made)
     voices = preview(made)
-    text = page(pairs, spoken, voices, published(options.demos), results)
+    terms = licences(options.bench, pairs)
+    text = page(
+        pairs, spoken, voices, published(options.demos), results, terms, lasting(options.demos)
+    )
     (made / "index.html").write_text(text, encoding="utf-8")
-    (made / "LICENCES.md").write_text(licences(options.bench, pairs), encoding="utf-8")
+    (made / "LICENCES.md").write_text(markdown(terms), encoding="utf-8")
     size = sum(path.stat().st_size for path in (made / "audio").iterdir())
     if size > MOST_BYTES:
         sys.exit(f"error: the audio has {size:,} bytes, more than {MOST_BYTES:,}")
@@ -105,15 +120,21 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> None:
     """Convert and measure the bench; what is there already is not made again."""
     call = [sys.executable, "-m", "knnvc", "evaluate", "--bench", str(options.bench)]
-    call += ["--sources", "2", "--sweep", "seconds=60", "--preset", options.preset]
+    call += ["--sources", "2", "--sweep", "seconds=60", "--no-yardsticks"]
+    call += ["--preset", options.preset]
     call += ["--speakers", options.speakers] if options.speakers else []
-    subprocess.run([*call, "-o", str(options.work / "bench")], check=True)
+    subprocess.run([*call, "-o", str(options.measured)], check=True)
 
 
 def choose(lines: Sequence[dict[str, Any]]) -> list[tuple[int, int, dict[str, Any]]]:
     """Rank, number of all, and line of the conversions at even steps from the best to the worst."""
     converted = [line for line in lines if line["system"] == "converted"]
-    ranked = sorted(converted, key=lambda line: (words_lost(line), -likeness(line), line["source"]))
+    if len({line["condition"] for line in converted}) > 1:
+        converted = [line for line in converted if line["settings"] == CONDITION]
+    ranked = sorted(
+        converted,
+        key=lambda line: (words_lost(line), -likeness(line), line["source"], line["target"]),
+    )
     count = min(PAIRS, len(ranked))
     steps = [round(n * (len(ranked) - 1) / max(1, count - 1)) for n in range(count)]
     return [(step + 1, len(ranked), ranked[step]) for step in steps]
@@ -122,7 +143,9 @@ def choose(lines: Sequence[dict[str, Any]]) -> list[tuple[int, int, dict[str, An
 def words_lost(line: dict[str, Any]) -> float:
     """Word errors that the conversion adds to the source's, as a share of the words."""
     first = next(iter(line["recognised"].values()))
-    return (first["word_errors"] - first["source_word_errors"]) / max(1, first["words"])
+    added: int = first["word_errors"] - first["source_word_errors"]
+    words: int = first["words"]
+    return added / max(1, words)
 
 
 def likeness(line: dict[str, Any]) -> float:
@@ -142,7 +165,7 @@ def show(
         files = {
             f"{name}-source": (options.bench / source["file"], LONGEST),
             f"{name}-target": (options.bench / target[-1]["file"], REFERENCE),
-            f"{name}-converted": (options.work / "bench" / line["audio"], LONGEST),
+            f"{name}-converted": (options.measured / line["audio"], LONGEST),
         }
         paths = [_opus(path, made / f"audio/{key}.opus", s) for key, (path, s) in files.items()]
         yield Shown(rank, among, line, *paths)
@@ -188,7 +211,7 @@ def published(demos: Path) -> list[dict[str, Any]]:
         counted = [float(row["published_wer"]) for row in own if row["published_wer"]]
         found.append(
             {
-                "page": page_name,
+                "origin": own[0]["origin"],
                 "system": system,
                 "pairs": len(own),
                 "wer": 100 * mean(counted) if counted else None,
@@ -197,6 +220,17 @@ def published(demos: Path) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def lasting(demos: Path) -> str:
+    """How long the target's recordings on the pages are, as a sentence."""
+    import soundfile as sf
+
+    seconds = [
+        sum(sf.info(demos / name.strip()).duration for name in row["references"].split(";"))
+        for row in _manifest(demos)
+    ]
+    return f"The pages show {min(seconds):.0f} to {max(seconds):.0f} s of the target."
 
 
 # The page -----------------------------------------------------------------------------------------
@@ -208,6 +242,8 @@ def page(
     voices: Sequence[tuple[str, str]],
     others: Sequence[dict[str, Any]],
     results: dict[str, Any],
+    terms: Sequence[Terms],
+    lengths: str = "",
 ) -> str:
     """The page as HTML; the audio lies beside it."""
     parts = [
@@ -217,16 +253,16 @@ def page(
         "<h1>Listen</h1>",
         f"<p>Made by knnvc {_text(results['knnvc'])} with the preset {_text(results['preset'])}. "
         "Converted and spoken recordings are synthetic speech. "
-        '<a href="LICENCES.md">Licences of the recordings</a>.</p>',
+        '<a href="#licences">Licences of the recordings</a>.</p>',
         "<h2>Converted voices</h2>",
         f"<p>Readers of LibriSpeech and VCTK whom nobody here chose, with 60 s of the target. All "
         f"{pairs[0].among if pairs else 0} conversions are sorted by the words that they lose, "
         f"then by likeness. You hear {len(pairs)} at even steps, from the best to the worst.</p>",
         *(_pair(one) for one in pairs),
         "<h2>Published systems</h2>",
-        "<p>Their demo pages have pairs of the same kind, with 3 to 9 s of the target. Listen to "
-        "them there. The table shows what their outputs measure with the same instruments.</p>",
-        _table(others),
+        "<p>Demo pages of other systems have pairs of the same kind. Listen to them there. The "
+        f"tables show what their outputs measure with the same instruments. {_text(lengths)}</p>",
+        *_tables(others),
         "<h2>Speech from text</h2>",
         '<div class="three">',
         *(_player(f"{name}: {text}", audio) for name, text, audio in spoken),
@@ -235,7 +271,12 @@ def page(
         "<p>Recordings, not conversions. <code>--ref voice:NAME</code> takes them.</p>",
         '<div class="three">',
         *(_player(name, audio) for name, audio in voices),
-        "</div></body></html>",
+        '</div><h2 id="licences">Licences of the recordings</h2><div class="wide"><table>',
+        "<tr><th>what</th><th>from</th><th>licence</th></tr>",
+        *(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in terms),
+        "</table></div>",
+        *(f"<p>{_linked(_text(line))}</p>" for line in CREDITS),
+        "</body></html>",
     ]
     return "\n".join(parts) + "\n"
 
@@ -262,21 +303,21 @@ def _pair(one: Shown) -> str:
     )
 
 
-def _table(others: Sequence[dict[str, Any]]) -> str:
-    lines = []
-    for row in others:
-        name, address = DEMO_PAGES.get(row["page"], (row["page"], ""))
-        where = f'<a href="{_text(address)}">{_text(name)}</a>' if address else _text(name)
-        wer = f"{row['wer']:.1f}" if row["wer"] is not None else "–"
-        lines.append(
-            f"<tr><td>{_text(row['system'])}</td><td>{where}</td><td>{row['pairs']}</td>"
-            f"<td>{wer}</td><td>{row['similarity']:.2f}</td><td>{row['mos']:.2f}</td></tr>"
-        )
-    head = "".join(
-        f"<th>{title}</th>"
-        for title in ("system", "page", "pairs", "WER %", "like target", "DistillMOS")
-    )
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
+def _tables(others: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A table for each repository that a page of theirs comes from."""
+    titles = ("system", "pairs", "WER %", "like target", "DistillMOS")
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    for origin in dict.fromkeys(row["origin"] for row in others):
+        lines = []
+        for row in others:
+            if row["origin"] == origin:
+                wer = f"{row['wer']:.1f}" if row["wer"] is not None else "–"
+                cells = (row["pairs"], wer, f"{row['similarity']:.2f}", f"{row['mos']:.2f}")
+                figures = "".join(f"<td>{cell}</td>" for cell in cells)
+                lines.append(f"<tr><td>{_text(row['system'])}</td>{figures}</tr>")
+        name = _text(origin)
+        yield f'<h3><a href="{HOST}{name}">{name}</a></h3>'
+        yield f'<div class="wide"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
 
 def _player(caption: str, audio: str) -> str:
@@ -286,27 +327,25 @@ def _player(caption: str, audio: str) -> str:
     )
 
 
-def licences(bench: Path, pairs: Sequence[Shown]) -> str:
+def licences(bench: Path, pairs: Sequence[Shown]) -> list[Terms]:
     """Who reads, and on what terms the recordings may be passed on."""
     rows = {row["speaker"]: row for row in _manifest(bench)}
     names = sorted({name for one in pairs for name in (one.line["speaker"], one.line["target"])})
-    return "\n".join(
-        [
-            "# Licences of these recordings",
-            "",
-            "| What | From | Licence |",
-            "|---|---|---|",
-            *(f"| {name}, reader | {rows[name]['origin']} | {rows[name]['licence']} |"
-              for name in names),
-            "| ready voices, and speech in them | Kokoro-82M, hexgrad | Apache-2.0 |",
-            "",
-            "LibriSpeech: V. Panayotov, G. Chen, D. Povey, S. Khudanpur, 2015, CC BY 4.0. VCTK: J. "
-            "Yamagishi, C. Veaux, K. MacDonald, University of Edinburgh, CC BY 4.0.",
-            "Changed: cut, coded as Opus, and, where the page says so, converted by knnvc. "
-            "Converted recordings are synthetic speech.",
-            "",
-        ]
-    )  # fmt: skip
+    return [
+        *((f"{name}, reader", rows[name]["origin"], rows[name]["licence"]) for name in names),
+        ("ready voices, and speech in them", "Kokoro-82M, hexgrad", "Apache-2.0"),
+    ]
+
+
+def markdown(terms: Sequence[Terms]) -> str:
+    """The licences as a page of their own."""
+    rows = [f"| {' | '.join(row)} |" for row in terms]
+    head = ["# Licences of these recordings", "", "| What | From | Licence |", "|---|---|---|"]
+    return "\n".join([*head, *rows, "", *CREDITS, ""])
+
+
+def _linked(text: str) -> str:
+    return re.sub(r"https://[^\s,]+", lambda found: f'<a href="{found[0]}">{found[0]}</a>', text)
 
 
 def _manifest(folder: Path) -> list[dict[str, str]]:

@@ -101,7 +101,7 @@ def anonymize(
         from knnvc.evaluation.verifiers import Resemblyzer
 
         verifier = Resemblyzer()  # says what is missing before anything is loaded
-        converter = load(loaded)
+        converter = load(loaded, progress)
         key = secrets.randbits(63) if seed is None else seed
         system = Anonymiser(converter, verifier, pool, key, blend_of(blend, len(pool)))
         _warn_of_few(pool, progress)

@@ -198,7 +198,7 @@ class Bars:  # a knnvc.batch.run.Watcher, which `knnvc --help` need not import
         if number != stage.task.number:
             bar.reset(100)
             self._files[stage.worker] = (stage.task.number, bar)
-        bar.set_description_str(f"{_short(stage.task.name)}  {stage.stage:<10}", refresh=False)
+        bar.set_description_str(f"{_short(stage.task.name)}  {stage.stage:<11}", refresh=False)
         bar.n = 100 * stage.done // max(1, stage.total)
         bar.refresh()
 

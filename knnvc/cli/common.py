@@ -17,6 +17,7 @@ import click
 
 from knnvc.cli.derive import collect, options
 from knnvc.cli.start import INTERRUPTED, exit_code
+from knnvc.cores import usable
 from knnvc.errors import KnnvcError, UsageError, explain, sentence, shown
 from knnvc.files import AUDIO_OUTPUT, list_folder, told_apart
 from knnvc.options import ConvertOptions, LoadOptions
@@ -40,10 +41,16 @@ INDEX = options(ConvertOptions, "index")
 
 
 def set_threads(threads: int | None) -> None:
-    """Let torch, and faiss with it, use so many threads; None leaves what the environment says."""
-    if threads is not None:
-        import torch
+    """Let torch, and faiss with it, use so many threads.
 
+    None leaves what `OMP_NUM_THREADS` says, else what the container's quota allows: torch counts
+    the computer's processors, and threads that wait for their share of one are slow.
+    """
+    import torch
+
+    if threads is None and not os.environ.get("OMP_NUM_THREADS"):
+        threads = usable() if usable() < torch.get_num_threads() else None
+    if threads is not None:
         torch.set_num_threads(threads)
         import faiss
 
@@ -109,14 +116,31 @@ BAR: dict[str, Any] = {  # how every bar looks; see also `knnvc.cli.batch`
 }
 
 
+_COUNTED = {  # stages of whole things: what they are, and how many units of progress each is
+    "references": ("files", 100),
+    "anonymising": ("files", 1),
+    "speaking": ("sentences", 1),
+    "evaluating": ("recordings", 1),
+    "copying": ("recordings", 1),
+    "probing": ("utterances", 1),
+}
+_SPEECH = ("encoding", "matching", "vocoding")  # stages whose units are frames
+
+
 class Progress:
     """What is said on stderr during work: a bar for each stage, and warnings, one line each.
 
     Bars are for people (stderr is a terminal), appear once the command has run for a second, and
     go when their stage is done. Of warnings, only this package's own are for the person.
+
+    Attributes:
+        frame: seconds of speech in a frame, once they are known.
+        files: of several files, the number of the present one and of all.
     """
 
     def __init__(self) -> None:
+        self.frame = 0.0
+        self.files = ""
         self._began = time.monotonic()
         self._stage: tuple[str, int | None] | None = None
         self._bar: Any = None
@@ -158,10 +182,27 @@ class Progress:
             self.close()
             self._stage, self._done = (stage, total), 0
             name = shown(stage, lines=False)
-            self._bar = click.progressbar(length=total, label=f"{name:<10}", file=sys.stderr, **BAR)
+            self._bar = click.progressbar(
+                length=total,
+                label=f"{name:<11}",
+                file=sys.stderr,
+                item_show_func=lambda text: text,
+                **BAR,
+            )
+            self._bar.current_item = self._amount(stage, 0, total)
             self._bar.__enter__()
-        self._bar.update(done - self._done)
+        self._bar.update(done - self._done, self._amount(stage, done, total))
         self._done = done
+
+    def _amount(self, stage: str, done: int, total: int) -> str:
+        """How far it is in what a person counts: files, sentences or seconds of speech."""
+        if stage in _COUNTED:
+            what, units = _COUNTED[stage]
+            return f"{done // units} of {total // units} {what}" if total > units else ""
+        if stage in _SPEECH and self.frame:
+            seconds = f"{done * self.frame:.0f} of {total * self.frame:.0f} s of speech"
+            return f"{seconds}, {self.files}" if self.files else seconds
+        return self.files if stage in _SPEECH else ""
 
     def close(self) -> None:
         """Take away the current bar."""
@@ -177,14 +218,17 @@ def check_numbers(lam: float | None, k: int | None, seconds: float | None) -> No
     collect(ConvertOptions, {"lam": lam, "k": k, "seconds": seconds})
 
 
-def load(chosen: LoadOptions) -> VoiceConverter:
-    """The converter of a preset, as chosen."""
+def load(chosen: LoadOptions, progress: Progress | None = None) -> VoiceConverter:
+    """The converter of a preset, as chosen; `progress` then knows how long its frames are."""
     from knnvc.pipeline import VoiceConverter
 
     set_threads(chosen.threads)
-    return VoiceConverter.from_preset(
+    converter = VoiceConverter.from_preset(
         chosen.preset, chosen.device, chunk_seconds=chosen.chunk, precision=chosen.precision
     )
+    if progress is not None:
+        progress.frame = converter.encoder.hop / converter.encoder.sample_rate
+    return converter
 
 
 def label(wanted: list[Any]) -> str:
@@ -280,7 +324,8 @@ def each(
 ) -> None:
     """Do every file; a failure is reported and the rest goes on, but the exit code tells."""
     failed = False
-    for source, target in plan:
+    for number, (source, target) in enumerate(plan, 1):
+        progress.files = f"file {number} of {len(plan)}" if len(plan) > 1 else ""
         try:
             work(source, target)
             progress.close()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from knnvc import __version__
-from knnvc.cli.common import say, table
+from knnvc import __version__, cores
+from knnvc.cli.common import say, set_threads, table
 from knnvc.errors import KnnvcError
 
 _PACKAGES = (
@@ -76,11 +76,14 @@ def _versions(problems: list[str]) -> dict[str, str]:
 
 def _computing(problems: list[str]) -> dict[str, str]:
     rows = {"processors": str(os.cpu_count() or "not known")}
+    if cores.usable() < (os.cpu_count() or 1):
+        rows["processors"] += f", of which {cores.usable()} may be used"
     try:
         import torch
     except Exception as error:  # whatever a broken installation raises
         problems.append(f"torch cannot be imported ({error}): install it again")
         return rows
+    set_threads(None)
     rows["threads"] = str(torch.get_num_threads())
     rows["vector instructions"] = torch.backends.cpu.get_cpu_capability()
     devices = ["cpu"]

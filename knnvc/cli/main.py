@@ -124,7 +124,7 @@ def convert(
             from knnvc.audio import load_audio, require_audio
 
             require_audio(load_audio(plan[0][0]), str(plan[0][0]))
-        converter = load(loaded)
+        converter = load(loaded, progress)
         k = chosen.k or converter.k
         voices = converter.voices(wanted, trim=chosen.trim, k=k, progress=progress, cache=cache)
         each(
@@ -183,7 +183,7 @@ def set_build(
         from knnvc.converters.approximate import choose
         from knnvc.converters.matching_set import load as load_set
 
-        converter = load(loaded)
+        converter = load(loaded, progress)
         built = converter.matching_set(
             wanted, trim=chosen.trim, speaker=speaker, licence=licence, progress=progress
         )
@@ -205,7 +205,7 @@ def set_info(path: str) -> None:
     if path.startswith(PREFIX) and not Path(path).exists():
         with Progress() as progress:
             voice = find(path.removeprefix(PREFIX))
-            converter = load(LoadOptions())
+            converter = load(LoadOptions(), progress)
             ((made, _),) = converter.voices([voice.path], progress=progress)
         _describe(made, str(voice.path), files=True)
         return
@@ -235,10 +235,11 @@ def _check_set_output(output: str, force: bool) -> None:
 
 def _describe(one: MatchingSet, path: str, files: bool = False) -> None:
     info = one.info
+    count = f"{len(info.files)} files" if len(info.files) != 1 else "1 file"
     say_path(path)
     rows = [
         ("speaker", info.speaker or "not named"),
-        ("speech", f"{one.seconds:.1f} s, {len(one.match)} frames, from {len(info.files)} files"),
+        ("speech", f"{one.seconds:.1f} s, {len(one.match)} frames, from {count}"),
         ("preset", f"{info.preset} (encoder {info.encoder[:12]})"),
         ("licence", info.licence or "not stated"),
         ("created", info.created),

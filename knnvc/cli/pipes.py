@@ -99,7 +99,7 @@ def convert_stream(
                 raise UsageError(f"the source {source} does not exist; check the path")
             waveform, name = load_audio(source, rate), source
         require_audio(waveform, name, sample_rate=rate)
-        converter = load(loaded)
+        converter = load(loaded, progress)
         voices = converter.voices(
             wanted, trim=chosen.trim, k=chosen.k or converter.k, progress=progress, cache=cache
         )

@@ -95,7 +95,7 @@ def resynth(
 
         chosen: Any = vocoder
         if vocoder == "preset":
-            chosen = load(loaded)
+            chosen = load(loaded, progress)
         else:
             from knnvc.presets.copying import COPIES, open_copier
 

@@ -133,7 +133,7 @@ def speak(
         language = chosen.language or found.text_front_end.settings["language"]
         read_document(text, str(chosen.kind), language, own)
     with Progress() as progress:
-        converter = load(loaded)
+        converter = load(loaded, progress)
         if to_pipe:
             made, rate = converter.speak(text, wanted, chosen, progress, cache=cache)
             progress.close()

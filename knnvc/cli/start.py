@@ -6,6 +6,7 @@ a second, is imported after. Before that, Python itself starts and answers a sig
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -29,6 +30,9 @@ class Stopped(KeyboardInterrupt):
 
 def main() -> None:
     """Entry point of the `knnvc` command."""
+    # Set before torch is imported. Threads that have to wait give their processor away: on a busy
+    # computer they would spin while the thread that they wait for has none (docs/speed.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     def run() -> None:
         from knnvc.cli.main import main as command

@@ -129,7 +129,7 @@ def find(name: str) -> Voice:
     """The voice of this name; case counts only where two names differ in nothing else.
 
     Raises:
-        UsageError: there is no such voice; the message lists the voices.
+        UsageError: there is no such voice; the message names one that is spelled alike.
         KnnvcError: a table of cards is damaged.
     """
     voices = list_voices()
@@ -139,8 +139,8 @@ def find(name: str) -> Voice:
     close = difflib.get_close_matches(name, voices, n=1)
     hint = f"; did you mean {close[0]}?" if close else "."
     raise UsageError(
-        f"there is no ready voice {name!r}{hint} The voices are: {', '.join(voices) or 'none'}. "
-        f"Add others with `knnvc voices add`, or name a folder of voices in {FOLDER_VARIABLE}"
+        f"there is no ready voice {name!r}{hint} `knnvc voices` lists them, `knnvc voices add` "
+        f"adds one, and {FOLDER_VARIABLE} names a folder of others"
     )
 
 
@@ -148,7 +148,7 @@ def resolve(reference: str | Path) -> Path:
     """The file that `voice:NAME` stands for; any other path as it is.
 
     Raises:
-        UsageError: there is no such voice; the message lists the voices.
+        UsageError: there is no such voice; the message names one that is spelled alike.
         KnnvcError: a table of cards is damaged.
     """
     text = str(reference)

@@ -766,6 +766,28 @@ def test_bars_appear_on_a_terminal_and_go(monkeypatch: pytest.MonkeyPatch) -> No
         assert written.endswith("\033[?25h\r\n\033[1A\033[2K")
 
 
+def test_bars_count_what_a_person_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files, sentences and seconds of speech, but no frames and no bytes."""
+    monkeypatch.setattr(module, "QUIET_SECONDS", 0.0)
+
+    def work() -> None:
+        with Progress() as progress:
+            progress("references", 150, 300)
+            progress("speaking", 2, 7)
+            progress("encoding", 1, 4)
+            progress.frame = 0.02
+            progress("encoding", 100, 400)
+            progress.files = "file 2 of 5"
+            progress("matching", 200, 400)
+            progress("downloading", 10_000, 20_000)
+
+    written = on_terminal(monkeypatch, work)
+    for amount in ("1 of 3 files", "2 of 7 sentences", "2 of 8 s of speech"):
+        assert amount in written
+    assert "4 of 8 s of speech, file 2 of 5" in written
+    assert not re.search("of 400|0000|of 4 s", written)
+
+
 def test_a_warning_takes_the_bar_away(monkeypatch: pytest.MonkeyPatch) -> None:
     import warnings
 

@@ -95,7 +95,7 @@ def test_a_preset_is_described_without_braces() -> None:
 def test_the_set_of_a_ready_voice() -> None:
     done = CliRunner().invoke(cli, ["set", "info", "voice:emma"])
     assert done.exit_code == 0, done.output
-    assert "frames, from 1 files" in done.output
+    assert "frames, from 1 file\n" in done.output
     assert "mini (encoder" in done.output
 
 

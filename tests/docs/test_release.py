@@ -68,6 +68,12 @@ def test_links_fit_the_site() -> None:
     assert hooks.site_links(block, "docs/a.md", "a.md") == block
 
 
+def test_examples_of_the_command_line_are_code() -> None:
+    made = hooks.examples("<p>knnvc batch a/\nknnvc batch b/</p><p>The knnvc way</p>")
+    assert "<pre><code>knnvc batch a/\nknnvc batch b/</code></pre>" in made
+    assert "<p>The knnvc way</p>" in made
+
+
 def test_every_page_of_the_site_is_in_its_menu() -> None:
     menu = read("mkdocs.yml").split("\nnav:")[1]
     pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]

@@ -77,12 +77,13 @@ def test_a_file_of_that_name_comes_first(
     assert resolve("voice:testa") == Path("voice:testa")
 
 
-def test_an_unknown_name_lists_the_valid_ones(voices: Path) -> None:
+def test_an_unknown_name_is_told_what_is_spelled_alike(voices: Path) -> None:
     with pytest.raises(UsageError, match=r"no ready voice 'tessa'.* testa.*KNNVC_VOICES"):
         resolve("voice:tessa")
     done = run("convert", "talk.wav", "--ref", "voice:tessa")
     assert done.exit_code == 2
-    assert "testa" in done.stderr
+    assert "did you mean testa?" in done.stderr
+    assert "…" not in done.stderr  # it is short enough to be shown whole
     assert len(done.stderr.splitlines()) == 1
 
 
