@@ -23,6 +23,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -116,9 +117,7 @@ def train_refiner(
         run.save()
     verifier.requires_grad_(False)
 
-    def draw(rng: np.random.Generator) -> Example:
-        return pieces.batch(options, rng)
-
+    draw = partial(pieces.batch, options)
     with Batches(draw, rng, options.seed, run.step, options.workers) as batches:
         while training.begin_step():
             *given, mel = moved(next(batches), device)
