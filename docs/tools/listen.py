@@ -42,8 +42,8 @@ HOST = "https://github.com/"  # the manifest's `origin` is a repository there
 Terms = tuple[str, str, str]  # what is heard, where it comes from, its licence
 CREDITS = (
     "LibriSpeech: V. Panayotov, G. Chen, D. Povey, S. Khudanpur, 2015. VCTK: J. Yamagishi, "
-    "C. Veaux, K. MacDonald, University of Edinburgh. CC BY 4.0 is "
-    "https://creativecommons.org/licenses/by/4.0/",
+    "C. Veaux, K. MacDonald, University of Edinburgh.",
+    "CC BY 4.0 is https://creativecommons.org/licenses/by/4.0/",
     "Changed: cut, coded as Opus, and, where the page says so, converted by knnvc. Converted "
     "recordings are synthetic speech.",
 )
