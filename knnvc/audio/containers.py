@@ -124,7 +124,7 @@ class View(io.RawIOBase):
 
 
 def examine(content: Content) -> Pieces:
-    """Find the pieces of a file, and of files of any format in front of which it stands.
+    """Find the pieces of a file, and of files of any format behind it.
 
     Args:
         content: All bytes of the file; mapped, as only headers are looked at, or searched for.
@@ -253,7 +253,7 @@ def _avi_end(content: Content) -> int:
 
 
 def _first(content: Content) -> Pieces:
-    """Find the pieces of a file and of those of the same format that are joined to it."""
+    """Find the pieces of a file, and of files of its own format behind it."""
     head = content[:64]
     whole: tuple[tuple[Part, ...], ...] = (((0, len(content)),),)
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":

@@ -24,6 +24,11 @@ _STARTS = re.compile(
     rb"|#!AMR(?:-WB)?\n",
     re.DOTALL,
 )
+# What to look for first, as that is several times as fast, and how far inside it stands.
+_NAMES = (
+    *((one, 0) for one in b"RIFF RIFX RF64 BW64 FORM fLaC OggS riff .snd #!AMR".split()),
+    *((b"caff\x00\x01", 0), (b"ftyp", 4), (b"\x1a\x45\xdf\xa3", 0), (b"\x30\x26\xb2\x75", 0)),
+)
 _FRAME = re.compile(rb"ID3[\x02-\x04]|\xff[\xe2-\xe7\xf0-\xff]")
 _ZEROS = re.compile(rb"\x00*")
 _TAIL = 1 << 15  # bytes in which a few frames lie
@@ -69,16 +74,25 @@ def next_file(content: mmap | bytes, at: int, *, frames: bool = True, pages: boo
         pages: Look for Ogg, too.
     """
     found = -1
-    for match in _STARTS.finditer(content, at):
-        if pages or not match.group().startswith(b"OggS"):
-            found = match.start()
-            break
+    for name, before in _NAMES:
+        if name != b"OggS" or pages:
+            start = _next_start(content, at, found, name, before)
+            found = start if start >= 0 else found
     last = len(content) if found < 0 else found
     tail = max(at, last - _TAIL)
     if not frames or last - at < 64 or _first_chain(content, tail, last) < 0:
         return found
     first = _first_chain(content, at, last)
     return found if first < 0 else first
+
+
+def _next_start(content: mmap | bytes, at: int, last: int, name: bytes, before: int) -> int:
+    """Where the next file begins whose `name` stands `before` bytes behind its beginning."""
+    last = len(content) if last < 0 else last
+    found = content.find(name, at + before, last + before)
+    while found >= 0 and not _STARTS.match(content, found - before):
+        found = content.find(name, found + 1, last + before)
+    return found - before if found >= 0 else -1
 
 
 def what_precedes(content: mmap | bytes) -> int:

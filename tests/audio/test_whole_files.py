@@ -451,12 +451,11 @@ def test_other_bytes_behind_the_end_are_counted(tmp_path: Path, speech: Tensor, 
     assert seconds(heard) == pytest.approx(5, abs=0.15)
 
 
-@pytest.mark.parametrize("kind", ["avi", "film", "w64", "mp2", "mpegts", "mp3", "aac"])
+@pytest.mark.parametrize("kind", ["avi", "w64", "mp2", "mpegts", "mp3", "aac"])
 def test_a_cut_file_is_told(tmp_path: Path, speech: Tensor, kind: str) -> None:
     part = speech[48_000:160_000]
     data = {
         "avi": lambda: encoded(part, "avi", "libmp3lame"),
-        "film": lambda: encoded(part, "avi", "libmp3lame", film=True),
         "w64": lambda: written(part, "W64"),
         "mp2": lambda: encoded(part, "mpegts", "mp2"),
         "mpegts": lambda: encoded(part, "mpegts", "aac"),
