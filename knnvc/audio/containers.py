@@ -21,6 +21,7 @@ from mmap import mmap
 from typing import BinaryIO, Literal, TypeAlias
 
 from knnvc.audio.joined import (
+    frames_end,
     is_cut_in_frame,
     is_cut_in_packet,
     is_file,
@@ -144,6 +145,13 @@ def examine(content: Content) -> Pieces:
         return _both(_first(content[:at]), _moved(examine(content[at:]), at))
     if first.kind == "flac":
         end = _last_flac_frame(content, end)
+    if first.kind == "frames":
+        end = frames_end(content)
+        rest = len(content) - end
+        if rest >= _LEAST_UNEXPECTED and end > _tag_end(content, 0):  # it would mislead FFmpeg
+            unread = 0 if content[end : end + 4].startswith(_TAGS) else rest
+            unread = unread if any(content[end : end + 4096]) else 0
+            return replace(_first(content[:end]), unread=unread)
     bounded = first.kind not in ("ogg", "frames", "amr", "au")
     if bounded and len(content) - end >= _LEAST_UNEXPECTED:
         padding = content[end : end + 4].startswith(_TAGS) or not any(content[end : end + 4096])

@@ -121,6 +121,18 @@ def is_cut_in_frame(content: mmap | bytes) -> bool:
     return at > len(content) or (0 < len(content) - at < 6 and content[at] == 0xFF)
 
 
+def frames_end(content: mmap | bytes) -> int:
+    """Where the last frame of MPEG audio or AAC ends, whatever lies between frames."""
+    at = end = tag_length(content[:10])
+    while at >= 0:
+        at += tag_length(content[at : at + 10])
+        while length := _frame_length(content[at : at + 6]):
+            at += length
+        end = at
+        at = _first_chain(content, at, len(content))
+    return min(end, len(content))
+
+
 def is_cut_in_packet(content: mmap | bytes) -> bool:
     """Whether an MPEG transport stream ends in the middle of a packet, or of a unit of sound."""
     for size, first in ((188, 0), (192, 4), (204, 0)):
