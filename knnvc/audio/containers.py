@@ -42,6 +42,7 @@ _LONGEST_PAGE = 10  # seconds of sound in the first page of an Ogg file: usual i
 _LEAST_UNEXPECTED = 1024  # bytes after the last chunk that are taken for samples, and not for junk
 _LONGEST_JUNK = 1 << 16  # bytes between two files that may be no sound
 _TAGS = (b"TAG", b"ID3", b"APET", b"LYRI")  # what other software hangs on to the end of a file
+_PRINTED = bytes((9, 10, 13, *range(32, 127)))
 _REVERSED = bytes(int(f"{one:08b}"[::-1], 2) for one in range(256))  # the bits of every byte
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
@@ -331,7 +332,7 @@ def _is_end(content: Content, at: int, order: Order) -> bool:
     rest = len(content) - at
     if rest < _LEAST_UNEXPECTED or content[at : at + 4].startswith(_TAGS):
         return True
-    if is_file(content, at):
+    if is_file(content, at) or _is_text(content, at):
         return True
     if not any(content[at : at + 4096]):
         return True
@@ -343,6 +344,11 @@ def _is_end(content: Content, at: int, order: Order) -> bool:
             return last > at
         last = start + length + length % 2
     return last > at and len(content) - last < _LEAST_UNEXPECTED
+
+
+def _is_text(content: Content, at: int) -> bool:
+    """Whether a page or a message of a server follows, as downloads have at their end."""
+    return not content[at : at + 4096].translate(None, _PRINTED)
 
 
 def _samples_end(content: Content, start: int, length: int, order: Order) -> int:
@@ -403,7 +409,10 @@ def _wav(content: Content) -> Pieces:
             one = Pieces("wav", tuple(pieces))
             return _both(one, _moved(examine(content[other:]), other))
         if known and not joined and not pieces:
-            return Pieces("wav", (((0, len(content)),),), promised)
+            rest = _chunks_end(content, following, order)
+            text = len(content) - rest >= _LEAST_UNEXPECTED and _is_text(content, rest)
+            unread = len(content) - rest if text else 0
+            return Pieces("wav", (((0, len(content)),),), promised, unread=unread)
         pieces += _rewritten(content, at, data, end, width, order)
         at = following
     return Pieces("wav", tuple(pieces) or (((0, len(content)),),), promised)

@@ -443,7 +443,7 @@ def test_files_of_any_format_one_behind_the_other(
     assert likeness(heard[-40_000:], parts[-1]) > 0.8
 
 
-@pytest.mark.parametrize("kind", ["flac", "m4a", "aiff", "mp3", "aac", "webm"])
+@pytest.mark.parametrize("kind", ["wav", "flac", "m4a", "aiff", "mp3", "aac", "webm"])
 def test_other_bytes_behind_the_end_are_counted(tmp_path: Path, speech: Tensor, kind: str) -> None:
     junk = b"<p>error</p>" * 5000
     with pytest.warns(KnnvcWarning, match=r"\d{5} bytes behind the end of .*the rest was read"):
