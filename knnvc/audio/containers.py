@@ -150,6 +150,8 @@ def examine(content: Content) -> Pieces:
         end = frames_end(content)
         rest = len(content) - end
         if rest >= _LEAST_UNEXPECTED and end > _tag_end(content, 0):  # it would mislead FFmpeg
+            if is_file(content, end):
+                return _both(_first(content[:end]), _moved(examine(content[end:]), end))
             unread = 0 if content[end : end + 4].startswith(_TAGS) else rest
             unread = unread if any(content[end : end + 4096]) else 0
             return replace(_first(content[:end]), unread=unread)

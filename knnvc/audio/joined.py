@@ -122,11 +122,15 @@ def is_cut_in_frame(content: mmap | bytes) -> bool:
 
 
 def frames_end(content: mmap | bytes) -> int:
-    """Where the last frame of MPEG audio or AAC ends, whatever lies between frames."""
-    at = end = tag_length(content[:10])
+    """Where the last frame of the first one's layer ends, whatever lies between frames."""
+    end = tag_length(content[:10])
+    at, layer = _first_chain(content, end, len(content)), -1
     while at >= 0:
         at += tag_length(content[at : at + 10])
-        while length := _frame_length(content[at : at + 6]):
+        layer = content[at + 1] & 6 if layer < 0 else layer
+        if content[at + 1] & 6 != layer:
+            break
+        while (length := _frame_length(content[at : at + 6])) and content[at + 1] & 6 == layer:
             at += length
         end = at
         at = _first_chain(content, at, len(content))

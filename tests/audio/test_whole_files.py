@@ -420,7 +420,7 @@ KINDS = {
         *("flac mp3", "flac aac", "flac wav", "flac ogg", "wav mp3", "wav tagged mp3", "wav aac"),
         *("wav aiff", "mp3 wav", "mp3 flac", "ogg wav", "ogg mp3", "m4a wav", "m4a mp3"),
         *("aiff wav", "aiff mp3", "webm wav", "aac flac", "wav zeros wav", "wav junk flac"),
-        *("flac mp3 wav", "wav mp3 flac"),
+        *("flac mp3 wav", "wav mp3 flac", "mp3 aac", "aac mp3", "aac tagged mp3"),
     ],
 )
 def test_files_of_any_format_one_behind_the_other(
