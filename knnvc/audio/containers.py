@@ -15,10 +15,21 @@ import re
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from mmap import mmap
 from typing import BinaryIO, Literal, TypeAlias
+
+from knnvc.audio.joined import (
+    frames_end,
+    is_cut_in_frame,
+    is_cut_in_packet,
+    is_file,
+    is_flac_frame,
+    next_file,
+    tag_length,
+    what_precedes,
+)
 
 Content: TypeAlias = mmap | bytes
 Order: TypeAlias = Literal["little", "big"]
@@ -29,10 +40,16 @@ _LONGEST_PIECE = 1 << 30  # bytes of samples under one rewritten 32-bit header
 _PLACEHOLDER = 0x7FFF0000  # a length from here on means that the writer did not know it
 _LONGEST_PAGE = 10  # seconds of sound in the first page of an Ogg file: usual is one
 _LEAST_UNEXPECTED = 1024  # bytes after the last chunk that are taken for samples, and not for junk
+_LONGEST_JUNK = 1 << 16  # bytes between two files that may be no sound
 _TAGS = (b"TAG", b"ID3", b"APET", b"LYRI")  # what other software hangs on to the end of a file
+_PRINTED = bytes((9, 10, 13, *range(32, 127)))
 _REVERSED = bytes(int(f"{one:08b}"[::-1], 2) for one in range(256))  # the bits of every byte
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _EBML = b"\x1a\x45\xdf\xa3"
+_MP4_BOXES = frozenset(
+    b"ftyp styp moov moof mfra mdat wide free skip pnot uuid meta udta sidx ssix emsg prft".split()
+)
 _MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
 
@@ -41,12 +58,15 @@ class Pieces:
     """What a file consists of.
 
     Attributes:
-        kind: "wav", "aiff", "au", "flac", "ogg", "mp4", "matroska", "asf", "amr", "frames" (a
-            stream of MPEG or ADTS frames) or "other".
+        kind: "wav", "aiff", "au", "caf", "flac", "ogg", "mp4", "matroska", "asf", "avi", "w64",
+            "amr", "frames" (a stream of MPEG or ADTS frames) or "other".
         pieces: each is a file of its own, by its parts.
         promised: bytes of samples that the header of the last piece names and the file lacks.
         seconds: how long the sound is by the numbers of its pages (Ogg); 0 where there are none.
         lost: of them, about, on pages that are damaged or missing.
+        stops: it ends in the middle of a frame or packet; nothing tells how much is missing.
+        unread: bytes behind the end that are neither sound nor a tag.
+        before: bytes of something else in front of the file, if its format is not known.
     """
 
     kind: str
@@ -54,6 +74,9 @@ class Pieces:
     promised: int = 0
     seconds: float = 0.0
     lost: float = 0.0
+    stops: bool = False
+    unread: int = 0
+    before: int = 0
 
 
 class View(io.RawIOBase):
@@ -103,11 +126,145 @@ class View(io.RawIOBase):
 
 
 def examine(content: Content) -> Pieces:
-    """Find the pieces of a file.
+    """Find the pieces of a file, and of files of any format behind it.
 
     Args:
         content: All bytes of the file; mapped, as only headers are looked at, or searched for.
     """
+    before = what_precedes(content)
+    if before:
+        return _moved(examine(content[before:]), before)
+    first = _first(content)
+    if first.kind == "wav":
+        return first
+    if first.kind == "other":
+        inside = next_file(content[:_LONGEST_JUNK], 0, frames=False)
+        return replace(first, before=max(0, inside))
+    end = _end(content, first.kind)
+    at = next_file(content, end, frames=first.kind != "frames", pages=first.kind != "ogg")
+    if at > 0:
+        return _both(_first(content[:at]), _moved(examine(content[at:]), at))
+    if first.kind == "flac":
+        end = _last_flac_frame(content, end)
+    if first.kind == "frames":
+        end = frames_end(content)
+        rest = len(content) - end
+        if rest >= _LEAST_UNEXPECTED and end > _tag_end(content, 0):  # it would mislead FFmpeg
+            if is_file(content, end):
+                return _both(_first(content[:end]), _moved(examine(content[end:]), end))
+            unread = 0 if content[end : end + 4].startswith(_TAGS) else rest
+            unread = unread if any(content[end : end + 4096]) else 0
+            return replace(_first(content[:end]), unread=unread)
+    bounded = first.kind not in ("ogg", "frames", "amr", "au")
+    if bounded and len(content) - end >= _LEAST_UNEXPECTED:
+        padding = content[end : end + 4].startswith(_TAGS) or not any(content[end : end + 4096])
+        return first if padding else replace(first, unread=len(content) - end)
+    return first
+
+
+def _both(one: Pieces, other: Pieces) -> Pieces:
+    """A file and those behind it."""
+    return Pieces(
+        one.kind,
+        one.pieces + other.pieces,
+        one.promised + other.promised,
+        lost=one.lost + other.lost,
+        stops=one.stops or other.stops,
+        unread=one.unread + other.unread,
+    )
+
+
+def _end(content: Content, kind: str) -> int:
+    """Where a file ends by its own lengths; where it has none, from where on another may begin."""
+    size = len(content)
+    if kind in ("ogg", "frames", "amr"):
+        return _tag_end(content, 0) + 6
+    if kind == "flac":
+        at = _tag_end(content, 0) + 4
+        while at + 4 <= size:
+            last, at = content[at] & 0x80, at + 4 + _number(content, at + 1, 3, "big")
+            if last:
+                break
+        return min(at, size)
+    if kind == "au":
+        at = _number(content, 4, 4, "big") + _number(content, 8, 4, "big")
+    elif kind == "aiff":
+        at = 8 + _number(content, 4, 4, "big")
+        at = at + at % 2 if at > 12 else size
+    elif kind == "avi":
+        at = _avi_end(content)
+    elif kind == "matroska":
+        at = 0
+        while 0 <= at < size and content[at : at + 4] in (_EBML, b"\x18\x53\x80\x67"):
+            at = _element_end(content, at)
+    else:
+        at = _boxes_end(content, kind)
+    return at if 0 < at < size else size
+
+
+def _last_flac_frame(content: Content, begin: int) -> int:
+    """Where the last frame of FLAC ends at the latest, if an encoder told how long they are."""
+    start = _tag_end(content, 0)
+    longest = _number(content, start + 15, 3, "big")
+    at = len(content)
+    while longest:
+        at = max(content.rfind(sync, begin, at) for sync in (b"\xff\xf8", b"\xff\xf9"))
+        if at < 0:
+            return len(content)
+        if is_flac_frame(content[at : at + 16]):
+            return min(len(content), at + longest)
+    return at
+
+
+def _element_end(content: Content, at: int) -> int:
+    """Where an element of Matroska ends that has a name of 4 bytes; -1 if it does not say."""
+    first = content[at + 4] if at + 4 < len(content) else 0
+    width = 9 - first.bit_length()
+    length = _number(content, at + 4, width, "big") & ((1 << 7 * width) - 1)
+    unknown = not first or length == (1 << 7 * width) - 1
+    return -1 if unknown else at + 4 + width + length
+
+
+def _boxes_end(content: Content, kind: str) -> int:
+    """Where boxes, objects or chunks end whose lengths stand beside their names."""
+    at = {"caf": 8}.get(kind, 0)
+    while at + 24 <= len(content):
+        head = content[at : at + 24]
+        if at and is_file(content, at) and head[4:8] != b"ftyp":
+            return at
+        if kind == "mp4":
+            length = _number(content, at, 4, "big")
+            length = _number(content, at + 8, 8, "big") if length == 1 else length
+            known, least = head[4:8] in _MP4_BOXES, 8
+        elif kind == "caf":
+            length = 12 + _number(content, at + 4, 8, "big")
+            known, least = all(32 <= one < 127 for one in head[:4]), 12
+        elif kind == "asf":
+            length = _number(content, at + 16, 8, "little")
+            known, least = True, 24
+        else:
+            length = _number(content, at + 16, 8, "little")
+            length = length if at else 40  # of W64, the first chunk is around the others
+            length, known, least = (length + 7) // 8 * 8, True, 24
+        if not known or length < least:
+            return at if not known else len(content)
+        at += length
+    return at
+
+
+def _avi_end(content: Content) -> int:
+    """Where the last RIFF of a film ends; a long one has several."""
+    at = 0
+    while content[at : at + 4] == b"RIFF" and content[at + 8 : at + 11] == b"AVI":
+        length = _number(content, at + 4, 4, "little")
+        if not 4 <= length < _PLACEHOLDER:
+            return len(content)
+        at += 8 + length + length % 2
+    return at
+
+
+def _first(content: Content) -> Pieces:
+    """Find the pieces of a file, and of files of its own format behind it."""
     head = content[:64]
     whole: tuple[tuple[Part, ...], ...] = (((0, len(content)),),)
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
@@ -123,7 +280,11 @@ def examine(content: Content) -> Pieces:
         return Pieces("au", (parts,) if unknown else whole, promised)
     if head[:4] == b"caff":
         joined = _cut(content, _found(content, rb"(?s)caff\x00\x01..desc", 0))
-        return Pieces("other", joined, _caf_lacks(content))
+        return Pieces("caf", joined, _caf_lacks(content))
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return Pieces("avi", whole, max(0, _avi_end(content) - len(content)))
+    if head[:16] == _W64:
+        return Pieces("w64", whole, max(0, _boxes_end(content, "w64") - len(content)))
     if head[:4] == b"OggS":
         return _ogg(content)
     if head[4:8] in _MP4_STARTS:
@@ -139,8 +300,8 @@ def examine(content: Content) -> Pieces:
         if head.startswith(magic):
             return Pieces("amr", _cut(content, _found(content, re.escape(magic), 0)))
     if head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0):
-        return Pieces("frames", _frames(content))
-    return Pieces("other", whole)
+        return Pieces("frames", _frames(content), stops=is_cut_in_frame(content))
+    return Pieces("other", whole, stops=is_cut_in_packet(content))
 
 
 def _cut(content: Content, starts: list[int]) -> tuple[tuple[Part, ...], ...]:
@@ -173,7 +334,7 @@ def _is_end(content: Content, at: int, order: Order) -> bool:
     rest = len(content) - at
     if rest < _LEAST_UNEXPECTED or content[at : at + 4].startswith(_TAGS):
         return True
-    if _is_start(content, at):
+    if is_file(content, at) or _is_text(content, at):
         return True
     if not any(content[at : at + 4096]):
         return True
@@ -187,10 +348,9 @@ def _is_end(content: Content, at: int, order: Order) -> bool:
     return last > at and len(content) - last < _LEAST_UNEXPECTED
 
 
-def _is_start(content: Content, at: int) -> bool:
-    """Whether a file of another format begins here, which `cat` has put behind this one."""
-    head = content[at : at + 12]
-    return head.startswith((b"fLaC", b"OggS", _EBML)) or head[4:8] == b"ftyp"
+def _is_text(content: Content, at: int) -> bool:
+    """Whether a page or a message of a server follows, as downloads have at their end."""
+    return not content[at : at + 4096].translate(None, _PRINTED)
 
 
 def _samples_end(content: Content, start: int, length: int, order: Order) -> int:
@@ -199,7 +359,12 @@ def _samples_end(content: Content, start: int, length: int, order: Order) -> int
     if length >= _PLACEHOLDER or end > len(content):
         return len(content)
     padded = (end + length % 2, end)
-    return end if any(_is_end(content, one, order) for one in padded) else len(content)
+    if any(_is_end(content, one, order) for one in padded):
+        return end
+    other = next_file(content, end)  # with something else in between
+    if other < 0:
+        return len(content)
+    return end if other - end < _LONGEST_JUNK else other
 
 
 def _lacking(content: Content, start: int, length: int) -> int:
@@ -239,23 +404,38 @@ def _wav(content: Content) -> Pieces:
         known = end == data + length or promised
         following = end + (length % 2 if known else 0)
         joined = content[following : following + 4] in (b"RIFF", b"RIFX", b"RF64")
-        if _is_start(content, following):
+        joined = joined and content[following + 8 : following + 12] == b"WAVE"
+        other = -1 if joined else next_file(content, _chunks_end(content, following, order))
+        if other >= 0:
             pieces += _rewritten(content, at, data, end, width, order)
-            pieces += _moved(examine(content[following:]).pieces, following)
-            break
+            one = Pieces("wav", tuple(pieces))
+            return _both(one, _moved(examine(content[other:]), other))
         if known and not joined and not pieces:
-            return Pieces("wav", (((0, len(content)),),), promised)
+            rest = _chunks_end(content, following, order)
+            text = len(content) - rest >= _LEAST_UNEXPECTED and _is_text(content, rest)
+            unread = len(content) - rest if text else 0
+            return Pieces("wav", (((0, len(content)),),), promised, unread=unread)
         pieces += _rewritten(content, at, data, end, width, order)
         at = following
     return Pieces("wav", tuple(pieces) or (((0, len(content)),),), promised)
 
 
-def _moved(pieces: tuple[tuple[Part, ...], ...], by: int) -> Iterator[tuple[Part, ...]]:
+def _chunks_end(content: Content, at: int, order: Order) -> int:
+    """Where chunks end that follow the samples, as far as they are whole."""
+    for _, start, length in _chunks(content, at, order):
+        if is_file(content, start - 8) or start + length > len(content):
+            break
+        at = start + length + length % 2
+    return min(at, len(content))
+
+
+def _moved(found: Pieces, by: int) -> Pieces:
     """Pieces of a file that begins `by` bytes after the beginning of this one."""
-    for parts in pieces:
-        yield tuple(
-            part if isinstance(part, bytes) else (part[0] + by, part[1] + by) for part in parts
-        )
+    pieces = tuple(
+        tuple(part if isinstance(part, bytes) else (part[0] + by, part[1] + by) for part in parts)
+        for parts in found.pieces
+    )
+    return replace(found, pieces=pieces)
 
 
 def _rewritten(
@@ -419,16 +599,6 @@ def _mp4_starts(content: Content) -> list[int]:
 def _tag_end(content: Content, at: int) -> int:
     """Where an ID3v2 tag that begins at `at` ends; `at` if there is none."""
     return at + tag_length(content[at : at + 10])
-
-
-def tag_length(head: bytes) -> int:
-    """Bytes of the ID3v2 tag that begins with the ten bytes `head`; 0 if they are none."""
-    if len(head) < 10 or head[:3] != b"ID3" or head[3] > 4 or max(head[6:10]) > 0x7F:
-        return 0
-    length = 0
-    for one in head[6:10]:
-        length = length << 7 | one
-    return 10 + length + (10 if head[5] & 0x10 else 0)
 
 
 def _is_frame(content: Content, at: int) -> bool:

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
-from knnvc.audio.containers import Part, View, tag_length
+from knnvc.audio.containers import Part, View
+from knnvc.audio.joined import tag_length
 
 Samples = npt.NDArray[np.float32]
 Block = tuple[int, Samples]
@@ -62,7 +63,7 @@ class Notes:
     Attributes:
         read: was decoded.
         lost: could not be decoded, about.
-        promised: what the header names; 0 if it does not, or only estimates.
+        missing: what headers name more than there is, of files whose headers do not estimate.
         expected: what there may be; a hint for reserving memory.
         reason: why something could not be decoded.
         skipped: bytes between frames that are none, and would be so long if they were.
@@ -70,7 +71,7 @@ class Notes:
 
     read: float = 0.0
     lost: float = 0.0
-    promised: float = 0.0
+    missing: float = 0.0
     expected: float = 0.0
     reason: str = ""
     skipped: float = 0.0
@@ -144,12 +145,15 @@ def coded_blocks(file: BinaryIO, parts: tuple[Part, ...], notes: Notes) -> Itera
             raise NoSoundError("a film without sound" if container.streams.video else "no sound")
         seconds = _duration(container, stream)
         notes.expected = seconds
-        if container.format.name.startswith(_EXACT) or counted:
-            notes.promised += seconds
+        began = notes.read
         try:
             yield from _gathered(_frames(container, stream, notes))
         except (av.FFmpegError, ValueError, OSError) as error:
             raise DecodeError(_reason(error)) from error
+        missing = seconds - (notes.read - began)
+        exact = container.format.name.startswith(_EXACT) or counted
+        if exact and missing > _LEAST_LOSS:  # less is what encoders add at the ends
+            notes.missing += missing
 
 
 def _tracks(container: Any) -> list[Any]:

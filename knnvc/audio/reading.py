@@ -31,7 +31,8 @@ from knnvc.files import HEADERLESS, check_exists, os_reason, shown_path
 
 _MOST_EXPECTED = 1 << 29  # samples to provide for on a header's word: 9 hours
 _LEAST_LOSS = 0.25  # seconds that may be missing without a word: about a syllable
-_EXACT = ("wav", "aiff", "au", "flac", "ogg", "other")  # kinds that libsndfile is tried on first
+# Kinds that libsndfile is tried on first.
+_EXACT = frozenset("wav aiff au flac ogg caf w64 other".split())
 
 
 def load_audio(path: Path | str, sample_rate: int = SAMPLE_RATE) -> Tensor:
@@ -96,7 +97,7 @@ def read_file(file: BinaryIO, name: str, sample_rate: int, *, stacklevel: int = 
             if not last:
                 continue
             # Of formats that it knows, libsndfile tells better what is wrong.
-            raise _refusal(name, error if pieces.kind == "other" else first) from error
+            raise _refusal(name, error if pieces.kind == "other" else first, pieces) from error
         if len(waveform) or pieces.kind != "other":
             break
     if not len(waveform):
@@ -104,10 +105,10 @@ def read_file(file: BinaryIO, name: str, sample_rate: int, *, stacklevel: int = 
     if pieces.lost > _LEAST_LOSS:
         notes.lost += pieces.lost
         notes.reason = notes.reason or "pages are damaged or missing"
-    missing = pieces.promised / size * notes.read
-    if notes.promised or pieces.seconds:
-        missing = (notes.promised or pieces.seconds) - notes.read
-    _warn_of_losses(name, notes, missing, stacklevel + 1)
+    missing = notes.missing or pieces.promised / size * notes.read
+    if pieces.seconds:
+        missing = pieces.seconds - notes.read
+    _warn_of_losses(name, notes, missing, pieces, stacklevel + 1)
     return waveform
 
 
@@ -151,7 +152,9 @@ def _collect(blocks: Iterator[Block], notes: Notes, name: str, sample_rate: int)
     return waveform[:read]
 
 
-def _warn_of_losses(name: str, notes: Notes, missing: float, stacklevel: int) -> None:
+def _warn_of_losses(
+    name: str, notes: Notes, missing: float, pieces: Pieces, stacklevel: int
+) -> None:
     if notes.lost > max(_LEAST_LOSS, notes.read):
         raise KnnvcError(
             f"{name} is damaged: most of it cannot be decoded ({notes.reason}); export it again."
@@ -164,16 +167,25 @@ def _warn_of_losses(name: str, notes: Notes, missing: float, stacklevel: int) ->
         message = (
             f"between the frames of {name} lie bytes that are no sound, where some may have been"
         )
+    elif pieces.unread:
+        message = f"{pieces.unread} bytes behind the end of {name} are no sound that can be read"
+    elif pieces.stops:
+        message = f"{name} ends in the middle of a frame: what came after it may be missing"
     else:
         return
     warnings.warn(f"{message}; the rest was read.", KnnvcWarning, stacklevel=stacklevel + 1)
 
 
-def _refusal(name: str, error: DecodeError) -> KnnvcError:
+def _refusal(name: str, error: DecodeError, pieces: Pieces) -> KnnvcError:
     if isinstance(error, NoSoundError):
         return KnnvcError(f"{name} holds {error}; use a recording with speech in it.")
     if Path(name).suffix.lower() in HEADERLESS:
         return KnnvcError(f"{name} is headerless raw audio; convert it to WAV first.")
+    if pieces.before:
+        return KnnvcError(
+            f"{name} begins with {pieces.before} bytes that are no sound, in front of a recording; "
+            "cut them off first."
+        )
     return KnnvcError(
         f"{name} is damaged or not audio that libsndfile or FFmpeg reads ({error}); "
         "convert it to WAV or FLAC first."

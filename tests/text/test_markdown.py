@@ -40,6 +40,27 @@ def test_prose(text: str, expected: list[str]) -> None:
     assert said(text.replace("\n", "\r\n")) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("so $x^2$ is", "so x squared is."),
+        ("Let $n$ be", "Let n be."),
+        ("from $a_1$ on", "from a one on."),
+        ("$$\nE = m\n$$", "E equals m."),
+        (r"so $\frac{a}{b} \le \pi$", "so a over b at most pi."),
+        ("The price is $5 and $6.", "The price is five dollars and six dollars."),
+        ("It cost $5-$10 then", "It cost five to ten dollars then."),
+        ("costs \\$5, not \\$6", "costs five dollars, not six dollars."),
+        ("$5 to US$ here", None),
+    ],
+)
+def test_formulas_are_no_prices(text: str, expected: str | None) -> None:
+    if expected is None:
+        assert "dollars" in said(text)[0]
+    else:
+        assert said(text) == [expected]
+
+
 @pytest.mark.parametrize("note", ["note", "a longer note"])
 def test_marks_of_footnotes_go(note: str) -> None:
     assert said(f"Foot[^1] here.\n\n[^1]: {note}\n") == ["Foot here.", f"{note}."]
