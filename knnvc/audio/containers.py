@@ -10,15 +10,10 @@ ISO base media (ISO/IEC 14496-12), Matroska (RFC 9559), ASF, AMR (RFC 4867), ID3
 
 from __future__ import annotations
 
-import io
 import re
-import zlib
-from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from mmap import mmap
-from typing import BinaryIO, Literal, TypeAlias
 
 from knnvc.audio.joined import (
     frames_end,
@@ -30,20 +25,25 @@ from knnvc.audio.joined import (
     tag_length,
     what_precedes,
 )
-
-Content: TypeAlias = mmap | bytes
-Order: TypeAlias = Literal["little", "big"]
-Part: TypeAlias = bytes | tuple[int, int]
-"""Bytes that stand for themselves, or the range [start, end) of a file."""
+from knnvc.audio.ogg import examine_ogg
+from knnvc.audio.pieces import (
+    Content,
+    Order,
+    Part,
+    Pieces,
+    behind,
+    cut_at,
+    moved,
+    places,
+    whole_number,
+)
 
 _LONGEST_PIECE = 1 << 30  # bytes of samples under one rewritten 32-bit header
 _PLACEHOLDER = 0x7FFF0000  # a length from here on means that the writer did not know it
-_LONGEST_PAGE = 10  # seconds of sound in the first page of an Ogg file: usual is one
 _LEAST_UNEXPECTED = 1024  # bytes after the last chunk that are taken for samples, and not for junk
 _LONGEST_JUNK = 1 << 16  # bytes between two files that may be no sound
 _TAGS = (b"TAG", b"ID3", b"APET", b"LYRI")  # what other software hangs on to the end of a file
 _PRINTED = bytes((9, 10, 13, *range(32, 127)))
-_REVERSED = bytes(int(f"{one:08b}"[::-1], 2) for one in range(256))  # the bits of every byte
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _EBML = b"\x1a\x45\xdf\xa3"
@@ -51,78 +51,6 @@ _MP4_BOXES = frozenset(
     b"ftyp styp moov moof mfra mdat wide free skip pnot uuid meta udta sidx ssix emsg prft".split()
 )
 _MP4_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
-
-
-@dataclass(frozen=True)
-class Pieces:
-    """What a file consists of.
-
-    Attributes:
-        kind: "wav", "aiff", "au", "caf", "flac", "ogg", "mp4", "matroska", "asf", "avi", "w64",
-            "amr", "frames" (a stream of MPEG or ADTS frames) or "other".
-        pieces: each is a file of its own, by its parts.
-        promised: bytes of samples that the header of the last piece names and the file lacks.
-        seconds: how long the sound is by the numbers of its pages (Ogg); 0 where there are none.
-        lost: of them, about, on pages that are damaged or missing.
-        stops: it ends in the middle of a frame or packet; nothing tells how much is missing.
-        unread: bytes behind the end that are neither sound nor a tag.
-        before: bytes of something else in front of the file, if its format is not known.
-    """
-
-    kind: str
-    pieces: tuple[tuple[Part, ...], ...]
-    promised: int = 0
-    seconds: float = 0.0
-    lost: float = 0.0
-    stops: bool = False
-    unread: int = 0
-    before: int = 0
-
-
-class View(io.RawIOBase):
-    """Parts of a file, one after the other, as a file to read."""
-
-    def __init__(self, file: BinaryIO, parts: tuple[Part, ...]) -> None:
-        self._file, self._parts = file, parts
-        self._starts = [0]
-        for part in parts:
-            size = len(part) if isinstance(part, bytes) else part[1] - part[0]
-            self._starts.append(self._starts[-1] + size)
-        self._at = 0
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go there, as in any file."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._starts[-1]}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def tell(self) -> int:
-        """Where reading goes on."""
-        return self._at
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Read up to the end of a part."""
-        if self._at >= self._starts[-1]:
-            return 0
-        number = bisect_right(self._starts, self._at) - 1
-        part, into = self._parts[number], self._at - self._starts[number]
-        count = min(len(buffer), self._starts[number + 1] - self._at)
-        if isinstance(part, bytes):
-            data = part[into : into + count]
-        else:
-            self._file.seek(part[0] + into)
-            data = self._file.read(count)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
 
 
 def examine(content: Content) -> Pieces:
@@ -133,7 +61,7 @@ def examine(content: Content) -> Pieces:
     """
     before = what_precedes(content)
     if before:
-        return _moved(examine(content[before:]), before)
+        return moved(examine(content[before:]), before)
     first = _first(content)
     if first.kind == "wav":
         return first
@@ -143,7 +71,7 @@ def examine(content: Content) -> Pieces:
     end = _end(content, first.kind)
     at = next_file(content, end, frames=first.kind != "frames", pages=first.kind != "ogg")
     if at > 0:
-        return _both(_first(content[:at]), _moved(examine(content[at:]), at))
+        return behind(_first(content[:at]), moved(examine(content[at:]), at))
     if first.kind == "flac":
         end = _last_flac_frame(content, end)
     if first.kind == "frames":
@@ -151,7 +79,7 @@ def examine(content: Content) -> Pieces:
         rest = len(content) - end
         if rest >= _LEAST_UNEXPECTED and end > _tag_end(content, 0):  # it would mislead FFmpeg
             if is_file(content, end):
-                return _both(_first(content[:end]), _moved(examine(content[end:]), end))
+                return behind(_first(content[:end]), moved(examine(content[end:]), end))
             unread = 0 if content[end : end + 4].startswith(_TAGS) else rest
             unread = unread if any(content[end : end + 4096]) else 0
             return replace(_first(content[:end]), unread=unread)
@@ -162,18 +90,6 @@ def examine(content: Content) -> Pieces:
     return first
 
 
-def _both(one: Pieces, other: Pieces) -> Pieces:
-    """A file and those behind it."""
-    return Pieces(
-        one.kind,
-        one.pieces + other.pieces,
-        one.promised + other.promised,
-        lost=one.lost + other.lost,
-        stops=one.stops or other.stops,
-        unread=one.unread + other.unread,
-    )
-
-
 def _end(content: Content, kind: str) -> int:
     """Where a file ends by its own lengths; where it has none, from where on another may begin."""
     size = len(content)
@@ -182,14 +98,14 @@ def _end(content: Content, kind: str) -> int:
     if kind == "flac":
         at = _tag_end(content, 0) + 4
         while at + 4 <= size:
-            last, at = content[at] & 0x80, at + 4 + _number(content, at + 1, 3, "big")
+            last, at = content[at] & 0x80, at + 4 + whole_number(content, at + 1, 3, "big")
             if last:
                 break
         return min(at, size)
     if kind == "au":
-        at = _number(content, 4, 4, "big") + _number(content, 8, 4, "big")
+        at = whole_number(content, 4, 4, "big") + whole_number(content, 8, 4, "big")
     elif kind == "aiff":
-        at = 8 + _number(content, 4, 4, "big")
+        at = 8 + whole_number(content, 4, 4, "big")
         at = at + at % 2 if at > 12 else size
     elif kind == "avi":
         at = _avi_end(content)
@@ -205,7 +121,7 @@ def _end(content: Content, kind: str) -> int:
 def _last_flac_frame(content: Content, begin: int) -> int:
     """Where the last frame of FLAC ends at the latest, if an encoder told how long they are."""
     start = _tag_end(content, 0)
-    longest = _number(content, start + 15, 3, "big")
+    longest = whole_number(content, start + 15, 3, "big")
     at = len(content)
     while longest:
         at = max(content.rfind(sync, begin, at) for sync in (b"\xff\xf8", b"\xff\xf9"))
@@ -220,7 +136,7 @@ def _element_end(content: Content, at: int) -> int:
     """Where an element of Matroska ends that has a name of 4 bytes; -1 if it does not say."""
     first = content[at + 4] if at + 4 < len(content) else 0
     width = 9 - first.bit_length()
-    length = _number(content, at + 4, width, "big") & ((1 << 7 * width) - 1)
+    length = whole_number(content, at + 4, width, "big") & ((1 << 7 * width) - 1)
     unknown = not first or length == (1 << 7 * width) - 1
     return -1 if unknown else at + 4 + width + length
 
@@ -233,17 +149,17 @@ def _boxes_end(content: Content, kind: str) -> int:
         if at and is_file(content, at) and head[4:8] != b"ftyp":
             return at
         if kind == "mp4":
-            length = _number(content, at, 4, "big")
-            length = _number(content, at + 8, 8, "big") if length == 1 else length
+            length = whole_number(content, at, 4, "big")
+            length = whole_number(content, at + 8, 8, "big") if length == 1 else length
             known, least = head[4:8] in _MP4_BOXES, 8
         elif kind == "caf":
-            length = 12 + _number(content, at + 4, 8, "big")
+            length = 12 + whole_number(content, at + 4, 8, "big")
             known, least = all(32 <= one < 127 for one in head[:4]), 12
         elif kind == "asf":
-            length = _number(content, at + 16, 8, "little")
+            length = whole_number(content, at + 16, 8, "little")
             known, least = True, 24
         else:
-            length = _number(content, at + 16, 8, "little")
+            length = whole_number(content, at + 16, 8, "little")
             length = length if at else 40  # of W64, the first chunk is around the others
             length, known, least = (length + 7) // 8 * 8, True, 24
         if not known or length < least:
@@ -256,7 +172,7 @@ def _avi_end(content: Content) -> int:
     """Where the last RIFF of a film ends; a long one has several."""
     at = 0
     while content[at : at + 4] == b"RIFF" and content[at + 8 : at + 11] == b"AVI":
-        length = _number(content, at + 4, 4, "little")
+        length = whole_number(content, at + 4, 4, "little")
         if not 4 <= length < _PLACEHOLDER:
             return len(content)
         at += 8 + length + length % 2
@@ -272,50 +188,38 @@ def _first(content: Content) -> Pieces:
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return _aiff(content)
     if head[:4] == b".snd":
-        start, length = (_number(head, at, 4, "big") for at in (4, 8))
+        start, length = (whole_number(head, at, 4, "big") for at in (4, 8))
         # Nothing follows the samples of this format, so a length too short is none.
         unknown = len(content) >= 24 and length + _LEAST_UNEXPECTED < len(content) - start
         promised = _lacking(content, start, length)
         parts: tuple[Part, ...] = (head[:8] + b"\xff" * 4, (12, len(content)))
         return Pieces("au", (parts,) if unknown else whole, promised)
     if head[:4] == b"caff":
-        joined = _cut(content, _found(content, rb"(?s)caff\x00\x01..desc", 0))
+        joined = cut_at(content, places(content, rb"(?s)caff\x00\x01..desc", 0))
         return Pieces("caf", joined, _caf_lacks(content))
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return Pieces("avi", whole, max(0, _avi_end(content) - len(content)))
     if head[:16] == _W64:
         return Pieces("w64", whole, max(0, _boxes_end(content, "w64") - len(content)))
     if head[:4] == b"OggS":
-        return _ogg(content)
+        return examine_ogg(content)
     if head[4:8] in _MP4_STARTS:
-        return Pieces("mp4", _cut(content, _mp4_starts(content)))
+        return Pieces("mp4", cut_at(content, _mp4_starts(content)))
     flac = _tag_end(content, 0)
     if content[flac : flac + 4] == b"fLaC":
-        return Pieces("flac", _cut(content, _found(content, rb"fLaC[\x00\x80]\x00\x00\x22", flac)))
+        return Pieces(
+            "flac", cut_at(content, places(content, rb"fLaC[\x00\x80]\x00\x00\x22", flac))
+        )
     if head[:4] == _EBML:  # FFmpeg reads joined files of this kind
         return Pieces("matroska", whole)
     if head[:16] == _ASF:
-        return Pieces("asf", _cut(content, _found(content, re.escape(_ASF), 0)))
+        return Pieces("asf", cut_at(content, places(content, re.escape(_ASF), 0)))
     for magic in (b"#!AMR\n", b"#!AMR-WB\n"):
         if head.startswith(magic):
-            return Pieces("amr", _cut(content, _found(content, re.escape(magic), 0)))
+            return Pieces("amr", cut_at(content, places(content, re.escape(magic), 0)))
     if head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0):
         return Pieces("frames", _frames(content), stops=is_cut_in_frame(content))
     return Pieces("other", whole, stops=is_cut_in_packet(content))
-
-
-def _cut(content: Content, starts: list[int]) -> tuple[tuple[Part, ...], ...]:
-    """A piece from every start to the next one; what precedes the first belongs to it."""
-    edges = [0, *starts[1:], len(content)]
-    return tuple(((start, end),) for start, end in pairwise(edges))
-
-
-def _found(content: Content, pattern: bytes, first: int) -> list[int]:
-    return [first, *(one.start() for one in re.finditer(pattern, content) if one.start() > first)]
-
-
-def _number(content: Content, at: int, size: int, order: Order) -> int:
-    return int.from_bytes(content[at : at + size], order)
 
 
 def _chunks(content: Content, at: int, order: Order) -> Iterator[tuple[bytes, int, int]]:
@@ -324,7 +228,7 @@ def _chunks(content: Content, at: int, order: Order) -> Iterator[tuple[bytes, in
         name = content[at : at + 4]
         if not all(32 <= one < 127 for one in name):
             return
-        length = _number(content, at + 4, 4, order)
+        length = whole_number(content, at + 4, 4, order)
         yield name, at + 8, length
         at += 8 + length + length % 2
 
@@ -376,7 +280,7 @@ def _caf_lacks(content: Content) -> int:
     """The same of Apple's Core Audio Format, whose chunks have lengths of 64 bits."""
     at = 8
     while at + 12 <= len(content):
-        length = _number(content, at + 4, 8, "big")
+        length = whole_number(content, at + 4, 8, "big")
         if content[at : at + 4] == b"data":
             return _lacking(content, at + 12, length)
         at += 12 + length
@@ -391,9 +295,9 @@ def _wav(content: Content) -> Pieces:
         width = large = data = length = 0
         for name, start, size in _chunks(content, at + 12, order):
             if name == b"fmt ":
-                width = _number(content, start + 12, 2, order)
+                width = whole_number(content, start + 12, 2, order)
             elif name == b"ds64":
-                large = _number(content, start + 8, 8, order)
+                large = whole_number(content, start + 8, 8, order)
             elif name == b"data":
                 data, length = start, large if size == 0xFFFFFFFF and large else size
                 break
@@ -409,7 +313,7 @@ def _wav(content: Content) -> Pieces:
         if other >= 0:
             pieces += _rewritten(content, at, data, end, width, order)
             one = Pieces("wav", tuple(pieces))
-            return _both(one, _moved(examine(content[other:]), other))
+            return behind(one, moved(examine(content[other:]), other))
         if known and not joined and not pieces:
             rest = _chunks_end(content, following, order)
             text = len(content) - rest >= _LEAST_UNEXPECTED and _is_text(content, rest)
@@ -429,15 +333,6 @@ def _chunks_end(content: Content, at: int, order: Order) -> int:
     return min(at, len(content))
 
 
-def _moved(found: Pieces, by: int) -> Pieces:
-    """Pieces of a file that begins `by` bytes after the beginning of this one."""
-    pieces = tuple(
-        tuple(part if isinstance(part, bytes) else (part[0] + by, part[1] + by) for part in parts)
-        for parts in found.pieces
-    )
-    return replace(found, pieces=pieces)
-
-
 def _rewritten(
     content: Content, at: int, data: int, end: int, width: int, order: Order
 ) -> Iterator[tuple[Part, ...]]:
@@ -454,15 +349,15 @@ def _rewritten(
 
 def _aiff(content: Content) -> Pieces:
     """Joined AIFF, or AIFF whose length was never filled in; any other is left to libsndfile."""
-    whole = Pieces("aiff", _cut(content, _found(content, rb"(?s)FORM....AIF[FC]", 0)))
+    whole = Pieces("aiff", cut_at(content, places(content, rb"(?s)FORM....AIF[FC]", 0)))
     if len(whole.pieces) > 1:
         return whole
     common = width = 0
     for name, start, size in _chunks(content, 12, "big"):
         if name == b"COMM":
             common = start
-            bits = _number(content, start + 6, 2, "big")
-            width = _number(content, start, 2, "big") * ((bits + 7) // 8)
+            bits = whole_number(content, start + 6, 2, "big")
+            width = whole_number(content, start, 2, "big") * ((bits + 7) // 8)
         if name != b"SSND":
             continue
         if size > 8 or not common or not width:
@@ -481,105 +376,14 @@ def _aiff(content: Content) -> Pieces:
     return whole
 
 
-def _ogg(content: Content) -> Pieces:
-    """Links of a chain, and how long they are: a page carries the number of its last sample.
-
-    A link begins with pages that begin streams, after others (RFC 3533, section 4).
-    """
-    starts, at, inside = [0], 0, False
-    links: list[dict[int, _OggStream]] = [{}]
-    while at + 27 <= len(content):
-        if content[at : at + 4] != b"OggS":
-            at = content.find(b"OggS", at + 1)
-            if at < 0:
-                break
-            continue
-        begins = bool(content[at + 5] & 2)
-        if begins and inside:
-            starts.append(at)
-            links.append({})
-        inside = not begins
-        table = at + 27
-        body = table + content[at + 26]
-        serial = _number(content, at + 14, 4, "little")
-        if begins:
-            links[-1][serial] = _OggStream(*_ogg_rate(content[body : body + 64]))
-        following = body + sum(content[table:body])
-        if not begins and serial in links[-1]:
-            links[-1][serial].count(content[at:following])
-        at = following
-    streams = [max(link.values(), key=lambda one: one.seconds) for link in links if link]
-    seconds, lost = (sum(getattr(one, name) for one in streams) for name in ("seconds", "lost"))
-    return Pieces("ogg", _cut(content, starts), seconds=seconds, lost=lost)
-
-
-@dataclass
-class _OggStream:
-    """One stream of a link: samples in a second, samples to leave out; then what is counted.
-
-    Attributes:
-        rate: numbers of samples in a second; 0 of a stream that is no sound.
-        skipped: samples that are not to be heard.
-        first: number on the first page of sound.
-        last: on the last one.
-        pages: so far.
-        lost: seconds on pages that are damaged or missing.
-    """
-
-    rate: int
-    skipped: int = 0
-    first: int = -1
-    last: int = -1
-    pages: int = 1
-    lost: float = 0.0
-
-    def count(self, page: bytes) -> None:
-        """Count a page; its number is 0 if it is of headers, -1 if no packet ends on it."""
-        number, place = (int.from_bytes(page[a:b], "little") for a, b in ((6, 14), (18, 22)))
-        whole = place == self.pages and _is_whole(page)
-        self.pages = place + 1
-        if not 0 < number < 1 << 63 or not self.rate:
-            return
-        if not whole and self.last >= 0:
-            self.lost += max(0.0, (number - self.last) / self.rate)
-        self.first = number if self.first < 0 else self.first
-        self.last = number
-
-    @property
-    def seconds(self) -> float:
-        """What it holds; of a stream that was tuned into, less its first page."""
-        if not self.rate or self.last < 0:
-            return 0.0
-        begun = self.skipped if self.first <= _LONGEST_PAGE * self.rate else self.first
-        return max(0.0, (self.last - begun) / self.rate)
-
-
-def _is_whole(page: bytes) -> bool:
-    """Whether the checksum of an Ogg page is right: a CRC-32 as zlib's, but from the other side."""
-    found = zlib.crc32((page[:22] + bytes(4) + page[26:]).translate(_REVERSED), 0xFFFFFFFF)
-    turned = f"{found ^ 0xFFFFFFFF:032b}"[::-1]
-    return int(turned, 2) == int.from_bytes(page[22:26], "little")
-
-
-def _ogg_rate(head: bytes) -> tuple[int, int]:
-    """Page numbers in a second, and how many to leave out, told by the first page of a stream."""
-    if head.startswith(b"OpusHead"):
-        return 48_000, int.from_bytes(head[10:12], "little")
-    if head.startswith(b"\x01vorbis"):
-        return int.from_bytes(head[12:16], "little"), 0
-    if head.startswith(b"\x7fFLAC"):
-        return int.from_bytes(head[27:30], "big") >> 4, 0
-    return 0, 0
-
-
 def _mp4_starts(content: Content) -> list[int]:
     """Where a file begins: at boxes "ftyp" that an index follows."""
     found: list[tuple[int, bytes]] = []
     at = 0
     while at + 8 <= len(content):
-        length, name = _number(content, at, 4, "big"), content[at + 4 : at + 8]
+        length, name = whole_number(content, at, 4, "big"), content[at + 4 : at + 8]
         if length == 1:
-            length = _number(content, at + 8, 8, "big")
+            length = whole_number(content, at + 8, 8, "big")
         found.append((at, name))
         if length < 8:  # 0: to the end of the file
             break

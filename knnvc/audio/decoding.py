@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
-from knnvc.audio.containers import Part, View
 from knnvc.audio.joined import tag_length
+from knnvc.audio.pieces import Part, View
 
 Samples = npt.NDArray[np.float32]
 Block = tuple[int, Samples]

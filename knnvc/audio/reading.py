@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from knnvc.audio.channels import mono_blocks
-from knnvc.audio.containers import Pieces, examine
+from knnvc.audio.containers import examine
 from knnvc.audio.decoding import (
     Block,
     DecodeError,
@@ -24,6 +24,7 @@ from knnvc.audio.decoding import (
     coded_blocks,
     plain_blocks,
 )
+from knnvc.audio.pieces import Pieces
 from knnvc.audio.resampling import SAMPLE_RATE, check_rate, resampled
 from knnvc.audio.samples import BLOCK_SAMPLES, check_finite
 from knnvc.errors import KnnvcError, KnnvcWarning, UsageError
