@@ -22,7 +22,7 @@ import argparse
 import importlib
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from types import ModuleType
@@ -81,18 +81,6 @@ def heard_phones(posteriors: npt.NDArray[np.floating]) -> list[str]:
     phones = [phone_of(int(state)) for state in posteriors.argmax(1)]
     runs = ((phone, len(list(run))) for phone, run in groupby(phones))
     return [phone for phone, frames in runs if phone and frames >= SHORTEST]
-
-
-def distance(said: Sequence[str], heard: Sequence[str]) -> int:
-    """How many phones have to be changed, added and left out to make one of the other."""
-    costs = list(range(len(heard) + 1))
-    for row, one in enumerate(said, 1):
-        before, costs[0] = costs[0], row
-        for column, other in enumerate(heard, 1):
-            changed = before + (one != other)
-            before = costs[column]
-            costs[column] = min(changed, before + 1, costs[column - 1] + 1)
-    return costs[-1]
 
 
 # Hearing ------------------------------------------------------------------------------------------
@@ -237,6 +225,8 @@ def pair_table(system: str, found: Counter[Pair]) -> Table:
 
 def error_table(utterances: list[Utterance], heard: list[Path]) -> Table:
     """Phone error rate in per cent, by speaker, of all utterances; either accent may be right."""
+    from knnvc.evaluation.probing.kinds import edits
+
     wrong: dict[str, Counter[str]] = defaultdict(Counter)
     phones: dict[str, Counter[str]] = defaultdict(Counter)
     for one in utterances:
@@ -247,7 +237,7 @@ def error_table(utterances: list[Utterance], heard: list[Path]) -> Table:
                 if not path.exists():
                     continue
                 guess = heard_phones(np.load(path))
-                rate, said = min((distance(text, guess) / len(text), text) for text in accents)
+                rate, said = min((edits(text, guess) / len(text), text) for text in accents)
                 for speaker in (one.speaker, "all"):
                     wrong[f"{kind}, {folder.name}"][speaker] += round(rate * len(said))
                     phones[f"{kind}, {folder.name}"][speaker] += len(said)

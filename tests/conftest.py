@@ -19,6 +19,7 @@ from hypothesis import settings  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 import knnvc  # noqa: E402
+from knnvc.cores import usable  # noqa: E402
 
 if TYPE_CHECKING:
     from knnvc import VoiceConverter
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """The cores that this process may use, which in a container are not all."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    return usable()
 
 
 # No deadline: the first example pays for lazy imports. On CI the same examples every time, so that

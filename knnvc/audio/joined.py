@@ -7,7 +7,8 @@ reads the first and leaves the rest without a word, or takes it for samples.
 from __future__ import annotations
 
 import re
-from mmap import mmap
+
+from knnvc.audio.pieces import Content
 
 # Beginnings of files, long enough that no sound holds them by chance.
 _STARTS = re.compile(
@@ -57,14 +58,14 @@ def tag_length(head: bytes) -> int:
     return 10 + length + (10 if head[5] & 0x10 else 0)
 
 
-def is_file(content: mmap | bytes, at: int) -> bool:
+def is_file(content: Content, at: int) -> bool:
     """Whether a file begins here: by its name, or by frames of MPEG audio or AAC."""
     if _STARTS.match(content, at):
         return True
     return _chained(content, at + tag_length(content[at : at + 10]))
 
 
-def next_file(content: mmap | bytes, at: int, *, frames: bool = True, pages: bool = True) -> int:
+def next_file(content: Content, at: int, *, frames: bool = True, pages: bool = True) -> int:
     """Where the next file begins, from `at` on; -1 if none does.
 
     Args:
@@ -86,7 +87,7 @@ def next_file(content: mmap | bytes, at: int, *, frames: bool = True, pages: boo
     return found if first < 0 else first
 
 
-def _next_start(content: mmap | bytes, at: int, last: int, name: bytes, before: int) -> int:
+def _next_start(content: Content, at: int, last: int, name: bytes, before: int) -> int:
     """Where the next file begins whose `name` stands `before` bytes behind its beginning."""
     last = len(content) if last < 0 else last
     found = content.find(name, at + before, last + before)
@@ -95,7 +96,7 @@ def _next_start(content: mmap | bytes, at: int, last: int, name: bytes, before: 
     return found - before if found >= 0 else -1
 
 
-def what_precedes(content: mmap | bytes) -> int:
+def what_precedes(content: Content) -> int:
     """Bytes of zeros and ID3 tags in front of a file that does not begin with them; else 0."""
     at = 0
     while length := tag_length(content[at : at + 10]):
@@ -106,11 +107,11 @@ def what_precedes(content: mmap | bytes) -> int:
     return next((one for one in range(end, max(at, end - 3) - 1, -1) if _begins(content, one)), 0)
 
 
-def _begins(content: mmap | bytes, at: int) -> bool:
+def _begins(content: Content, at: int) -> bool:
     return bool(at and _STARTS.match(content, at))
 
 
-def is_cut_in_frame(content: mmap | bytes) -> bool:
+def is_cut_in_frame(content: Content) -> bool:
     """Whether a stream of MPEG audio or AAC ends in the middle of a frame."""
     at = _first_chain(content, max(0, len(content) - _TAIL), len(content))
     if at < 0:
@@ -121,7 +122,7 @@ def is_cut_in_frame(content: mmap | bytes) -> bool:
     return at > len(content) or (0 < len(content) - at < 6 and content[at] == 0xFF)
 
 
-def frames_end(content: mmap | bytes) -> int:
+def frames_end(content: Content) -> int:
     """Where the last frame of the first one's layer ends, whatever lies between frames."""
     end = tag_length(content[:10])
     at, layer = _first_chain(content, end, len(content)), -1
@@ -137,7 +138,7 @@ def frames_end(content: mmap | bytes) -> int:
     return min(end, len(content))
 
 
-def is_cut_in_packet(content: mmap | bytes) -> bool:
+def is_cut_in_packet(content: Content) -> bool:
     """Whether an MPEG transport stream ends in the middle of a packet, or of a unit of sound."""
     for size, first in ((188, 0), (192, 4), (204, 0)):
         marks = range(first, min(len(content), first + 8 * size), size)
@@ -162,7 +163,7 @@ def is_flac_frame(head: bytes) -> bool:
     return size > 0 and hertz < 15 and found == head[end]
 
 
-def _lacks_sound(content: mmap | bytes, size: int, first: int) -> bool:
+def _lacks_sound(content: Content, size: int, first: int) -> bool:
     """Whether the last unit (PES packet) of a stream of sound is shorter than it says."""
     held: dict[int, int] = {}
     begun: dict[int, int] = {}
@@ -181,7 +182,7 @@ def _lacks_sound(content: mmap | bytes, size: int, first: int) -> bool:
     return any(held[number] < said for number, said in begun.items())
 
 
-def _first_chain(content: mmap | bytes, at: int, last: int) -> int:
+def _first_chain(content: Content, at: int, last: int) -> int:
     """Where the first chain of frames begins, or the tag in front of it; -1 if there is none."""
     for match in _FRAME.finditer(content, at, last):
         begin = match.start()
@@ -190,7 +191,7 @@ def _first_chain(content: mmap | bytes, at: int, last: int) -> int:
     return -1
 
 
-def _chained(content: mmap | bytes, at: int) -> bool:
+def _chained(content: Content, at: int) -> bool:
     """Whether frames of one kind follow each other from here, to the end or a few of them."""
     kind = content[at : at + 3]
     for number in range(_CHAIN):

@@ -49,7 +49,8 @@ def set_threads(threads: int | None) -> None:
     import torch
 
     if threads is None and not os.environ.get("OMP_NUM_THREADS"):
-        threads = usable() if usable() < torch.get_num_threads() else None
+        allowed = usable()
+        threads = allowed if allowed < torch.get_num_threads() else None
     if threads is not None:
         torch.set_num_threads(threads)
         import faiss

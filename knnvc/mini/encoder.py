@@ -201,14 +201,19 @@ class PhoneEncoder(nn.Module):
                 low = hidden
         return self.norm(hidden), low
 
+    def phone_logits(self, last: Tensor) -> Tensor:
+        """Logits of the phone states [B, T, states] of what `hidden` gives of the last layer."""
+        read = functional.gelu(self.read_phones(last.transpose(1, 2)).transpose(1, 2))
+        logits: Tensor = self.phones(read)
+        return logits
+
     def predict(self, mel: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Phone logits and content, for `posteriors`, and [log2(f0/150), voicing logit] [B, T, 2].
 
         Arguments as those of `hidden`.
         """
         last, low = self.hidden(mel, masked)
-        read = functional.gelu(self.read_phones(last.transpose(1, 2)).transpose(1, 2))
-        said = self.phones(read)
+        said = self.phone_logits(last)
         if self.content is not None:
             said = torch.cat([said, self.content(last)], dim=-1)
         seen = torch.cat([mel.to(low.dtype), low], dim=-1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from knnvc.evaluation.plan import Condition, Job, conditions, folder_jobs, parse
 from knnvc.evaluation.records import CONVERTED, COPY, SOURCE, Likeness, Recognised, Record
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "audio"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 class Listening:
@@ -129,3 +132,18 @@ def record() -> Callable[..., Record]:
         return Record(system=system, source=source, target=target, **{**facts, **values})  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def load_benchmark() -> Callable[[str], ModuleType]:
+    """Imports a script of benchmarks/ by its name."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

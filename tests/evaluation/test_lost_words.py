@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,17 +12,10 @@ import pytest
 
 from knnvc.evaluation.records import CONVERTED, RECORDS, SOURCE, Record, line_of
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "lost_words.py"
-
 
 @pytest.fixture
-def lost() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lost_words", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def lost(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return load_benchmark("lost_words")
 
 
 def test_phones_are_those_of_the_classes(lost: ModuleType) -> None:

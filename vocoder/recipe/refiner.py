@@ -158,12 +158,10 @@ def heard_apart(encoder: PhoneEncoder, made: Tensor, mel: Tensor, bf16: bool) ->
     phone states: a perceptual loss (Johnson et al. 2016, https://arxiv.org/abs/1603.08155), as mean
     errors of spectra say little about which of them a listener needs.
     """
-    states = encoder.config.states
 
     def hear(frames: Tensor) -> tuple[Tensor, Tensor]:
         last, _ = encoder.hidden(frames)
-        read = functional.gelu(encoder.read_phones(last.transpose(1, 2)).transpose(1, 2))
-        return last.float(), encoder.phones(read).float()[..., :states].log_softmax(-1)
+        return last.float(), encoder.phone_logits(last).float().log_softmax(-1)
 
     with torch.autocast(mel.device.type, torch.bfloat16, enabled=bf16):
         with torch.no_grad():
