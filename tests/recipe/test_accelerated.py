@@ -183,7 +183,7 @@ def test_every_part_trains_for_minutes_on_what_was_packed(
     train_encoder(made, tmp_path / "encoder", longer, ENCODER)
     assert int(read_tensors(weights)[1]["steps"]) > steps
 
-    refining = RefinerOptions(steps=10**9, channels=2, verifier_steps=2, **quick)  # type: ignore[arg-type]
+    refining = RefinerOptions(steps=10**9, channels=2, **quick)  # type: ignore[arg-type]
     weights = train_refiner(made, encoder, space, tmp_path / "refiner", refining, REFINER)
     assert 0 < int(read_tensors(weights)[1]["steps"]) < 10**6
 

@@ -49,7 +49,7 @@ def test_the_commands_lead_from_a_corpus_to_a_preset(corpus: Path, tmp_path: Pat
     assert read_tensors(encoder)[1]["steps"] == "2"
     assert "| option frames | 40 |" in (encoder.parent / "MODEL_CARD.md").read_text()
     given = (*given, "--frames", 36)
-    run("refiner", *given, "--verifier-steps", 1, "--encoder", encoder, "--out", refiner.parent)
+    run("refiner", *given, "--encoder", encoder, "--out", refiner.parent)
     run("prematch", "--corpus", corpus, "--encoder", encoder, "--out", tmp_path / "plain.st")
     assert list(tmp_path.glob("plain.*")) == [tmp_path / "plain.st"]
     parts = ("--encoder", encoder, "--refiner", refiner)

@@ -20,44 +20,23 @@ from knnvc.mini.refiner import Refiner
 from knnvc.pipeline import VoiceConverter
 from knnvc.tensors import read_tensors, write_tensors
 from knnvc.text.phones import IGNORED
-from knnvc.training.runs import seed_everything
 from recipe import refiner as refiner_module
 from recipe.data import load_corpus, load_twins, split
 from recipe.encoder import train_encoder
-from recipe.learner import earlier_learner, earlier_refiner
+from recipe.learner import (
+    CONTENT,
+    LAYER,
+    average_contents,
+    earlier_learner,
+    earlier_refiner,
+)
 from recipe.options import EncoderOptions, RefinerOptions, VocoderOptions
 from recipe.package import package_mini
 from recipe.pieces import Pieces
 from recipe.prematch import prematch_refined, read_prematched
 from recipe.refiner import average_refiners, heard_apart, train_refiner, with_a_voice
-from recipe.verifier import Verifier, same_voices, train_verifier, verification_loss
 from recipe.vocoder import train_vocoder
 from tiny import ENCODER, REFINER, VOCODER, alignment, load_encoder
-
-
-def test_the_verifier_learns_to_tell_two_voices_apart(corpus: Path, trained_encoder: Path) -> None:
-    network = load_encoder(trained_encoder).network
-    assert isinstance(network, PhoneEncoder)
-    space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps)
-    utterances, _ = split(load_corpus(corpus, network))
-    pieces = Pieces(utterances, network, space, False)
-    rng = seed_everything(0)
-    verifier = Verifier(ENCODER.mels, channels=16, size=8)
-
-    def loss() -> float:
-        with torch.inference_mode():
-            pairs = [
-                same_voices(pieces.voices, space, 2, 40, np.random.default_rng(n)) for n in range(8)
-            ]
-            made = [
-                [verifier(side.reshape(2, -1, ENCODER.mels)) for side in pair] for pair in pairs
-            ]
-            return float(np.mean([float(verification_loss(*pair)) for pair in made]))
-
-    before = loss()
-    options = RefinerOptions(verifier_steps=40, batch=1, frames=40, rate=3e-3)
-    train_verifier(verifier, pieces.voices, space, options, rng)
-    assert loss() < 0.7 * before
 
 
 def test_what_the_encoder_hears_otherwise_is_nothing_for_the_same_frames() -> None:
@@ -125,9 +104,7 @@ def test_recordings_are_converted_and_are_to_be_brought_back(
         assert torch.equal(task.truth[:, :width], truth)
 
     monkeypatch.setattr(refiner_module, "load_recordings", lambda *_: real)
-    options = RefinerOptions(
-        steps=1, batch=2, frames=40, channels=2, verifier_steps=0, converted_share=1.0
-    )
+    options = RefinerOptions(steps=1, batch=2, frames=40, channels=2, converted_share=1.0)
     folder = tmp_path / "refiner"
     trained = train_refiner(corpus, encoder, space, folder, options, config, weights)
     read = read_tensors(trained)[0]["read.weight"]
@@ -145,6 +122,10 @@ def test_recordings_are_converted_and_are_to_be_brought_back(
     with pytest.raises(KnnvcError, match="is missing"):
         earlier_refiner(config, trained_encoder)
 
+    twice = earlier_learner(config, ENCODER.hidden, trained).bottleneck.project.weight
+    write_tensors(weights.parent / CONTENT, {LAYER: torch.zeros_like(twice)}, {})
+    (content,) = average_contents([weights, trained]).values()
+    assert torch.allclose(content, twice / 2)
     mean, noted = average_refiners([weights, trained], config)
     half = (earlier.write.weight + read_tensors(trained)[0]["write.weight"]) / 2
     assert torch.allclose(mean["write.weight"].float(), half, atol=1e-3)
@@ -181,7 +162,7 @@ def test_encoder_and_refiner_learn_from_twins(
     # Both twins stand for recordings that the corpus has already: they do not count twice.
     assert f"{len(training)} utterances" in capsys.readouterr().out
 
-    options = RefinerOptions(steps=1, batch=2, frames=40, channels=2, bf16=True, verifier_steps=0)
+    options = RefinerOptions(steps=1, batch=2, frames=40, channels=2, bf16=True)
     weights = train_refiner(both, encoder, space, tmp_path / "refiner", options, REFINER)
     assert read_tensors(weights)[1]["steps"] == "1"
 
@@ -197,7 +178,6 @@ def test_the_refiner_learns_from_disguised_speech_and_the_preset_uses_it(
         batch=2,
         frames=40,
         channels=2,
-        verifier_steps=2,
         report_every=1,
     )
     weights = train_refiner(corpus, encoder, space, tmp_path / "refiner", options, REFINER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -134,3 +135,13 @@ def content_of(refiner: Path) -> dict[str, Tensor]:
     """
     state: dict[str, Tensor] = as_single(read_tensors(refiner.parent / CONTENT)[0])
     return state
+
+
+def average_contents(refiners: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of what the encoder's content layer learnt together with several `refiners`.
+
+    Raises:
+        KnnvcError: a file beside them is missing or damaged.
+    """
+    states = [content_of(path) for path in refiners]
+    return {name: torch.stack([s[name] for s in states]).mean(0) for name in states[0]}

@@ -105,13 +105,14 @@ class RefinerOptions:
     degraded_share: float = 0.5  # of the batches: the source is noisy, reverberant or coloured
     recorded_share: float = 0.5  # of the pieces, where the corpus has recordings
     converted_share: float = 0.5  # of those: the source was converted by the refiner begun with
+    crossed_share: float = 0.0  # of the pieces: another spoke the source, and no truth is known
+    likeness_weight: float = 10.0  # of what CAM++ says of these
+    said_weight: float = 3.0  # of the phones that the encoder mishears in these
     twin_share: float = 0.7  # of the other pieces, where the corpus has twins
     hidden_share: float = 0.4  # of the pieces: the source's envelope is hidden
     smooth_share: float = 0.6  # of the pieces: frames are selected to join well
     misheard_share: float = 0.5  # of the pieces: some phones are taken for others
     known_share: float = 0.2  # of the pieces: the phones are known, as in speech from text
-    verifier_steps: int = 600  # that a speaker verifier learns before; 0 does without
-    voice_weight: float = 10.0  # of what it says
     heard_weight: float = 4.0  # of what the encoder hears otherwise; 0 does without
     channels: int = 32  # of the discriminator
     average: float = 0.998

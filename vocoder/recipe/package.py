@@ -20,7 +20,7 @@ from knnvc.training.frontends import add_trained_frontend
 from knnvc.vocoders.source_filter import SourceFilterConfig
 from recipe import recordings
 from recipe.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
-from recipe.learner import Learner, content_of, earlier_learner
+from recipe.learner import Learner, average_contents, earlier_learner
 from recipe.refiner import average_refiners
 
 LICENCE = "Apache-2.0"  # of the weights
@@ -89,7 +89,7 @@ def package_mini(
         if part == "encoder":
             state, metadata = read_tensors(encoder)
             if refiner:
-                state |= content_of(refiner[0])
+                state |= average_contents(refiner)
             write_tensors(out / "encoder.safetensors", pack(state), metadata)
         elif part in PACKED:
             state, metadata = average_refiners(sources, refiner_config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from knnvc.text.phones import PHONES, STATES
 from recipe.data import Utterance
 from recipe.disguises import disguised, other_speaker, same_speaker
 from recipe.learner import Learner
+from recipe.likeness import Likeness
 from recipe.options import RefinerOptions
 from recipe.selection import Selector
 from recipe.voices import Listener, Piece, Task, Voice, draw, own_tasks, reference
@@ -28,8 +30,25 @@ MOST_HEARD = 20  # frames between them
 CONVERTED_NEIGHBOURS = 4  # of a recording that is converted, as when `mini` converts
 CONVERTED_REFINED = 0.6  # how far their mean is moved to what the refiner makes of it
 
-# What `Refiner` takes, and the true spectra.
-Example = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+class Example(NamedTuple):
+    """What a `Learner` takes, `selected` to `views`, and what is known of the result.
+
+    `truth` [B, T, width] are the true spectra. Where another spoke the source they are unknown, and
+    `known` [B] is False. Then `truth` is something else that the voice has spoken. What is known
+    are `states` [B, T], the phone states that are said, and `likeness` [B, L], whose voice it is
+    (see `recipe.likeness`). Of one piece without B.
+    """
+
+    selected: Tensor
+    guide: Tensor
+    usual: Tensor
+    manner: Tensor
+    views: Tensor
+    truth: Tensor
+    known: Tensor
+    states: Tensor
+    likeness: Tensor
 
 
 def mishear(posteriors: Tensor, rng: np.random.Generator) -> None:
@@ -44,6 +63,19 @@ def mishear(posteriors: Tensor, rng: np.random.Generator) -> None:
         others = 3 * int(rng.integers(1, len(PHONES)))
         posteriors[span, 1:] = posteriors[span, 1:].roll(others, 1)
         at = span.stop + int(rng.integers(0, MOST_HEARD))
+
+
+def with_likeness(voice: Voice, likeness: Likeness, space: AcousticSpace) -> Voice:
+    """The `voice`, with whose it is."""
+    width = space.mels * space.substeps
+    return replace(voice, likeness=likeness.voice(voice.synth[:, :width]))
+
+
+def _crossed(voices: Sequence[Voice], rng: np.random.Generator) -> Task:
+    """What one speaker said, into the voice of another."""
+    one, other = rng.choice(len(voices), 2, replace=False)
+    spoken = voices[one].utterances
+    return Task(spoken[rng.integers(len(spoken))], voices[other], None, None)
 
 
 class Pieces:
@@ -61,6 +93,7 @@ class Pieces:
         twins: Mapping[str, Utterance] | None = None,
         recordings: Sequence[Utterance] = (),
         views: tuple[int, ...] = (),
+        likeness: Likeness | None = None,
     ) -> None:
         self.listener = Listener(network, space, bf16)
         self.selector = Selector(space, views)
@@ -69,6 +102,11 @@ class Pieces:
         if not voices:
             raise KnnvcError("no speaker of the corpus has three utterances: make a longer corpus")
         recorded = self.listener.voices(recordings)
+        if likeness is not None:
+            voices, recorded = (
+                {name: with_likeness(voice, likeness, space) for name, voice in some.items()}
+                for some in (voices, recorded)
+            )
         self.voices = [*voices.values(), *recorded.values()]
         self.tasks = own_tasks(voices.values())
         self.recorded_tasks = own_tasks(recorded.values())
@@ -90,14 +128,11 @@ class Pieces:
                 yield Task(task.source, voices[twin.speaker], synth, None)
 
     def batch(self, options: RefinerOptions, rng: np.random.Generator) -> Example:
-        """What `Refiner` takes (selected to manner), and the true spectra [B, T, width]."""
+        """A batch of `options.batch` pieces."""
         chosen = list(self._choose(options, rng))
         degraded = rng.random() < options.degraded_share
         made = self.examples(chosen, options.frames, degraded, rng, options)
-        selected, guide, usual, manner, views, truth = (
-            torch.stack(column) for column in zip(*made, strict=True)
-        )
-        return selected, guide, usual, manner, views, truth
+        return Example(*(torch.stack(column) for column in zip(*made, strict=True)))
 
     def examples(
         self,
@@ -131,7 +166,12 @@ class Pieces:
                 return self.twin_tasks
             return self.tasks
 
-        return draw(among, options.batch, options.frames, rng)
+        crossed = round(options.crossed_share * options.batch)
+        able = [voice for voice in self.voices if len(voice.synth) >= options.frames]
+        if crossed and len(able) < 2:
+            raise KnnvcError(f"no two speakers have {options.frames} frames: ask for fewer")
+        yield from draw(lambda: [_crossed(able, rng)], crossed, options.frames, rng)
+        yield from draw(among, options.batch - crossed, options.frames, rng)
 
     def _example(
         self,
@@ -142,32 +182,49 @@ class Pieces:
         options: RefinerOptions | None,
     ) -> Example:
         task, start = piece
+        span = slice(start, start + frames)
         voice = task.voice
         width = self.space.mels * self.space.substeps
+        states = torch.from_numpy(task.source.states[span]).long()
+        said = source[:, width + 2 : width + 2 + STATES]
         if options and rng.random() < options.known_share:
-            states = torch.from_numpy(task.source.states[start : start + frames])
-            posteriors = slice(width + 2, width + 2 + STATES)
-            source[:, posteriors] = with_known_states(source[:, posteriors], states)
+            said.copy_(with_known_states(said, states))
         if options and rng.random() < options.misheard_share:
-            mishear(source[:, width + 2 : width + 2 + STATES], rng)
+            mishear(said, rng)
         synth, match = source[:, : width + 2], source[:, width:]
         pool = reference(voice, task.without, rng)
-        frames_of = other_speaker(self.space, rng) if options else same_speaker
-        built, truth = (
-            frames_of(part) for part in (voice.synth[pool], task.truth[start : start + frames])
-        )
+        # A voice that is recast would be nobody's.
+        recast = options is not None and task.truth is not None
+        frames_of = other_speaker(self.space, rng) if recast else same_speaker
+        built = frames_of(voice.synth[pool])
         factor = float(rng.choice(ENVELOPE_FACTORS)) if options else 1.0
         k = int(rng.choice(NEIGHBOURS))
         smooth = options is not None and rng.random() < options.smooth_share
         found = self.selector.matched(voice, pool, built, synth, match, k, smooth, factor)
         selected = found.selected
-        # The pitch is given: the source's contour in the target's range, here the true one.
-        selected[:, width:] = truth[:, width:]
+        # The source's contour in the range of the target; where it is known, the true one.
+        if task.truth is None:
+            self.space.follow_pitch(selected, synth, found.own, found.target)
+            first = int(rng.integers(len(voice.synth) - frames + 1))
+            truth = voice.synth[first : first + frames]
+        else:
+            truth = frames_of(task.truth[span])
+            selected[:, width:] = truth[:, width:]
         content = self._content(synth, match, found.own)
         if options and rng.random() < options.hidden_share:
             self.space.hide_envelope(content)
-        told = (found.target.spectrum, found.target.vector, found.views)
-        return selected, content, *told, truth[:, :width]
+        likeness = torch.zeros(1) if voice.likeness is None else voice.likeness
+        return Example(
+            selected,
+            content,
+            found.target.spectrum,
+            found.target.vector,
+            found.views,
+            truth[:, :width],
+            torch.tensor(task.truth is not None),
+            states,
+            likeness,
+        )
 
     def _content(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:
         """What a `Learner` reads of a source: `AcousticSpace.content`, its last layer centred.

@@ -94,8 +94,8 @@ def prematch_refined(
     pieces = Pieces(training, network, space, bf16, views=learner.refiner.config.views)
     tensors: dict[str, npt.NDArray[np.float16]] = {}
     for number, task in enumerate(pieces.tasks, 1):
-        whole = pieces.examples([(task, 0)], len(task.truth), False, rng)[0]
-        selected, guide, usual, manner, views, _ = whole
+        whole = pieces.examples([(task, 0)], len(task.source.f0), False, rng)[0]
+        selected, guide, usual, manner, views = whole[:5]
         content = learner.bottleneck(guide[None])[0]
         made = learner.refiner.refine(selected, content, usual, manner, [views])
         tensors[task.source.file] = made.half().numpy()

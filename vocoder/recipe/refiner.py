@@ -39,7 +39,7 @@ from knnvc.mini.encoder import PhoneEncoder
 from knnvc.mini.refiner import Refiner, RefinerConfig
 from knnvc.presets.loading import choose_device
 from knnvc.tensors import read_tensors, write_tensors
-from knnvc.text.phones import FRAME, STATES
+from knnvc.text.phones import FRAME, IGNORED, STATES
 from knnvc.training.runs import seed_everything
 from recipe.data import (
     MINI_REFINER,
@@ -52,14 +52,15 @@ from recipe.data import (
 )
 from recipe.drawing import Batches, moved
 from recipe.learner import CONTENT, LAYER, Learner, earlier_learner, earlier_refiner
+from recipe.likeness import Likeness, pretrained
 from recipe.options import RefinerOptions
 from recipe.pieces import Example, Pieces
 from recipe.spectrograms import SpectrogramTraining
-from recipe.verifier import Verifier, train_verifier, unlikeness, with_two_utterances
 
 LONGEST_VOICE = 1200.0  # seconds of one speaker's recordings
 PART = 140  # frames: recordings are cut into parts, so that one is a reference for another
 MEASURED = 300  # parts whose principal components a bottleneck begins with
+GIVEN = 5  # columns of an `Example` that a `Learner` takes
 LEAST_UNIT = 0.4  # of a band before the critic; in full-band speech they spread by 0.5 and more
 
 
@@ -86,10 +87,11 @@ def train_refiner(
     rng = seed_everything(options.seed)
     learner = earlier_learner(config, network.config.hidden, start).to(device)
     refiner = learner.refiner
-    weights = {"adversarial": 1.0, "matching": options.matching_weight}
-    training = SpectrogramTraining(learner, folder, options, config.mels, weights, given=1)
+    # Two utterances of one voice need not be alike inside the critic.
+    matching = 0.0 if options.crossed_share > 0 else options.matching_weight
+    weights = {"adversarial": 1.0, "matching": matching}
+    training = SpectrogramTraining(learner, folder, options, config.mels, weights)
     run = training.run
-    verifier = run.parts["verifier"] = Verifier(config.mels).to(device)
     resumed = run.resume()
     if resumed:
         rng = np.random.default_rng(options.seed + run.step)
@@ -97,7 +99,8 @@ def train_refiner(
     twins = load_twins(corpus, network)
     recordings = people(corpus, network, options.recorded_share)
     ear = copy.deepcopy(network).eval().requires_grad_(False).to(device)
-    pieces = Pieces(utterances, ear, space, options.bf16, twins, recordings, config.views)
+    likeness = pretrained(network).to(device) if options.crossed_share > 0 else None
+    pieces = Pieces(utterances, ear, space, options.bf16, twins, recordings, config.views, likeness)
     if start is not None and options.converted_share > 0 and not run.done:
         pieces.convert_recordings(copy.deepcopy(learner).cpu().eval(), rng)
     if not resumed and (start is None or not (start.parent / CONTENT).exists()):
@@ -109,22 +112,14 @@ def train_refiner(
         flush=True,
     )
     run.begin()
-    # It takes two voices to tell one from another.
-    able = with_two_utterances(pieces.voices, options.frames)
-    verified = options.verifier_steps > 0 and len(able) > 1
-    if verified and not resumed:
-        train_verifier(verifier, pieces.voices, space, options, rng)
-        run.save()
-    verifier.requires_grad_(False)
-
     draw = partial(pieces.batch, options)
     with Batches(draw, rng, options.seed, run.step, options.workers) as batches:
         while training.begin_step():
-            *given, mel = moved(next(batches), device)
+            batch = Example(*moved(next(batches), device))
             with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-                made = learner.train()(*given)[..., : config.width].float()
-            total, losses = _losses(made, mel, verifier if verified else None, ear, options)
-            losses |= training.judge(*_shown(refiner, made, mel, given[0], given[2]))
+                made = learner.train()(*batch[:GIVEN])[..., : config.width].float()
+            total, losses = _losses(made, batch, likeness, ear, options)
+            losses |= training.judge(*_shown(refiner, made, batch.truth, batch.usual))
             if training.finish_step(total, losses):
                 run.report(held_out=_evaluate(training.averaged, validation))
     bottleneck = training.averaged.bottleneck
@@ -133,22 +128,40 @@ def train_refiner(
 
 
 def _losses(
-    made: Tensor,
-    mel: Tensor,
-    verifier: Verifier | None,
+    every: Tensor,
+    batch: Example,
+    likeness: Likeness | None,
     ear: PhoneEncoder,
     options: RefinerOptions,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of the losses before the critic's, and each of them."""
+    made, mel = every[batch.known], batch.truth[batch.known]
     losses = {"spectral": (made - mel).abs().mean()}
     total = options.spectral_weight * losses["spectral"]
-    if verifier is not None:
-        losses["voice"] = unlikeness(verifier, made, mel, options.bf16)
-        total = total + options.voice_weight * losses["voice"]
     if options.heard_weight:
         losses["heard"] = heard_apart(ear, made, mel, options.bf16)
         total = total + options.heard_weight * losses["heard"]
+    if likeness is not None and not bool(batch.known.all()):
+        crossed = ~batch.known
+        found, states, voices = every[crossed], batch.states[crossed], batch.likeness[crossed]
+        losses["said"] = misheard(ear, found, states, options.bf16)
+        losses["unlike"] = 1 - (likeness(in_spectra(found, ear)) * voices).sum(1).mean()
+        total = total + options.said_weight * losses["said"]
+        total = total + options.likeness_weight * losses["unlike"]
     return total, losses
+
+
+def in_spectra(frames: Tensor, encoder: PhoneEncoder) -> Tensor:
+    """`frames` [B, T, width] as spectra [B, S, mels]."""
+    return frames.reshape(len(frames), -1, encoder.config.mels)
+
+
+def misheard(encoder: PhoneEncoder, made: Tensor, states: Tensor, bf16: bool) -> Tensor:
+    """The cross entropy of the phone `states` [B, T] that `encoder` hears in `made` frames."""
+    with torch.autocast(made.device.type, torch.bfloat16, enabled=bf16):
+        last, _ = encoder.hidden(made)
+        logits = encoder.phone_logits(last).float()
+    return functional.cross_entropy(logits.flatten(0, 1), states.flatten(), ignore_index=IGNORED)
 
 
 def heard_apart(encoder: PhoneEncoder, made: Tensor, mel: Tensor, bf16: bool) -> Tensor:
@@ -196,17 +209,13 @@ def parts_of(utterances: Sequence[Utterance]) -> list[Utterance]:
     return out
 
 
-def _shown(
-    refiner: Refiner, made: Tensor, mel: Tensor, selected: Tensor, usual: Tensor
-) -> list[Tensor]:
-    """What the critic is shown [B, T, width]: what was made, the truth, what was selected.
+def _shown(refiner: Refiner, made: Tensor, real: Tensor, usual: Tensor) -> list[Tensor]:
+    """What the critic is shown [B, T, width]: what was made, and what its voice has spoken.
 
-    It sees the target's own frames, too: so what is made must have their voice. Bands that a
-    recording leaves empty hardly vary: in their own units they would drown the others.
+    Bands that a recording leaves empty hardly vary: in their own units they would drown the others.
     """
     units = torch.stack([usual[:, 0], usual[:, 1].clamp(min=LEAST_UNIT)], dim=1)
-    every = (made, mel, selected[..., : refiner.config.width])
-    return [refiner.in_units(one, units) for one in every]
+    return [refiner.in_units(one, units) for one in (made, real)]
 
 
 def average_refiners(
@@ -266,7 +275,8 @@ def _validation(
     rng = np.random.default_rng(1)
     try:
         pieces = Pieces(utterances, network, space, options.bf16, twins, views=views)
-        return [pieces.batch(options, rng) for _ in range(4)]
+        known = replace(options, crossed_share=0.0)
+        return [pieces.batch(known, rng) for _ in range(4)]
     except KnnvcError:
         return []
 
@@ -279,6 +289,6 @@ def _evaluate(learner: Learner, batches: list[Example]) -> float:
     learner.eval()
     losses = []
     for batch in batches:
-        *read, mel = moved(batch, device)
-        losses.append(float((learner(*read)[..., :width] - mel).abs().mean()))
+        some = Example(*moved(batch, device))
+        losses.append(float((learner(*some[:GIVEN])[..., :width] - some.truth).abs().mean()))
     return float(np.mean(losses)) if losses else float("nan")

@@ -24,15 +24,12 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class SpectrogramCritic(nn.Module):
-    """Tells real from made log-mel spectrograms, patch by patch (Isola et al. 2017).
+    """Tells real from made log-mel spectrograms, patch by patch (Isola et al. 2017)."""
 
-    With `given` it is shown further spectrograms beside the one to judge: what that was made from.
-    """
-
-    def __init__(self, channels: int, given: int = 0) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         norm = nn.utils.parametrizations.weight_norm
-        widths = (1 + given, channels, 2 * channels, 2 * channels, 2 * channels)
+        widths = (1, channels, 2 * channels, 2 * channels, 2 * channels)
         strides = ((2, 2), (2, 2), (1, 2), (1, 1))
         self.layers = nn.ModuleList(
             norm(nn.Conv2d(a, b, 5, stride, padding=2))
@@ -41,7 +38,7 @@ class SpectrogramCritic(nn.Module):
         self.last = norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
 
     def forward(self, mel: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """`mel` [B, 1 + given, spectra, mels] -> score maps and inner activations, a list each."""
+        """`mel` [B, 1, spectra, mels] -> score maps and inner activations, a list each."""
         hidden, inner = mel, []
         for layer in self.layers:
             hidden = functional.leaky_relu(layer(hidden), 0.1)
@@ -58,7 +55,6 @@ class SpectrogramTraining(Generic[Network]):
         options: of the training.
         mels: bands of a spectrum.
         weights: of the critic's losses, `adversarial` and `matching`.
-        given: see `SpectrogramCritic`.
     """
 
     def __init__(
@@ -68,13 +64,12 @@ class SpectrogramTraining(Generic[Network]):
         options: RefinerOptions | TextFrontendOptions,
         mels: int,
         weights: Mapping[str, float],
-        given: int = 0,
     ) -> None:
         self.network, self.options = network, options
         self._weights = weights
         self.averaged: Network = copy.deepcopy(network).eval()
         device = next(network.parameters()).device
-        self.critic = SpectrogramCritic(options.channels, given).to(device)
+        self.critic = SpectrogramCritic(options.channels).to(device)
         self.makers = torch.optim.AdamW(network.parameters(), options.rate, betas=BETAS)
         self.judges = torch.optim.AdamW(
             self.critic.parameters(), options.rate * JUDGING, betas=BETAS
@@ -100,15 +95,14 @@ class SpectrogramTraining(Generic[Network]):
         self.judges.param_groups[0]["lr"] = rate * JUDGING
         return not self.run.done
 
-    def judge(self, made: Tensor, real: Tensor, *given: Tensor) -> dict[str, Tensor]:
+    def judge(self, made: Tensor, real: Tensor) -> dict[str, Tensor]:
         """Losses before the critic, which learns on the way; none before it comes in.
 
-        All [B, T, substeps · mels]; `given` is what the critic sees beside either.
+        Both [B, T, substeps · mels].
         """
         if not self.run.reached(self.options.adversarial_from):
             return {}
-        shape = (len(made), 1 + len(given), -1, self._mels)
-        shown = [torch.stack([one, *given], 1).reshape(shape) for one in (made, real)]
+        shown = [one.reshape(len(one), 1, -1, self._mels) for one in (made, real)]
         return contest(self.critic, self.judges, shown[0], shown[1], self.options.bf16)
 
     def finish_step(self, total: Tensor, losses: dict[str, Tensor]) -> bool:

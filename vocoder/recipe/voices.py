@@ -30,7 +30,7 @@ class Voice:
     """All frames of a speaker: `synth` [N, Ds], `match` [N, Dm], `vectors` to compare [N, Dv].
 
     `joins` [N, J] are for `knnvc.converters.knn.follow`. Utterance i spans the frames `starts[i]`
-    to `starts[i + 1]`.
+    to `starts[i + 1]`. `likeness` [L] is whose voice it is, as of `recipe.likeness`, if asked for.
     """
 
     utterances: list[Utterance]
@@ -39,19 +39,21 @@ class Voice:
     match: Tensor
     vectors: Tensor
     joins: Tensor
+    likeness: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Task:
-    """A conversion whose result is known: `source`, into `voice`, should become `truth`.
+    """A conversion: `source`, into `voice`, should become `truth`.
 
-    `truth` [T, Ds] are frames that run alike to the source's. `without` is the utterance of the
-    voice that may not be selected from, because it is the truth; None if there is no such.
+    `truth` [T, Ds] are frames that run alike to the source's; None where nobody knows it, because
+    another spoke the source. `without` is the utterance of the voice that may not be selected
+    from, because it is the truth; None if there is no such.
     """
 
     source: Utterance
     voice: Voice
-    truth: Tensor
+    truth: Tensor | None
     without: int | None
 
 
@@ -147,7 +149,7 @@ def draw(
     while found < count:
         tasks = among()
         task = tasks[rng.integers(len(tasks))]
-        room = len(task.truth) - frames
+        room = len(task.source.f0) - frames
         if room > 0:
             found, misses = found + 1, 0
             yield task, int(rng.integers(room))
