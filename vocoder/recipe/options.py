@@ -106,8 +106,8 @@ class RefinerOptions:
     recorded_share: float = 0.5  # of the pieces, where the corpus has recordings
     converted_share: float = 0.5  # of those: the source was converted by the refiner begun with
     crossed_share: float = 0.0  # of the pieces: another spoke the source, and no truth is known
-    likeness_weight: float = 10.0  # of what CAM++ says of these
-    said_weight: float = 3.0  # of the phones that the encoder mishears in these
+    likeness_weight: float = 15.0  # of what CAM++ says of these
+    said_weight: float = 12.0  # of the phones that the encoder mishears in these
     twin_share: float = 0.7  # of the other pieces, where the corpus has twins
     hidden_share: float = 0.4  # of the pieces: the source's envelope is hidden
     smooth_share: float = 0.6  # of the pieces: frames are selected to join well
