@@ -141,8 +141,10 @@ def parse(words: list[str]) -> None:
         known = {option for one in command.params for option in one.opts}
         assert {word.split("=")[0] for word in words} <= known | {"--help"}
         return
+    # A command keeps the names of its help option from the first context that it meets.
+    above = click.Context(cli, info_name="knnvc", **cli.context_settings)
     with contextlib.suppress(click.exceptions.Exit):  # --help
-        command.make_context(name, words)
+        command.make_context(name, words, parent=above)
 
 
 def run(block: Block) -> None:
