@@ -190,12 +190,21 @@ def load(path: Path) -> CamPlusPlus:
     return network.eval()
 
 
+def filter_banks(wave: Tensor) -> Tensor:
+    """What CAM++ reads [S, 80] of `wave` [N] at 16 kHz."""
+    banks: Tensor = torchaudio.compliance.kaldi.fbank(
+        wave[None], num_mel_bins=BANDS, sample_frequency=SAMPLE_RATE, dither=0.0
+    )
+    return banks
+
+
+def embed_banks(network: CamPlusPlus, banks: Tensor) -> Tensor:
+    """Embeddings [B, size] of filter `banks` [B, S, 80], of unit length."""
+    return functional.normalize(network(banks - banks.mean(1, keepdim=True)), dim=1)
+
+
 @torch.inference_mode()
 def embed(network: CamPlusPlus, wave: Tensor) -> Tensor:
     """Embedding [size] of `wave` [S] at 16 kHz, of unit length."""
     padded = functional.pad(wave, (0, max(0, LEAST_SAMPLES - len(wave))))
-    banks = torchaudio.compliance.kaldi.fbank(
-        padded[None], num_mel_bins=BANDS, sample_frequency=SAMPLE_RATE, dither=0.0
-    )
-    found: Tensor = network((banks - banks.mean(0))[None])[0]
-    return functional.normalize(found, dim=0)
+    return embed_banks(network, filter_banks(padded)[None])[0]

@@ -17,6 +17,7 @@ from knnvc.errors import KnnvcError
 from knnvc.evaluation.campplus import CamPlusPlus
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.mini.encoder import PhoneEncoder
+from knnvc.text.phones import IGNORED
 from recipe import refiner as refiner_module
 from recipe.data import load_corpus, split
 from recipe.likeness import Likeness, pretrained
@@ -104,6 +105,13 @@ def test_misheard_phones_cost() -> None:
         float(functional.cross_entropy(said.flatten(0, 1), states.flatten())), rel=1e-4
     )
     assert found < float(misheard(ear, mel, states.roll(7, -1), bf16=False))
+    some = states.clone()
+    some[:, 10:] = IGNORED  # does not count
+    assert float(misheard(ear, mel, some, bf16=False)) == pytest.approx(
+        float(functional.cross_entropy(said[:, :10].flatten(0, 1), states[:, :10].flatten())),
+        rel=1e-4,
+    )
+    assert float(misheard(ear, mel, torch.full_like(states, IGNORED), bf16=False)) == 0
 
 
 def test_the_refiner_learns_from_crossed_pieces(

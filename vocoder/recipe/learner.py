@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -143,5 +143,9 @@ def average_contents(refiners: Sequence[Path]) -> dict[str, Tensor]:
     Raises:
         KnnvcError: a file beside them is missing or damaged.
     """
-    states = [content_of(path) for path in refiners]
+    return mean_of([content_of(path) for path in refiners])
+
+
+def mean_of(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of every tensor in several states of one network."""
     return {name: torch.stack([s[name] for s in states]).mean(0) for name in states[0]}

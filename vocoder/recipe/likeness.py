@@ -11,16 +11,15 @@ B batch, S spectra of 10 ms.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
-from knnvc.audio import SAMPLE_RATE, load_audio
-from knnvc.evaluation.campplus import BANDS, CamPlusPlus
+from knnvc.audio import load_audio
+from knnvc.evaluation.campplus import BANDS, CamPlusPlus, embed_banks, filter_banks
 from knnvc.evaluation.verifiers import CamPlus
 from knnvc.mini.encoder import PhoneEncoder
 
@@ -31,7 +30,7 @@ LONGEST = 400  # spectra embedded at once
 
 
 class Likeness(nn.Module):
-    """Log-mel spectra [B, S, mels] -> unit vectors [B, 192].
+    """Log-mel frames [B, T, width] -> unit vectors [B, 192].
 
     Args:
         mels: bands of a spectrum.
@@ -51,9 +50,7 @@ class Likeness(nn.Module):
         squares = torch.zeros(size, size, dtype=torch.float64)
         products = torch.zeros(size, BANDS, dtype=torch.float64)
         for wave in waves:
-            banks = torchaudio.compliance.kaldi.fbank(
-                wave[None], num_mel_bins=BANDS, sample_frequency=SAMPLE_RATE, dither=0.0
-            )
+            banks = filter_banks(wave)
             mel = encoder.log_mel(wave[None]).reshape(1, -1, self.banks.in_channels)
             count = min(len(banks), mel.shape[1])
             seen = functional.unfold(
@@ -68,25 +65,21 @@ class Likeness(nn.Module):
         assert self.banks.bias is not None
         self.banks.bias.copy_(found[:, -1])
 
-    def forward(self, spectra: Tensor) -> Tensor:
-        """Unit vectors [B, 192] of `spectra` [B, S, mels]."""
-        banks = self.banks(self._padded(spectra)).transpose(1, 2)
-        return functional.normalize(self.verifier(banks - banks.mean(1, keepdim=True)), dim=1)
+    def forward(self, frames: Tensor) -> Tensor:
+        """Unit vectors [B, 192] of `frames` [B, T, any number of spectra]."""
+        spectra = frames.reshape(len(frames), -1, self.banks.in_channels)
+        return embed_banks(self.verifier, self.banks(self._padded(spectra)).transpose(1, 2))
 
     def _padded(self, spectra: Tensor) -> Tensor:
         return functional.pad(spectra.transpose(1, 2), (BEFORE, AFTER), mode="replicate")
 
     @torch.no_grad()
     def voice(self, frames: Tensor) -> Tensor:
-        """Unit vector [192] of all that a voice says, [T, width] or longer rows."""
-        return functional.normalize(torch.stack(list(self._parts(frames))).mean(0), dim=0)
-
-    def _parts(self, frames: Tensor) -> Iterator[Tensor]:
-        mels = self.banks.in_channels
-        spectra = frames.reshape(-1, mels)
-        count = max(1, len(spectra) // LONGEST)
-        for part in torch.tensor_split(spectra, count):
-            yield self(part[None].to(self.banks.weight.device))[0].cpu()
+        """Unit vector [192] of all `frames` [T, any number of spectra] of a voice."""
+        spectra = frames.reshape(-1, self.banks.in_channels).to(self.banks.weight.device)
+        parts = torch.tensor_split(spectra, max(1, len(spectra) // LONGEST))
+        found = torch.cat([self(part[None]) for part in parts])
+        return functional.normalize(found.mean(0), dim=0).cpu()
 
 
 def pretrained(encoder: PhoneEncoder) -> Likeness:

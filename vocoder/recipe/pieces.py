@@ -167,10 +167,11 @@ class Pieces:
             return self.tasks
 
         crossed = round(options.crossed_share * options.batch)
-        able = [voice for voice in self.voices if len(voice.synth) >= options.frames]
-        if crossed and len(able) < 2:
-            raise KnnvcError(f"no two speakers have {options.frames} frames: ask for fewer")
-        yield from draw(lambda: [_crossed(able, rng)], crossed, options.frames, rng)
+        if crossed:
+            able = [voice for voice in self.voices if len(voice.synth) >= options.frames]
+            if len(able) < 2:
+                raise KnnvcError(f"no two speakers have {options.frames} frames: ask for fewer")
+            yield from draw(lambda: [_crossed(able, rng)], crossed, options.frames, rng)
         yield from draw(among, options.batch - crossed, options.frames, rng)
 
     def _example(

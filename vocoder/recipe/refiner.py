@@ -51,7 +51,7 @@ from recipe.data import (
     split,
 )
 from recipe.drawing import Batches, moved
-from recipe.learner import CONTENT, LAYER, Learner, earlier_learner, earlier_refiner
+from recipe.learner import CONTENT, LAYER, Learner, earlier_learner, earlier_refiner, mean_of
 from recipe.likeness import Likeness, pretrained
 from recipe.options import RefinerOptions
 from recipe.pieces import Example, Pieces
@@ -145,23 +145,29 @@ def _losses(
         crossed = ~batch.known
         found, states, voices = every[crossed], batch.states[crossed], batch.likeness[crossed]
         losses["said"] = misheard(ear, found, states, options.bf16)
-        losses["unlike"] = 1 - (likeness(in_spectra(found, ear)) * voices).sum(1).mean()
+        losses["unlike"] = 1 - (likeness(found) * voices).sum(1).mean()
         total = total + options.said_weight * losses["said"]
         total = total + options.likeness_weight * losses["unlike"]
     return total, losses
 
 
-def in_spectra(frames: Tensor, encoder: PhoneEncoder) -> Tensor:
-    """`frames` [B, T, width] as spectra [B, S, mels]."""
-    return frames.reshape(len(frames), -1, encoder.config.mels)
+def _hear(encoder: PhoneEncoder, frames: Tensor, bf16: bool) -> tuple[Tensor, Tensor]:
+    """The last layer [B, T, hidden] and the phone logits [B, T, states] of log-mel frames."""
+    with torch.autocast(frames.device.type, torch.bfloat16, enabled=bf16):
+        last, _ = encoder.hidden(frames)
+        return last.float(), encoder.phone_logits(last).float()
 
 
 def misheard(encoder: PhoneEncoder, made: Tensor, states: Tensor, bf16: bool) -> Tensor:
-    """The cross entropy of the phone `states` [B, T] that `encoder` hears in `made` frames."""
-    with torch.autocast(made.device.type, torch.bfloat16, enabled=bf16):
-        last, _ = encoder.hidden(made)
-        logits = encoder.phone_logits(last).float()
-    return functional.cross_entropy(logits.flatten(0, 1), states.flatten(), ignore_index=IGNORED)
+    """The cross entropy of the phone `states` [B, T] that `encoder` hears in `made` frames.
+
+    It is 0 where none is known: recordings of unknown words have none.
+    """
+    _, logits = _hear(encoder, made, bf16)
+    total = functional.cross_entropy(
+        logits.flatten(0, 1), states.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return total / (states != IGNORED).sum().clamp(min=1)
 
 
 def heard_apart(encoder: PhoneEncoder, made: Tensor, mel: Tensor, bf16: bool) -> Tensor:
@@ -171,17 +177,14 @@ def heard_apart(encoder: PhoneEncoder, made: Tensor, mel: Tensor, bf16: bool) ->
     phone states: a perceptual loss (Johnson et al. 2016, https://arxiv.org/abs/1603.08155), as mean
     errors of spectra say little about which of them a listener needs.
     """
-
-    def hear(frames: Tensor) -> tuple[Tensor, Tensor]:
-        last, _ = encoder.hidden(frames)
-        return last.float(), encoder.phone_logits(last).float().log_softmax(-1)
-
-    with torch.autocast(mel.device.type, torch.bfloat16, enabled=bf16):
-        with torch.no_grad():
-            true, known = hear(mel)
-        last, said = hear(made)
+    with torch.no_grad():
+        true, known = _hear(encoder, mel, bf16)
+    last, said = _hear(encoder, made, bf16)
     apart = (last - true).abs().mean() / true.abs().mean()
-    return apart + functional.kl_div(said, known, log_target=True, reduction="none").sum(-1).mean()
+    diverging = functional.kl_div(
+        said.log_softmax(-1), known.log_softmax(-1), log_target=True, reduction="none"
+    )
+    return apart + diverging.sum(-1).mean()
 
 
 def _last_layers(pieces: Pieces) -> Tensor:
@@ -231,7 +234,7 @@ def average_refiners(
     noted = [read_tensors(path)[1] for path in weights]
     names = dict.fromkeys(name for notes in noted for name in notes)
     return (
-        {name: torch.stack([s[name] for s in states]).mean(0).half() for name in states[0]},
+        {name: mean.half() for name, mean in mean_of(states).items()},
         {name: ", ".join(notes.get(name, "?") for notes in noted) for name in names},
     )
 
