@@ -63,6 +63,12 @@ def read_config(config: Path | None, step: str) -> dict[str, Any]:
     found = values.get(step, {}) if isinstance(values, dict) else None
     if not isinstance(found, dict):
         raise UsageError(f"{config} is no JSON object with one object for each step")
+    loose = [name for name, value in values.items() if not isinstance(value, dict)]
+    if loose:
+        raise UsageError(
+            f"{', '.join(loose)} of {config} belong to no step: write "
+            f'{{"{step}": {{"{loose[0]}": ...}}}}'
+        )
     return found
 
 

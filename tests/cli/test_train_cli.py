@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from knnvc.cli.configuration import chosen, read_config
 from knnvc.cli.main import cli
+from knnvc.errors import UsageError
 from knnvc.training.options import HifiGanOptions
 from knnvc.vocoders.hifigan import HifiGanConfig
 
@@ -84,3 +85,10 @@ def test_the_published_configuration_is_the_default() -> None:
         pytest.skip("the recipes stay in the repository")
     assert chosen(HifiGanOptions, "vocoder", large, {}) == HifiGanOptions()
     assert HifiGanConfig.from_dict(read_config(large, "generator")) == HifiGanConfig()
+
+
+def test_options_that_stand_outside_of_a_step_are_refused(tmp_path: Path) -> None:
+    config = tmp_path / "flat.json"
+    config.write_text(json.dumps({"steps": 3, "batch_size": 2, "vocoder": {}}))
+    with pytest.raises(UsageError, match=r"steps, batch_size .* write .\"vocoder\": .\"steps\""):
+        chosen(HifiGanOptions, "vocoder", config, {})
