@@ -6,7 +6,7 @@
 # the three is skipped or resumed where an earlier call left it. Variables, all of them optional:
 #   CORPUS      the corpus to pack                            [corpus]
 #   START       weights to begin with                         [encoder: Whisper base's; else none]
-#   ENCODER     the encoder, for the refiner                  [runs/encoder/encoder.safetensors]
+#   ENCODER     for the refiner, or to teach the vocoder      [refiner: runs/encoder/encoder.safetensors]
 #   PREMATCHED  what `prematch` wrote, for the vocoder
 #   CONFIG      options of the step                           [vocoder/configs/mini.json]
 #   PACKED      the packed file; what is there is taken       [runs/packed-PART.zip]
@@ -43,7 +43,7 @@ step unpack "$packed" --out "$run/corpus"
 weights=$run/corpus/weights
 given=()
 if [[ -e $weights/start.safetensors ]]; then given+=(--start "$weights/start.safetensors"); fi
-if [[ $part == refiner ]]; then given+=(--encoder "$weights/encoder.safetensors"); fi
+if [[ -e $weights/encoder.safetensors ]]; then given+=(--encoder "$weights/encoder.safetensors"); fi
 if [[ $part == vocoder && -e $weights/prematched.safetensors ]]; then
     given+=(--prematched "$weights/prematched.safetensors")
 fi

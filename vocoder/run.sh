@@ -28,6 +28,7 @@ step refiner --corpus corpus --out runs/refiner --config "$config" --steps 1400 
     --crossed-share 0.5 --start runs/refiner-1/refiner.safetensors
 refiner=runs/refiner/refiner.safetensors
 step prematch --corpus corpus --refiner $refiner --out runs/matched.safetensors
-step vocoder --corpus corpus --prematched runs/matched.safetensors --out runs/vocoder --config "$config"
+step vocoder --corpus corpus --prematched runs/matched.safetensors --out runs/vocoder --config "$config" \
+    --encoder runs/encoder/encoder.safetensors
 # The mean of both keeps the words of the first and most of the likeness of the second.
 step package --refiner runs/refiner-1/refiner.safetensors --refiner $refiner --out runs/mini

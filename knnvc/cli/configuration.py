@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from knnvc.errors import UsageError
+from knnvc.options import settings
 
 Chosen = TypeVar("Chosen")
 Command = Callable[..., Any]
@@ -29,17 +30,18 @@ def out_to(default: str, text: str = RUN) -> Callable[[Command], Command]:
 
 
 def options_of(kind: type[Any]) -> Callable[[Command], Command]:
-    """Give a command `--config` and one option for each field of the dataclass `kind`."""
+    """Give a command `--config` and one option for each setting of the dataclass `kind`."""
+    known = settings(kind)
 
     def add(command: Command) -> Command:
         for field in reversed(dataclasses.fields(kind)):
             dashed = field.name.replace("_", "-")
             is_flag = isinstance(field.default, bool)
             flag = f"--{dashed}/--no-{dashed}" if is_flag else f"--{dashed}"
-            text = f"{field.metadata.get('help', '')}  [default: {field.default}]".strip()
-            option = click.option(
-                flag, field.name, type=type(field.default), default=None, help=text
-            )
+            told = known[field.name]
+            text = f"{told.help}  [default: {field.default}]"
+            kind_of = click.Choice(told.choices) if told.choices else type(field.default)
+            option = click.option(flag, field.name, type=kind_of, default=None, help=text)
             command = option(command)
         return click.option("--config", type=FILE, help="JSON file with the options.")(command)
 

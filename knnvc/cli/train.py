@@ -52,7 +52,9 @@ def train() -> None:
     help="Folder with one sub-folder for each speaker, recordings at any depth below it.",
 )
 @PRESET
-@click.option("--k", default=4, show_default=True, help="Neighbours averaged.")
+@click.option(
+    "--k", type=click.IntRange(1), default=4, show_default=True, help="Neighbours averaged."
+)
 @DEVICE
 @out_to("runs/prematched", "Folder for the features.")
 def prematch(corpus: Path, preset: str, k: int, device: str, out: Path) -> None:

@@ -36,7 +36,10 @@ def test_the_command_line_wins_over_the_configuration(tmp_path: Path) -> None:
     [
         ({"stepz": 3}, "stepz"),
         ({"steps": "many"}, "give a int"),
-        ({"mixed_precision": "bf8"}, "choose no, bf16, fp16"),
+        ({"mixed_precision": "bf8"}, "choose one of no, bf16, fp16"),
+        ({"batch_size": 0}, "batch_size is 0: give a whole number, 1 or more"),
+        ({"adam_b1": 1.5}, "adam_b1 is 1.5: give a number from 0 to 0.9999"),
+        ({"learning_rate": -1}, "learning_rate is -1: give a number, 0 or more"),
         ([], "one object for each step"),
     ],
 )

@@ -21,9 +21,10 @@ from knnvc.text.phones import IGNORED
 from recipe import refiner as refiner_module
 from recipe.data import load_corpus, split
 from recipe.likeness import Likeness, pretrained
+from recipe.losses import misheard
 from recipe.options import RefinerOptions
 from recipe.pieces import Pieces, _crossed
-from recipe.refiner import misheard, train_refiner
+from recipe.refiner import train_refiner
 from tiny import ENCODER, REFINER, SPEAKERS, load_encoder, sing
 
 

@@ -30,11 +30,12 @@ from recipe.learner import (
     earlier_learner,
     earlier_refiner,
 )
+from recipe.losses import heard_apart
 from recipe.options import EncoderOptions, RefinerOptions, VocoderOptions
 from recipe.package import package_mini
 from recipe.pieces import Pieces
 from recipe.prematch import prematch_refined, read_prematched
-from recipe.refiner import average_refiners, heard_apart, train_refiner, with_a_voice
+from recipe.refiner import average_refiners, train_refiner, with_a_voice
 from recipe.vocoder import train_vocoder
 from tiny import ENCODER, REFINER, VOCODER, alignment, load_encoder
 

@@ -59,7 +59,7 @@ def test_what_does_not_fit_is_said_before_training() -> None:
         generator_for(facts, {"upsample_rates": [10, 8, 2, 2]}, OPTIONS)
     with pytest.raises(UsageError, match="no stages"):
         stages(2 * 37)
-    with pytest.raises(UsageError, match="choose hifigan, bigvgan"):
+    with pytest.raises(UsageError, match="choose one of hifigan, bigvgan"):
         HifiGanOptions(generator="wavenet")
 
 

@@ -243,7 +243,13 @@ def refiner(
 @CORPUS
 @click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
 @click.option("--refiner", type=FILE, help="What `refiner` wrote: match as a preset with it does.")
-@click.option("--k", default=4, show_default=True, help="Neighbours averaged; not with --refiner.")
+@click.option(
+    "--k",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Neighbours averaged; not with --refiner.",
+)
 @out_to("runs/matched.safetensors", "File for the features.")
 @click.option("--force", is_flag=True, help="Begin again, even if OUT is there.")
 def prematch(
@@ -271,12 +277,14 @@ def prematch(
 @cli.command()
 @CORPUS
 @click.option("--prematched", type=FILE, help="What `prematch` wrote.")
+@click.option("--encoder", type=FILE, help="Compares what it hears in the result and in speech.")
 @out_to("runs/vocoder")
 @START
 @options_of(VocoderOptions)
 def vocoder(
     corpus: Path,
     prematched: Path | None,
+    encoder: Path | None,
     out: Path,
     start: Path | None,
     config: Path | None,
@@ -287,9 +295,13 @@ def vocoder(
     need(corpus, "corpus")
     if prematched is not None:
         need(prematched, "prematch")
+    from recipe.package import mini_encoder
     from recipe.vocoder import train_vocoder
 
-    say_path(train_vocoder(corpus, out, options, prematched, start=start))
+    heard = None
+    if encoder is not None:
+        heard = mini_encoder(need(encoder, "encoder"))
+    say_path(train_vocoder(corpus, out, options, prematched, start=start, encoder=heard))
 
 
 @cli.command("text-frontend")
@@ -333,7 +345,9 @@ def text_frontend(
 @click.argument("part", type=click.Choice(("encoder", "refiner", "vocoder")))
 @CORPUS
 @click.option("--parts", type=FILE, help="Where downloads are.  [default: CORPUS/parts]")
-@click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
+@click.option(
+    "--encoder", type=FILE, help=f"What `encoder` wrote.  [for the refiner: {ENCODER_WEIGHTS}]"
+)
 @click.option("--start", type=FILE, help="Weights to begin with.  [of an encoder: Whisper base's]")
 @click.option("--prematched", type=FILE, help="What `prematch` wrote, for the vocoder.")
 @click.option("--out", type=FILE, help="File to write.  [default: runs/packed-PART.zip]")
@@ -342,7 +356,7 @@ def pack(
     part: str,
     corpus: Path,
     parts: Path | None,
-    encoder: Path,
+    encoder: Path | None,
     start: Path | None,
     prematched: Path | None,
     out: Path | None,
@@ -357,6 +371,8 @@ def pack(
 
     weights = {}
     if part == "refiner":
+        encoder = encoder or ENCODER_WEIGHTS
+    if encoder is not None and part != "encoder":
         weights[packing.ENCODER] = need(encoder, "encoder")
     if part == "encoder" and start is None:
         require(("faster_whisper",))

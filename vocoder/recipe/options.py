@@ -1,146 +1,167 @@
-"""What the steps of the recipe can be told; without torch, so that `--help` is quick."""
+"""What the steps of the recipe can be told; without torch, so that `--help` is quick.
+
+A frame is 20 ms.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from knnvc.options import Checked, setting
+from knnvc.training.options import amount, count, share
+
+
+def switch(default: bool, text: str) -> Any:
+    """A field that is true or false, with its default and what `--help` says of it."""
+    return setting(default, text, "flag")
 
 
 @dataclass(frozen=True)
-class CorpusOptions:
+class CorpusOptions(Checked):
     """How much to synthesise."""
 
-    hours: float = 8.0
-    workers: int = 2  # one single-threaded process each
-    seed: int = 7
-    voice: str = ""  # one of Kokoro's, to speak all of it; empty: 128 speakers
-    bf16: bool = True  # where OpenVINO and AMX are there: 1.6 times as fast, but some voices suffer
+    hours: float = amount(8.0, "How much speech.")
+    workers: int = count(2, "Processes, of a single thread each.")
+    seed: int = count(7, "Of the choice of sentences and voices.", least=0)
+    voice: str = setting("", "One of Kokoro's, to speak all of it; empty: 128 speakers.", "text")
+    bf16: bool = switch(
+        True, "Compute in bfloat16 by OpenVINO and AMX: 1.6 times as fast, but some voices suffer."
+    )
 
 
 @dataclass(frozen=True)
-class TwinsOptions:
+class TwinsOptions(Checked):
     """How to speak a corpus again."""
 
-    workers: int = 2  # one single-threaded process each
-    seed: int = 7  # of the choice of voices
-    new_voices: int = 0  # that never were, each to speak five utterances
-    bf16: bool = True  # as of the corpus
+    workers: int = count(2, "Processes, of a single thread each.")
+    seed: int = count(7, "Of the choice of voices.", least=0)
+    new_voices: int = count(
+        0, "How many voices that never were are added, to speak five utterances each.", least=0
+    )
+    bf16: bool = switch(True, "Compute in bfloat16, as of the corpus.")
 
 
 @dataclass(frozen=True)
-class RecordingsOptions:
-    """How to train the teacher that names the phones of recordings. A frame is 20 ms."""
+class RecordingsOptions(Checked):
+    """How to train the teacher that names the phones of recordings."""
 
-    utterances: int = 1400  # of the corpus that it learns from, some 1.6 h
-    steps: int = 3500
-    batch: int = 32
-    rate: float = 1e-3
-    seed: int = 0
-    report_every: int = 500
-    threads: int = 2
+    utterances: int = count(1400, "Of the corpus that it learns from, some 1.6 h.")
+    steps: int = count(3500, "How long.")
+    batch: int = count(32, "Pieces in a step.")
+    rate: float = amount(1e-3, "Learning rate at its highest.")
+    seed: int = count(0, "Of weights and batches.", least=0)
+    report_every: int = count(500, "Steps from one report to the next.")
+    threads: int = count(2, "Of the CPU.")
 
 
 @dataclass(frozen=True)
-class PeopleOptions:
+class PeopleOptions(Checked):
     """How to align real readers."""
 
-    threads: int = 2
+    threads: int = count(2, "Of the CPU.")
 
 
 @dataclass(frozen=True)
-class EncoderOptions:
-    """How to train the encoder. A frame is 20 ms."""
+class TrainingOptions(Checked):
+    """What the trainings of networks have in common."""
 
-    steps: int = 3000
-    batch: int = 16
-    frames: int = 200
-    rate: float = 1e-3  # of the heads
-    trunk_rate: float = 0.3  # of that, for what Whisper has learnt before
-    warmup: int = 150  # steps
-    masked_share: float = 0.3  # of the batches
-    recorded_share: float = 0.6  # of the crops, where the corpus has recordings
-    average: float = 0.998  # decay of the weight average that is published
-    seed: int = 0
-    report_every: int = 100
-    bf16: bool = False  # pays only where the CPU has AMX or AVX512-BF16
-    threads: int = 1
-    minutes: float = 0.0  # of training, instead of steps; 0 leaves it to these
-    device: str = "cpu"  # of the networks
-    workers: int = 0  # processes that draw batches; 0 draws them where it trains
+    seed: int = count(0, "Of weights and batches.", least=0)
+    report_every: int = count(100, "Steps from one report to the next.")
+    bf16: bool = switch(
+        False, "Compute in bfloat16; pays only with AMX or AVX512-BF16, or on a GPU."
+    )
+    threads: int = count(1, "Of the CPU.")
+    minutes: float = amount(0.0, "Of training, instead of steps; 0 leaves it to these.")
 
 
 @dataclass(frozen=True)
-class VocoderOptions:
-    """How to train the vocoder. A frame is 20 ms."""
+class EncoderOptions(TrainingOptions):
+    """How to train the encoder."""
 
-    steps: int = 20_000
-    adversarial_from: int = 6_000  # step at which the discriminators come in
-    batch: int = 8
-    frames: int = 36
-    rate: float = 5e-4
-    spectral_weight: float = 15.0
-    matching_weight: float = 2.0
-    prematched_share: float = 0.6
-    channels: int = 16  # of the discriminators
-    average: float = 0.998
-    seed: int = 0
-    report_every: int = 100
-    bf16: bool = False  # pays only where the CPU has AMX or AVX512-BF16
-    threads: int = 1
-    minutes: float = 0.0  # of training, instead of steps; 0 leaves it to these
-    device: str = "cpu"  # of the networks
-    workers: int = 0  # processes that draw batches; 0 draws them where it trains
+    steps: int = count(3000, "How long.")
+    batch: int = count(16, "Pieces in a step.")
+    frames: int = count(200, "Of a piece.")
+    rate: float = amount(1e-3, "Learning rate of the heads at its highest.")
+    trunk_rate: float = amount(0.3, "Share of it, for what Whisper has learnt before.")
+    warmup: int = count(150, "Steps to the highest learning rate.")
+    masked_share: float = share(0.3, "Of the batches, some frames of which are hidden.")
+    recorded_share: float = share(0.6, "Of the pieces, where the corpus has recordings.")
+    average: float = share(0.998, "Decay of the mean of weights that is written.")
+    device: str = setting("cpu", "Of the networks.", "text")
+    workers: int = count(0, "Processes that draw batches; 0 draws them where it trains.", least=0)
 
 
 @dataclass(frozen=True)
-class RefinerOptions:
-    """How to train the refiner. A frame is 20 ms."""
+class VocoderOptions(TrainingOptions):
+    """How to train the vocoder."""
 
-    steps: int = 8000
-    adversarial_from: int = 3000  # step at which the discriminator comes in
-    batch: int = 16
-    frames: int = 120
-    rate: float = 1e-3
-    spectral_weight: float = 20.0
-    matching_weight: float = 4.0
-    degraded_share: float = 0.5  # of the batches: the source is noisy, reverberant or coloured
-    recorded_share: float = 0.5  # of the pieces, where the corpus has recordings
-    converted_share: float = 0.5  # of those: the source was converted by the refiner begun with
-    crossed_share: float = 0.0  # of the pieces: another spoke the source, and no truth is known
-    likeness_weight: float = 15.0  # of what CAM++ says of these
-    said_weight: float = 12.0  # of the phones that the encoder mishears in these
-    twin_share: float = 0.7  # of the other pieces, where the corpus has twins
-    hidden_share: float = 0.4  # of the pieces: the source's envelope is hidden
-    smooth_share: float = 0.6  # of the pieces: frames are selected to join well
-    misheard_share: float = 0.5  # of the pieces: some phones are taken for others
-    known_share: float = 0.2  # of the pieces: the phones are known, as in speech from text
-    heard_weight: float = 4.0  # of what the encoder hears otherwise; 0 does without
-    channels: int = 32  # of the discriminator
-    average: float = 0.998
-    seed: int = 0
-    report_every: int = 100
-    bf16: bool = False
-    threads: int = 1
-    minutes: float = 0.0  # of training, instead of steps; 0 leaves it to these
-    device: str = "cpu"  # of the networks
-    workers: int = 0  # processes that draw batches; 0 draws them where it trains
+    steps: int = count(20_000, "How long.")
+    adversarial_from: int = count(6_000, "Step at which the discriminators come in.", least=0)
+    batch: int = count(8, "Segments in a step.")
+    frames: int = count(36, "Of a segment.")
+    rate: float = amount(5e-4, "Learning rate at its highest.")
+    judging_rate: float = amount(2e-3, "The same of the discriminators.")
+    spectral_weight: float = amount(8.0, "Of the spectra's difference.")
+    heard_weight: float = amount(4.0, "Of what an encoder hears otherwise, if one is given.")
+    matching_weight: float = amount(1.0, "Of the discriminators' inner activations.")
+    prematched_share: float = share(0.6, "Of the segments: their frames are prematched ones.")
+    heard_pitch_share: float = share(
+        0.6, "Of the other segments: their pitch is what such an encoder hears."
+    )
+    channels: int = count(16, "Of the discriminators.")
+    judged_frames: int = count(16, "Of a segment, which the discriminators look at.")
+    average: float = share(0.998, "Decay of the mean of weights that is written.")
+    device: str = setting("cpu", "Of the networks.", "text")
+    workers: int = count(0, "Processes that draw batches; 0 draws them where it trains.", least=0)
 
 
 @dataclass(frozen=True)
-class TextFrontendOptions:
-    """How to train the text front end. A frame is 20 ms."""
+class RefinerOptions(TrainingOptions):
+    """How to train the refiner."""
 
-    steps: int = 20_000
-    adversarial_from: int = 4_000  # step at which the discriminator comes in
-    batch: int = 16
-    frames: int = 128  # of each utterance, whose text is read as a whole
-    rate: float = 1e-3
-    spectral_weight: float = 20.0
-    prosody_weight: float = 2.0  # of durations, pitch and voicing
-    matching_weight: float = 4.0
-    channels: int = 32  # of the discriminator
-    average: float = 0.998
-    seed: int = 0
-    report_every: int = 100
-    bf16: bool = False  # pays only where the CPU has AMX or AVX512-BF16
-    threads: int = 1
-    minutes: float = 0.0  # of training, instead of steps; 0 leaves it to these
+    steps: int = count(8000, "How long.")
+    adversarial_from: int = count(3000, "Step at which the discriminator comes in.", least=0)
+    batch: int = count(16, "Pieces in a step.")
+    frames: int = count(120, "Of a piece.")
+    rate: float = amount(1e-3, "Learning rate at its highest.")
+    spectral_weight: float = amount(20.0, "Of the spectra's difference.")
+    matching_weight: float = amount(4.0, "Of the discriminator's inner activations.")
+    degraded_share: float = share(
+        0.5, "Of the batches: the source is noisy, reverberant or coloured."
+    )
+    recorded_share: float = share(0.5, "Of the pieces, where the corpus has recordings.")
+    converted_share: float = share(
+        0.5, "Of those: the source was converted by the refiner begun with."
+    )
+    crossed_share: float = share(
+        0.0, "Of the pieces: another spoke the source, and no truth is known.", most=0.9
+    )
+    likeness_weight: float = amount(15.0, "Of what CAM++ says of these.")
+    said_weight: float = amount(12.0, "Of the phones that the encoder mishears in these.")
+    twin_share: float = share(0.7, "Of the other pieces, where the corpus has twins.")
+    hidden_share: float = share(0.4, "Of the pieces: the source's envelope is hidden.")
+    smooth_share: float = share(0.6, "Of the pieces: frames are selected to join well.")
+    misheard_share: float = share(0.5, "Of the pieces: some phones are taken for others.")
+    known_share: float = share(0.2, "Of the pieces: phones are known, as in speech from text.")
+    heard_weight: float = amount(4.0, "Of what the encoder hears otherwise; 0 does without.")
+    channels: int = count(32, "Of the discriminator.")
+    average: float = share(0.998, "Decay of the mean of weights that is written.")
+    device: str = setting("cpu", "Of the networks.", "text")
+    workers: int = count(0, "Processes that draw batches; 0 draws them where it trains.", least=0)
+
+
+@dataclass(frozen=True)
+class TextFrontendOptions(TrainingOptions):
+    """How to train the text front end."""
+
+    steps: int = count(20_000, "How long.")
+    adversarial_from: int = count(4_000, "Step at which the discriminator comes in.", least=0)
+    batch: int = count(16, "Utterances in a step.")
+    frames: int = count(128, "Of each, whose text is read as a whole.")
+    rate: float = amount(1e-3, "Learning rate at its highest.")
+    spectral_weight: float = amount(20.0, "Of the spectra's difference.")
+    prosody_weight: float = amount(2.0, "Of durations, pitch and voicing.")
+    matching_weight: float = amount(4.0, "Of the discriminator's inner activations.")
+    channels: int = count(32, "Of the discriminator.")
+    average: float = share(0.998, "Decay of the mean of weights that is written.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from knnvc.errors import UsageError
 from knnvc.files import sha256_file
-from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
+from knnvc.mini.acoustic_space import RECORDINGS, AcousticSpace
 from knnvc.mini.encoder import MiniEncoder, PhoneEncoderConfig, build
 from knnvc.mini.refiner import RefinerConfig
 from knnvc.pipeline import VoiceConverter
@@ -46,9 +46,8 @@ def preset_encoder(preset: str) -> MiniEncoder:
 
 
 def mini_space() -> AcousticSpace:
-    """The space that `mini` searches in without a refiner."""
-    options = AcousticSpaceOptions(candidates=16, join_weight=0.3)
-    return AcousticSpace(options, MINI_ENCODER.mels, MINI_ENCODER.substeps)
+    """The space that `mini` searches in for recordings."""
+    return AcousticSpace(RECORDINGS, MINI_ENCODER.mels, MINI_ENCODER.substeps)
 
 
 def mini_learner(weights: Path) -> Learner:

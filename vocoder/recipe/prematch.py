@@ -21,7 +21,7 @@ from knnvc.training.runs import seed_everything
 from recipe.data import load_corpus, split
 from recipe.learner import Learner
 from recipe.pieces import Pieces
-from recipe.refiner import listening
+from recipe.refiner import listening, parts_of
 
 
 def prematch(
@@ -91,17 +91,18 @@ def prematch_refined(
     network = listening(encoder)
     rng = seed_everything(seed)
     training, _ = split(load_corpus(corpus, network))
-    pieces = Pieces(training, network, space, bf16, views=learner.refiner.config.views)
-    tensors: dict[str, npt.NDArray[np.float16]] = {}
+    parts = parts_of(training)
+    pieces = Pieces(parts, network, space, bf16, views=learner.refiner.config.views)
+    refined: dict[str, list[npt.NDArray[np.float16]]] = defaultdict(list)
     for number, task in enumerate(pieces.tasks, 1):
         whole = pieces.examples([(task, 0)], len(task.source.f0), False, rng)[0]
         selected, guide, usual, manner, views = whole[:5]
         content = learner.bottleneck(guide[None])[0]
         made = learner.refiner.refine(selected, content, usual, manner, [views])
-        tensors[task.source.file] = made.half().numpy()
+        refined[task.source.file].append(made.half().numpy())
         if number % 100 == 0 or number == len(pieces.tasks):
-            print(f"refined {number} of {len(pieces.tasks)} utterances", flush=True)
-    write_prematched(out, tensors)
+            print(f"refined {number} of {len(pieces.tasks)} parts of utterances", flush=True)
+    write_prematched(out, {file: np.concatenate(made) for file, made in refined.items()})
 
 
 def read_prematched(path: Path) -> dict[str, np.ndarray]:

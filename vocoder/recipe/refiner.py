@@ -30,7 +30,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from knnvc.errors import KnnvcError
 from knnvc.mini.acoustic_space import AcousticSpace
@@ -39,7 +38,7 @@ from knnvc.mini.encoder import PhoneEncoder
 from knnvc.mini.refiner import Refiner, RefinerConfig
 from knnvc.presets.loading import choose_device
 from knnvc.tensors import read_tensors, write_tensors
-from knnvc.text.phones import FRAME, IGNORED, STATES
+from knnvc.text.phones import FRAME, STATES
 from knnvc.training.runs import seed_everything
 from recipe.data import (
     MINI_REFINER,
@@ -53,6 +52,7 @@ from recipe.data import (
 from recipe.drawing import Batches, moved
 from recipe.learner import CONTENT, LAYER, Learner, earlier_learner, earlier_refiner, mean_of
 from recipe.likeness import Likeness, pretrained
+from recipe.losses import heard_apart, misheard
 from recipe.options import RefinerOptions
 from recipe.pieces import Example, Pieces
 from recipe.spectrograms import SpectrogramTraining
@@ -149,42 +149,6 @@ def _losses(
         total = total + options.said_weight * losses["said"]
         total = total + options.likeness_weight * losses["unlike"]
     return total, losses
-
-
-def _hear(encoder: PhoneEncoder, frames: Tensor, bf16: bool) -> tuple[Tensor, Tensor]:
-    """The last layer [B, T, hidden] and the phone logits [B, T, states] of log-mel frames."""
-    with torch.autocast(frames.device.type, torch.bfloat16, enabled=bf16):
-        last, _ = encoder.hidden(frames)
-        return last.float(), encoder.phone_logits(last).float()
-
-
-def misheard(encoder: PhoneEncoder, made: Tensor, states: Tensor, bf16: bool) -> Tensor:
-    """The cross entropy of the phone `states` [B, T] that `encoder` hears in `made` frames.
-
-    It is 0 where none is known: recordings of unknown words have none.
-    """
-    _, logits = _hear(encoder, made, bf16)
-    total = functional.cross_entropy(
-        logits.flatten(0, 1), states.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-    return total / (states != IGNORED).sum().clamp(min=1)
-
-
-def heard_apart(encoder: PhoneEncoder, made: Tensor, mel: Tensor, bf16: bool) -> Tensor:
-    """How differently `encoder` hears two batches of log-mel frames [B, T, width].
-
-    The difference of its last layer, relative to the true one's size, and the divergence of the
-    phone states: a perceptual loss (Johnson et al. 2016, https://arxiv.org/abs/1603.08155), as mean
-    errors of spectra say little about which of them a listener needs.
-    """
-    with torch.no_grad():
-        true, known = _hear(encoder, mel, bf16)
-    last, said = _hear(encoder, made, bf16)
-    apart = (last - true).abs().mean() / true.abs().mean()
-    diverging = functional.kl_div(
-        said.log_softmax(-1), known.log_softmax(-1), log_target=True, reduction="none"
-    )
-    return apart + diverging.sum(-1).mean()
 
 
 def _last_layers(pieces: Pieces) -> Tensor:

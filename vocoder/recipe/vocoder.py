@@ -1,7 +1,9 @@
 """Train `mini`'s source-filter vocoder: spectral losses first, then HiFi-GAN's adversarial ones.
 
 As in kNN-VC, the network learns to read matched frames: where prematched features are given, part
-of every batch uses them instead of the recording's own.
+of every batch uses them instead of the recording's own. An encoder, where one is given, compares
+what it hears in the result and in the recording, as in the refiner's training, and its pitch takes
+the place of the corpus' in part, as in a conversion.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from knnvc.audio import SAMPLE_RATE
 from knnvc.errors import KnnvcError
-from knnvc.mini.encoder import PhoneEncoder
+from knnvc.mini.encoder import MiniEncoder, PhoneEncoder
 from knnvc.mini.format import HOP
 from knnvc.mini.vocal_tract import log_mel, magnitudes_of
 from knnvc.presets.loading import choose_device
@@ -26,7 +28,7 @@ from knnvc.vocoders.source_filter import SourceFilterConfig, SourceFilterVocoder
 from recipe.data import MINI_ENCODER, MINI_VOCODER, Utterance, load_corpus, split
 from recipe.discriminators import Discriminators
 from recipe.drawing import Batches, moved
-from recipe.losses import SpectralLoss
+from recipe.losses import SpectralLoss, heard_apart
 from recipe.options import VocoderOptions
 from recipe.prematch import read_prematched
 
@@ -38,10 +40,11 @@ def train_vocoder(
     prematched: Path | None = None,
     config: SourceFilterConfig = MINI_VOCODER,
     start: Path | None = None,
+    encoder: MiniEncoder | None = None,
 ) -> Path:
     """Train, or resume, in `folder`; writes `vocoder.safetensors` there and returns its path.
 
-    A new training begins with the weights in `start`, if given.
+    A new training begins with the weights in `start`, if given. `encoder` compares what it hears.
 
     Raises:
         KnnvcError: the corpus holds nothing to train on, or nothing long enough.
@@ -56,15 +59,18 @@ def train_vocoder(
     averaged = copy.deepcopy(network).eval()
     critics = Discriminators(options.channels).to(device)
     makers = torch.optim.AdamW(network.parameters(), options.rate, betas=(0.8, 0.99))
-    judges = torch.optim.AdamW(critics.parameters(), options.rate, betas=(0.8, 0.99))
+    judges = torch.optim.AdamW(critics.parameters(), options.judging_rate, betas=(0.8, 0.99))
     parts = {"network": network, "averaged": averaged, "critics": critics}
     learners = {"makers": makers, "judges": judges}
     run = Run(folder, {**parts, **learners}, options, minutes=options.minutes)
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
-    reader = Reader(corpus, prematched)
+    reader = Reader(corpus, prematched, encoder)
     reader.check(options.frames)
     spectral = SpectralLoss(SAMPLE_RATE).to(device)
+    ear = None
+    if encoder is not None and options.heard_weight:
+        ear = copy.deepcopy(encoder.network).eval().requires_grad_(False).to(device)
     print(f"{len(reader.training)} utterances to train on, {len(reader.held_out)} held out")
 
     def draw(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -73,14 +79,18 @@ def train_vocoder(
     run.begin()
     with Batches(draw, rng, options.seed, run.step, options.workers) as batches:
         while not run.done:
-            for group in makers.param_groups + judges.param_groups:
-                group["lr"] = run.rate(options.rate, floor=0.1)
+            for learner, peak in ((makers, options.rate), (judges, options.judging_rate)):
+                learner.param_groups[0]["lr"] = run.rate(peak, floor=0.1)
             prepared, real = moved(next(batches), device)
             with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
                 made = network(prepared)[:, 0].float()
             losses = {"spectral": spectral(made, real)}
+            if ear is not None:
+                mels = ear.log_mel(made), ear.log_mel(real)
+                losses["heard"] = heard_apart(ear, *mels, bf16=options.bf16)
             if run.reached(options.adversarial_from):
-                losses |= contest(critics, judges, made, real, options.bf16)
+                shown = _window(made, real, options.judged_frames * HOP)
+                losses |= contest(critics, judges, *shown, options.bf16)
             makers.zero_grad()
             torch.autograd.backward(_total(losses, options, len(critics.parts)))
             torch.nn.utils.clip_grad_norm_(network.parameters(), 20.0)
@@ -100,8 +110,16 @@ def _report(
         run.listen(name, wave, SAMPLE_RATE)
 
 
+def _window(made: Tensor, real: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """The same part of both waveforms [B, S], of so many `samples`."""
+    first = int(torch.randint(max(0, made.shape[1] - samples) + 1, ()))
+    return made[:, first : first + samples], real[:, first : first + samples]
+
+
 def _total(losses: dict[str, Tensor], options: VocoderOptions, critics: int) -> Tensor:
     total = options.spectral_weight * losses["spectral"]
+    if "heard" in losses:
+        total = total + options.heard_weight * losses["heard"]
     if "adversarial" in losses:
         total = total + losses["adversarial"]
         total = total + options.matching_weight * critics * losses["matching"]
@@ -111,7 +129,9 @@ def _total(losses: dict[str, Tensor], options: VocoderOptions, critics: int) -> 
 class Reader:
     """Features and waveforms of a corpus, cut into training segments."""
 
-    def __init__(self, corpus: Path, prematched: Path | None) -> None:
+    def __init__(
+        self, corpus: Path, prematched: Path | None, encoder: MiniEncoder | None = None
+    ) -> None:
         self.corpus = corpus
         utterances = load_corpus(corpus, PhoneEncoder(MINI_ENCODER))
         self.training, held_out = split(utterances)
@@ -121,6 +141,15 @@ class Reader:
             wave, _ = sf.read(corpus / utterance.file, dtype="int16")
             self.waves[utterance.file] = wave
         self.matched = read_prematched(prematched) if prematched else {}
+        self.pitch = {u.file: self._heard(u, encoder) for u in self.training} if encoder else {}
+
+    def _heard(self, utterance: Utterance, encoder: MiniEncoder) -> np.ndarray:
+        """log2 f0 and voicing [T, 2] that the encoder hears."""
+        wave = torch.from_numpy(self.waves[utterance.file].astype(np.float32) / 32768)
+        at = encoder.columns.pitch
+        assert at is not None
+        told: np.ndarray = encoder.encode(wave)[: len(utterance.f0), at : at + 2].numpy()
+        return told
 
     def check(self, frames: int) -> None:
         """Raise KnnvcError if no utterance is long enough for segments of so many frames."""
@@ -129,12 +158,20 @@ class Reader:
                 f"no utterance is longer than {frames} frames: train on shorter segments"
             )
 
-    def features(self, utterance: Utterance, matched: bool = False) -> np.ndarray:
-        """[T, mels · substeps + 2]: the utterance's own frames, or its speaker's nearest others."""
+    def features(
+        self, utterance: Utterance, matched: bool = False, heard: bool = False
+    ) -> np.ndarray:
+        """[T, mels · substeps + 2]: the utterance's own frames, or its speaker's nearest others.
+
+        Own frames have the corpus' pitch, or the one `heard` by the encoder, if there is one.
+        """
         if matched and utterance.file in self.matched:
             return self.matched[utterance.file].astype(np.float32)
         frames = len(utterance.f0)
         mel = utterance.mel.astype(np.float32).reshape(frames, -1)
+        if heard and utterance.file in self.pitch:
+            pitch = self.pitch[utterance.file]
+            return np.concatenate([mel[: len(pitch)], pitch], axis=1)
         voiced = utterance.f0 > 0
         pitch = np.log2(np.where(voiced, utterance.f0, 150.0))
         return np.concatenate([mel, np.stack([pitch, voiced], 1)], axis=1).astype(np.float32)
@@ -147,7 +184,9 @@ class Reader:
         waves: list[Tensor] = []
         while len(waves) < options.batch:
             utterance = self.training[rng.integers(len(self.training))]
-            features = self.features(utterance, rng.random() < options.prematched_share)
+            matched = rng.random() < options.prematched_share
+            heard = rng.random() < options.heard_pitch_share
+            features = self.features(utterance, matched, heard)
             if len(features) <= options.frames:
                 continue
             start = int(rng.integers(0, len(features) - options.frames))
