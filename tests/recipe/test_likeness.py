@@ -13,7 +13,7 @@ import torch
 import torchaudio
 from torch.nn import functional
 
-from knnvc.errors import KnnvcError
+from knnvc.errors import KnnvcError, UsageError
 from knnvc.evaluation.campplus import CamPlusPlus
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.mini.encoder import PhoneEncoder
@@ -154,3 +154,8 @@ def test_the_pretrained_verifier_tells_ready_voices_apart() -> None:
     scores = ones @ others.T
     own = scores.diag()
     assert (own > (scores - 2 * torch.eye(len(own))).max(1).values + 0.2).all()
+
+
+def test_some_pieces_need_a_known_truth() -> None:
+    with pytest.raises(UsageError, match=r"crossed_share is 1.0: give a number from 0 to 0.9"):
+        RefinerOptions(crossed_share=1.0)

@@ -73,10 +73,19 @@ class TrainingOptions(Checked):
     )
     threads: int = count(1, "Of the CPU.")
     minutes: float = amount(0.0, "Of training, instead of steps; 0 leaves it to these.")
+    average: float = share(0.998, "Decay of the mean of weights that is written.")
 
 
 @dataclass(frozen=True)
-class EncoderOptions(TrainingOptions):
+class AcceleratedOptions(TrainingOptions):
+    """And those that also run on an accelerator."""
+
+    device: str = setting("cpu", "Of the networks.", "text")
+    workers: int = count(0, "Processes that draw batches; 0 draws them where it trains.", least=0)
+
+
+@dataclass(frozen=True)
+class EncoderOptions(AcceleratedOptions):
     """How to train the encoder."""
 
     steps: int = count(3000, "How long.")
@@ -87,13 +96,10 @@ class EncoderOptions(TrainingOptions):
     warmup: int = count(150, "Steps to the highest learning rate.")
     masked_share: float = share(0.3, "Of the batches, some frames of which are hidden.")
     recorded_share: float = share(0.6, "Of the pieces, where the corpus has recordings.")
-    average: float = share(0.998, "Decay of the mean of weights that is written.")
-    device: str = setting("cpu", "Of the networks.", "text")
-    workers: int = count(0, "Processes that draw batches; 0 draws them where it trains.", least=0)
 
 
 @dataclass(frozen=True)
-class VocoderOptions(TrainingOptions):
+class VocoderOptions(AcceleratedOptions):
     """How to train the vocoder."""
 
     steps: int = count(20_000, "How long.")
@@ -111,13 +117,10 @@ class VocoderOptions(TrainingOptions):
     )
     channels: int = count(16, "Of the discriminators.")
     judged_frames: int = count(16, "Of a segment, which the discriminators look at.")
-    average: float = share(0.998, "Decay of the mean of weights that is written.")
-    device: str = setting("cpu", "Of the networks.", "text")
-    workers: int = count(0, "Processes that draw batches; 0 draws them where it trains.", least=0)
 
 
 @dataclass(frozen=True)
-class RefinerOptions(TrainingOptions):
+class RefinerOptions(AcceleratedOptions):
     """How to train the refiner."""
 
     steps: int = count(8000, "How long.")
@@ -146,9 +149,6 @@ class RefinerOptions(TrainingOptions):
     known_share: float = share(0.2, "Of the pieces: phones are known, as in speech from text.")
     heard_weight: float = amount(4.0, "Of what the encoder hears otherwise; 0 does without.")
     channels: int = count(32, "Of the discriminator.")
-    average: float = share(0.998, "Decay of the mean of weights that is written.")
-    device: str = setting("cpu", "Of the networks.", "text")
-    workers: int = count(0, "Processes that draw batches; 0 draws them where it trains.", least=0)
 
 
 @dataclass(frozen=True)
@@ -164,4 +164,3 @@ class TextFrontendOptions(TrainingOptions):
     prosody_weight: float = amount(2.0, "Of durations, pitch and voicing.")
     matching_weight: float = amount(4.0, "Of the discriminator's inner activations.")
     channels: int = count(32, "Of the discriminator.")
-    average: float = share(0.998, "Decay of the mean of weights that is written.")
