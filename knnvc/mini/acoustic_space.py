@@ -79,7 +79,7 @@ class AcousticSpaceOptions:
 
 # What was measured for either is in docs/experiments/ (mini's matching).
 RECORDINGS = AcousticSpaceOptions(
-    envelope_weight=5.0,
+    envelope_weight=3.0,
     context=((-4, 0.7), (-2, 1.0), (2, 1.0), (4, 0.7)),
     envelope_transfer=0.0,
     kept=1,

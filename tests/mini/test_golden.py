@@ -1,7 +1,8 @@
 """What `mini` says stays what it is: fingerprints of three results.
 
-They are of the weights of 2026-11-29: the encoder that begins with Whisper's layers, and the
-refiner that reads its content columns and learnt from conversions between readers.
+They are of the weights of 2026-11-29 and the settings of 2026-11-30: the encoder that begins with
+Whisper's layers, and the refiner that reads its content columns and learnt from conversions
+between readers.
 """
 
 from __future__ import annotations
