@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
+from knnvc.cli.derive import click_type, declared
 from knnvc.errors import UsageError
 from knnvc.options import settings
 
@@ -35,14 +36,10 @@ def options_of(kind: type[Any]) -> Callable[[Command], Command]:
 
     def add(command: Command) -> Command:
         for field in reversed(dataclasses.fields(kind)):
-            dashed = field.name.replace("_", "-")
-            is_flag = isinstance(field.default, bool)
-            flag = f"--{dashed}/--no-{dashed}" if is_flag else f"--{dashed}"
-            told = known[field.name]
-            text = f"{told.help}  [default: {field.default}]"
-            kind_of = click.Choice(told.choices) if told.choices else type(field.default)
-            option = click.option(flag, field.name, type=kind_of, default=None, help=text)
-            command = option(command)
+            allowed = known[field.name]
+            text = f"{allowed.help}  [default: {field.default}]"
+            flag, taken = declared(field.name, allowed), click_type(allowed)
+            command = click.option(flag, field.name, type=taken, default=None, help=text)(command)
         return click.option("--config", type=FILE, help="JSON file with the options.")(command)
 
     return add

@@ -14,7 +14,7 @@ from knnvc.options import Setting, settings
 Command = TypeVar("Command", bound=Callable[..., Any])
 Made = TypeVar("Made")
 
-_TYPES: dict[str, Any] = {"number": float, "whole": int, "text": str, "any": str}
+_TYPES: dict[str, Any] = {"number": float, "whole": int, "text": str, "any": str, "flag": bool}
 _METAVARS = {"seconds": "SECONDS", "chunk": "SECONDS", "lexicon": "FILE", "language": "CODE"}
 _METAVARS |= {"loudness": "LUFS|source|none"}
 
@@ -42,21 +42,29 @@ def options(kind: type, *names: str, **helps: str) -> Callable[[Command], Comman
     return decorate
 
 
+def declared(name: str, allowed: Setting) -> str:
+    """How the option of a field is written: `--name`, or `--name/--no-name`."""
+    dashed = name.replace("_", "-")
+    return f"--{dashed}/--no-{dashed}" if allowed.kind == "flag" else f"--{dashed}"
+
+
+def click_type(allowed: Setting) -> Any:
+    """What click makes of what is given."""
+    return click.Choice(allowed.choices) if allowed.kind == "choice" else _TYPES[allowed.kind]
+
+
 def _options(name: str, allowed: Setting, default: Any, told: str) -> list[Any]:
     """The click options of one field; the last one stands first in the help."""
-    flag = "--" + name.replace("_", "-")
+    flag = declared(name, allowed)
     if allowed.kind == "flag":
-        text = f"{flag}/--no-{flag.removeprefix('--')}"
-        return [click.option(text, name, default=default, show_default=True, help=told)]
+        return [click.option(flag, name, default=default, show_default=True, help=told)]
     given: dict[str, Any] = {"help": told, "metavar": _METAVARS.get(name)}
     if default is None:
         given["help"] += f"  [default: {allowed.otherwise}]" if allowed.otherwise else ""
     else:
         given |= {"default": str(default) if allowed.kind == "any" else default}
         given["show_default"] = True
-    given["type"] = (
-        click.Choice(allowed.choices) if allowed.kind == "choice" else _TYPES[allowed.kind]
-    )
+    given["type"] = click_type(allowed)
     made = [click.option(flag, name, **given)]
     if name == "loudness":
         without = click.option(

@@ -27,7 +27,17 @@ def share(default: float, text: str, most: float = 1.0) -> Any:
 
 
 @dataclass(frozen=True)
-class GlowTtsOptions(Checked):
+class StepOptions(Checked):
+    """What a training takes that follows no published file."""
+
+    average: float = share(0.998, "Decay of the mean of weights that is written.")
+    seed: int = count(0, "Of weights and batches.", least=0)
+    report_every: int = count(100, "Steps from one report to the next.")
+    threads: int = count(1, "Of the CPU.")
+
+
+@dataclass(frozen=True)
+class GlowTtsOptions(StepOptions):
     """How to train Glow-TTS; `width`, `layers` and `blocks` are the paper's."""
 
     steps: int = count(100_000, "How long.")
@@ -38,10 +48,6 @@ class GlowTtsOptions(Checked):
     blocks: int = count(12, "Of the flow.")
     noise: float = amount(0.05, "Standard deviation of what is added to the features.")
     clip: float = amount(5.0, "Largest norm of the gradients.")
-    average: float = share(0.998, "Decay of the mean of weights that is written.")
-    seed: int = count(0, "Of weights and batches.", least=0)
-    report_every: int = count(100, "Steps from one report to the next.")
-    threads: int = count(1, "Of the CPU.")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torchaudio
 from torch import Tensor, nn
@@ -45,6 +47,11 @@ class SpectralLoss(nn.Module):
             log = [torch.log(spectrum + 0.01) for spectrum in pair]
             total = total + (mel[0] - mel[1]).abs().mean() + (log[0] - log[1]).abs().mean() / 3
         return total / len(self.sizes)
+
+
+def frozen(encoder: PhoneEncoder, device: torch.device) -> PhoneEncoder:
+    """A copy that hears and does not learn."""
+    return copy.deepcopy(encoder).eval().requires_grad_(False).to(device)
 
 
 def _hear(encoder: PhoneEncoder, frames: Tensor, bf16: bool) -> tuple[Tensor, Tensor]:

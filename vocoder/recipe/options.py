@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from knnvc.options import Checked, setting
-from knnvc.training.options import amount, count, share
+from knnvc.training.options import StepOptions, amount, count, share
 
 
 def switch(default: bool, text: str) -> Any:
@@ -63,17 +63,13 @@ class PeopleOptions(Checked):
 
 
 @dataclass(frozen=True)
-class TrainingOptions(Checked):
+class TrainingOptions(StepOptions):
     """What the trainings of networks have in common."""
 
-    seed: int = count(0, "Of weights and batches.", least=0)
-    report_every: int = count(100, "Steps from one report to the next.")
     bf16: bool = switch(
         False, "Compute in bfloat16; pays only with AMX or AVX512-BF16, or on a GPU."
     )
-    threads: int = count(1, "Of the CPU.")
     minutes: float = amount(0.0, "Of training, instead of steps; 0 leaves it to these.")
-    average: float = share(0.998, "Decay of the mean of weights that is written.")
 
 
 @dataclass(frozen=True)

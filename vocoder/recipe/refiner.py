@@ -52,7 +52,7 @@ from recipe.data import (
 from recipe.drawing import Batches, moved
 from recipe.learner import CONTENT, LAYER, Learner, earlier_learner, earlier_refiner, mean_of
 from recipe.likeness import Likeness, pretrained
-from recipe.losses import heard_apart, misheard
+from recipe.losses import frozen, heard_apart, misheard
 from recipe.options import RefinerOptions
 from recipe.pieces import Example, Pieces
 from recipe.spectrograms import SpectrogramTraining
@@ -98,7 +98,7 @@ def train_refiner(
     utterances, held_out = (parts_of(some) for some in split(load_corpus(corpus, network)))
     twins = load_twins(corpus, network)
     recordings = people(corpus, network, options.recorded_share)
-    ear = copy.deepcopy(network).eval().requires_grad_(False).to(device)
+    ear = frozen(network, device)
     likeness = pretrained(network).to(device) if options.crossed_share > 0 else None
     pieces = Pieces(utterances, ear, space, options.bf16, twins, recordings, config.views, likeness)
     if start is not None and options.converted_share > 0 and not run.done:

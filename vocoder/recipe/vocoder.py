@@ -28,7 +28,7 @@ from knnvc.vocoders.source_filter import SourceFilterConfig, SourceFilterVocoder
 from recipe.data import MINI_ENCODER, MINI_VOCODER, Utterance, load_corpus, split
 from recipe.discriminators import Discriminators
 from recipe.drawing import Batches, moved
-from recipe.losses import SpectralLoss, heard_apart
+from recipe.losses import SpectralLoss, frozen, heard_apart
 from recipe.options import VocoderOptions
 from recipe.prematch import read_prematched
 
@@ -65,12 +65,12 @@ def train_vocoder(
     run = Run(folder, {**parts, **learners}, options, minutes=options.minutes)
     if run.resume():
         rng = np.random.default_rng(options.seed + run.step)
-    reader = Reader(corpus, prematched, encoder)
+    reader = Reader(corpus, prematched, encoder if options.heard_pitch_share else None)
     reader.check(options.frames)
     spectral = SpectralLoss(SAMPLE_RATE).to(device)
     ear = None
     if encoder is not None and options.heard_weight:
-        ear = copy.deepcopy(encoder.network).eval().requires_grad_(False).to(device)
+        ear = frozen(encoder.network, device)
     print(f"{len(reader.training)} utterances to train on, {len(reader.held_out)} held out")
 
     def draw(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -145,11 +145,16 @@ class Reader:
 
     def _heard(self, utterance: Utterance, encoder: MiniEncoder) -> np.ndarray:
         """log2 f0 and voicing [T, 2] that the encoder hears."""
-        wave = torch.from_numpy(self.waves[utterance.file].astype(np.float32) / 32768)
         at = encoder.columns.pitch
         assert at is not None
-        told: np.ndarray = encoder.encode(wave)[: len(utterance.f0), at : at + 2].numpy()
+        heard = encoder.encode(self._wave(utterance))
+        told: np.ndarray = heard[: len(utterance.f0), at : at + 2].numpy()
         return told
+
+    def _wave(self, utterance: Utterance, start: int = 0, stop: int | None = None) -> Tensor:
+        """Samples `start` to `stop` of an utterance."""
+        wave = self.waves[utterance.file][start:stop]
+        return torch.from_numpy(wave.astype(np.float32) / 32768)
 
     def check(self, frames: int) -> None:
         """Raise KnnvcError if no utterance is long enough for segments of so many frames."""
@@ -201,11 +206,8 @@ class Reader:
     def _cut(
         self, utterance: Utterance, features: np.ndarray, start: int, frames: int
     ) -> tuple[Tensor, Tensor]:
-        wave = self.waves[utterance.file][start * HOP : (start + frames) * HOP]
-        return (
-            torch.from_numpy(features[start : start + frames]),
-            torch.from_numpy(wave.astype(np.float32) / 32768),
-        )
+        piece = torch.from_numpy(features[start : start + frames])
+        return piece, self._wave(utterance, start * HOP, (start + frames) * HOP)
 
 
 def _louder(features: Tensor, wave: Tensor, gain: float) -> tuple[Tensor, Tensor]:
