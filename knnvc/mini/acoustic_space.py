@@ -7,7 +7,8 @@ that, each normalised by the statistics of either speaker, so that the voice its
 - the vectors compared also hold the phones around a frame, its coarse spectral envelope, its pitch;
 - the level of the selected frames is moved to the source's, and their envelope, where a preset says
   so, a part of the way (per-speaker mean and variance normalisation, as in speech recognition);
-- the pitch is the source's contour, with every pitch as frequent as the target has it.
+- the pitch is the source's contour, with every pitch as frequent as the target has it, and the
+  voicing is the source's, in part.
 
 Published kNN-VC does none of this; WavLM's features carry their context themselves.
 
@@ -25,7 +26,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from knnvc.audio.pitch import move_pitch, pitch_quantiles, pitch_statistics
+from knnvc.audio.pitch import (
+    VOICED,
+    move_pitch,
+    pitch_quantiles,
+    pitch_statistics,
+    smooth_pitch,
+)
 from knnvc.errors import KnnvcError
 from knnvc.text.phones import STATES
 
@@ -51,6 +58,8 @@ class AcousticSpaceOptions:
         context: (offset in frames, weight) of the neighbouring frames' phones.
         envelope_transfer: 0 keeps the selected envelope, 1 takes the source's, normalised.
         energy_transfer: the same for the level.
+        pitch_smoothing: standard deviation, in frames, of the Gaussian that smooths the contour.
+        voicing_transfer: 0 keeps the selected frames' voicing, 1 takes the source's.
         bands: of the envelope.
         kept: neighbours whose mean has the spectrum that `balanced` gives back; 0 is all k.
         balanced: frames on either side over which the mean spectrum of what the refiner makes is
@@ -69,6 +78,8 @@ class AcousticSpaceOptions:
     context: tuple[tuple[int, float], ...] = ((-4, 0.5), (-2, 0.7), (2, 0.7), (4, 0.5))
     envelope_transfer: float = 0.35
     energy_transfer: float = 1.0
+    pitch_smoothing: float = 0.0
+    voicing_transfer: float = 1.0
     bands: int = 20
     kept: int = 0
     balanced: int = 0
@@ -82,6 +93,8 @@ RECORDINGS = AcousticSpaceOptions(
     envelope_weight=3.0,
     context=((-4, 0.7), (-2, 1.0), (2, 1.0), (4, 0.7)),
     envelope_transfer=0.0,
+    pitch_smoothing=1.0,
+    voicing_transfer=0.5,
     kept=1,
     balanced=100,
     postfilter=1.0,
@@ -273,6 +286,16 @@ class AcousticSpace:
         width = self.mels * self.substeps
         selected[:, width] = move_pitch(source[:, width], own.pitches, target.pitches)
         selected[:, width + 1] = source[:, width + 1]
+
+    def soften_prosody(self, frames: Tensor, voicing: Tensor) -> None:
+        """Smooth the pitch of finished `frames` [M, Ds] in place, and change their voicing.
+
+        `voicing` [M] is that of the frames that were selected for them.
+        """
+        width = self.mels * self.substeps
+        pitch, own = frames[:, width], frames[:, width + 1]
+        frames[:, width] = smooth_pitch(pitch, own > VOICED, self.options.pitch_smoothing)
+        frames[:, width + 1] = voicing.lerp(own, self.options.voicing_transfer)
 
     def content(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:
         """Content conditioning for a `Refiner`, the source without its voice.

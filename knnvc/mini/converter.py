@@ -185,12 +185,13 @@ class MiniConverter:
         self, target: MiniTarget, source: Source, k: int, weighting: str, tell: Tell | None
     ) -> Tensor:
         """What one voice makes of a source [T, Ds], refined if there is a refiner."""
-        averaged = self._averages(target, source, k, weighting, tell)
-        kept = averaged[self._kept(k)]
-        if self.refiner is None:
-            return kept
-        refined = self.refiner.refine(*self._refiner_input(averaged, target, source, k))
-        return self.space.combine(kept, refined, source.match, target.statistics)
+        averaged, voicing = self._averages(target, source, k, weighting, tell)
+        made = kept = averaged[self._kept(k)]
+        if self.refiner is not None:
+            refined = self.refiner.refine(*self._refiner_input(averaged, target, source, k))
+            made = self.space.combine(kept, refined, source.match, target.statistics)
+        self.space.soften_prosody(made, voicing)
+        return made
 
     def _refiner_input(
         self, averaged: Mapping[int, Tensor], target: MiniTarget, source: Source, k: int
@@ -213,13 +214,16 @@ class MiniConverter:
         k: int,
         weighting: str,
         tell: Tell | None = None,
-    ) -> dict[int, Tensor]:
-        """The means [T, Ds] of the k nearest frames, of as many as are kept, and of the views."""
+    ) -> tuple[dict[int, Tensor], Tensor]:
+        """The means [T, Ds] of the k nearest frames, of as many as are kept, and of the views.
+
+        They follow the source. The voicing [T] of the k nearest comes beside them.
+        """
         synth, count = target.synth, len(source.synth)
         views = self.refiner.config.views if self.refiner else ()
         averaged = {n: torch.empty(count, synth.shape[1]) for n in {k, self._kept(k), *views}}
         most = max(k, min(max(averaged), target.searcher.frames))
-        own = source.statistics
+        own, voicing = source.statistics, torch.empty(count)
         for start in range(0, count, BLOCK):
             stop = min(count, start + BLOCK)
             span = (start, stop)
@@ -228,11 +232,13 @@ class MiniConverter:
             for number, frames in averaged.items():
                 weights = weigh(distances[:, :number], weighting)
                 chosen = select(synth, rows[:, :number], weights)
+                if number == k:
+                    voicing[start:stop] = chosen[:, -1]
                 leader = source.synth[start:stop]
                 frames[start:stop] = self.space.finish(chosen, leader, own, target.statistics)
             if tell:
                 tell(stop, count)
-        return averaged
+        return averaged, voicing
 
     def _neighbours(self, target: MiniTarget, vectors: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Distances and rows [M, k]; where joins count, the first one joins well."""

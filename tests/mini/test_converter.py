@@ -13,10 +13,10 @@ from torch import Tensor
 
 from knnvc import ConvertOptions, VoiceConverter
 from knnvc.audio import find_audio, load_audio
-from knnvc.audio.pitch import VOICED, move_pitch, pitch_quantiles
+from knnvc.audio.pitch import VOICED, move_pitch, pitch_quantiles, smooth_pitch
 from knnvc.converters.matching_set import MatchingSet
 from knnvc.converters.search import search
-from knnvc.mini.acoustic_space import AcousticSpace
+from knnvc.mini.acoustic_space import RECORDINGS, AcousticSpace
 from knnvc.mini.converter import MiniConverter, MiniTarget
 from knnvc.mini.refiner import Refiner
 
@@ -107,7 +107,7 @@ def test_frames_are_selected_that_join_well(mini: VoiceConverter, speech: Tensor
 
 
 def test_pitch_moves_into_the_target_range(mini: VoiceConverter) -> None:
-    """The converted frames' pitch is the target's, their voicing the source's."""
+    """The converted frames have the target's pitch, and voicing between source and target."""
     source = mini.encode((load_audio(EXAMPLES / "source.wav")[: 3 * RATE], RATE))
     target = mini.matching_set(find_audio(EXAMPLES / "target")[:1], trim=False)
     at = mini.encoder.columns.pitch
@@ -116,10 +116,18 @@ def test_pitch_moves_into_the_target_range(mini: VoiceConverter) -> None:
     own = pitch_quantiles(source[:, at:])
     assert torch.isfinite(own).all()
     wanted = pitch_quantiles(target.match)
-    assert torch.allclose(made[:, at], move_pitch(source[:, at], own, wanted))
+    moved = move_pitch(source[:, at], own, wanted)
     voiced = source[:, at + 1] > VOICED
-    assert torch.allclose(made[voiced, at].median(), wanted[len(wanted) // 2], atol=0.02)
-    assert torch.equal(made[:, at + 1], source[:, at + 1])
+    smoothed = smooth_pitch(moved, voiced, RECORDINGS.pitch_smoothing)
+    assert torch.allclose(made[:, at], smoothed)
+    assert torch.allclose(moved[voiced].median(), wanted[len(wanted) // 2], atol=0.02)
+    assert torch.allclose(made[voiced, at].median(), moved[voiced].median(), atol=1 / 12)
+    share = RECORDINGS.voicing_transfer
+    selected = (made[:, at + 1] - share * source[:, at + 1]) / (1 - share)
+    known = target.match[:, 1]
+    assert selected.min() > known.min() - 1e-4
+    assert selected.max() < known.max() + 1e-4
+    assert (made[voiced, at + 1] > VOICED).float().mean() > 0.8
 
 
 def test_nothing_has_to_be_voiced(mini: VoiceConverter, source: Source) -> None:
