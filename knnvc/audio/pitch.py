@@ -23,7 +23,6 @@ HOP = 320  # samples of a frame of 20 ms
 
 VOICED = 0.5  # probability above which a frame counts as voiced
 F0_RANGE = (55.0, 600.0)  # Hz
-MIDDLE = 7.2  # log2 of f0 where there is none: some 150 Hz
 NEAR = 0.01  # octaves: where StoneMask moved f0 by more, it looks again from there
 DIO_QUICK = 6  # decimation for DIO: at 2.7 kHz it is ten times as fast, and hears the same
 FAR = 0.2  # octaves from DIO's f0 at which that is believed
@@ -103,33 +102,18 @@ def _knots(quantiles: Tensor) -> tuple[Tensor, Tensor]:
 def smooth_pitch(log_f0: Tensor, voiced: Tensor, deviation: float) -> Tensor:
     """A contour `log_f0` [M] without what is faster than a tone of voice.
 
-    It goes on through frames that are not `voiced` [M], and is convolved with a Gaussian of that
-    `deviation` in frames. At 0 it stays as it is, and so it does where nothing is voiced.
+    A `voiced` [M] frame gets the mean of the voiced frames around it, weighed by a Gaussian of that
+    `deviation` in frames. Others stay as they are; at 0 all do.
     """
     if deviation == 0 or not voiced.any():
         return log_f0
     reach = math.ceil(3 * deviation)
     at = torch.arange(-reach, reach + 1).to(log_f0)
-    weights = torch.exp(-0.5 * (at / deviation).square())
-    whole = fill_unvoiced(log_f0, voiced)
-    row = functional.pad(whole[None, None], (reach, reach), mode="replicate")
-    return functional.conv1d(row, (weights / weights.sum())[None, None])[0, 0]
-
-
-def fill_unvoiced(log_f0: Tensor, voiced: Tensor) -> Tensor:
-    """Interpolate `log_f0` [M] linearly across frames that are not `voiced` [M].
-
-    Where nothing is voiced, it is `MIDDLE` everywhere.
-    """
-    known = torch.nonzero(voiced)[:, 0]
-    if len(known) == 0:
-        return torch.full_like(log_f0, MIDDLE)
-    at = torch.arange(len(log_f0), device=log_f0.device)
-    after = torch.searchsorted(known, at).clamp(max=len(known) - 1)
-    before = (torch.searchsorted(known, at, right=True) - 1).clamp(min=0)
-    left, right = known[before], known[after]
-    share = ((at - left).double() / (right - left).clamp(min=1)).clamp(0.0, 1.0)
-    return (log_f0[left] * (1 - share) + log_f0[right] * share).to(log_f0)
+    weights = torch.exp(-0.5 * (at / deviation).square())[None, None]
+    counted = voiced.to(log_f0)
+    rows = torch.stack([torch.where(voiced, log_f0, 0.0), counted])[:, None]
+    total, weight = functional.conv1d(rows, weights, padding=reach)[:, 0]
+    return torch.where(voiced, total / weight.clamp(min=1e-6), log_f0)
 
 
 def refine_pitch(waveform: Tensor, columns: Tensor, wanted: slice = slice(None)) -> Tensor:

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from knnvc.audio.pitch import VOICED, fill_unvoiced
 from knnvc.kernels import accelerate
 from knnvc.options import PartConfig, setting
 from knnvc.registry import Context, PartSpec
@@ -133,7 +132,7 @@ class SourceFilterVocoder(nn.Module):
         """
         # Running sums in double precision; not every device has that, so on the CPU.
         pitch, voicing = features[:, -2].cpu().double(), features[:, -1].cpu()
-        filled = fill_unvoiced(pitch, voicing > VOICED)
+        filled = _fill_unvoiced(pitch, voicing > 0.5)
         edges = torch.cat([filled[:1], (filled[1:] + filled[:-1]) / 2, filled[-1:]])
         f0 = torch.exp2(edges).clamp(20.0, 2000.0)
         cycles = (f0[1:] + f0[:-1]) / 2 * (self.hop / self.sample_rate)
@@ -247,3 +246,16 @@ def _pulse_train(turns: Tensor, count: Tensor) -> Tensor:
     total = (torch.sin((2 * count + 1) * torch.pi * turns) / safe - 1) / 2
     total = torch.where(half.abs() < 1e-4, count, total)
     return total * torch.sqrt(2 / count.clamp(min=1.0))
+
+
+def _fill_unvoiced(pitch: Tensor, voiced: Tensor) -> Tensor:
+    """Interpolate `pitch` [T] linearly across frames that are not `voiced` [T]."""
+    known = torch.nonzero(voiced)[:, 0]
+    if len(known) == 0:
+        return torch.full_like(pitch, 7.2)
+    at = torch.arange(len(pitch), device=pitch.device)
+    after = torch.searchsorted(known, at).clamp(max=len(known) - 1)
+    before = (torch.searchsorted(known, at, right=True) - 1).clamp(min=0)
+    left, right = known[before], known[after]
+    share = ((at - left).double() / (right - left).clamp(min=1)).clamp(0.0, 1.0)
+    return pitch[left] * (1 - share) + pitch[right] * share
