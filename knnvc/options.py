@@ -171,7 +171,7 @@ def check_known(kind: type, options: Mapping[str, Any]) -> None:
 
 def as_tuple(value: Any) -> Any:
     """`value` with its lists as tuples."""
-    return tuple(map(as_tuple, value)) if isinstance(value, list | tuple) else value
+    return tuple(map(as_tuple, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _as_list(value: Any) -> Any:

@@ -64,8 +64,7 @@ def test_a_bad_configuration_is_one_sentence_at_once(entry: Entry) -> None:
             before = time.process_time()
             with pytest.raises(KnnvcError) as caught:
                 entry.check(base(entry) | {name: value})
-            # Some computers are ten times as slow as others, under tracemalloc above all.
-            assert time.process_time() - before < 10.0, (name, str(value)[:40])
+            assert time.process_time() - before < 1.0, (name, str(value)[:40])
             message = str(caught.value)
             assert message
             assert "\n" not in message
