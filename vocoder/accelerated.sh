@@ -51,5 +51,8 @@ step "$part" --corpus "$run/corpus" --out "$run/$part" "${given[@]}" \
     --config "${CONFIG:-vocoder/configs/mini.json}" --minutes "$minutes" --device "${DEVICE:-cuda}" \
     --workers "$workers" --bf16 "$@"
 step split "$run/$part/$part.safetensors" --out "$out"
-if [[ $part == refiner ]]; then step split "$run/$part/content.safetensors" --out "$out/content"; fi
+if [[ $part == refiner ]]; then
+    step split "$run/$part/content.safetensors" --out "$out/content"
+    cp "$run/$part/speakers.safetensors" "$out/" 2>/dev/null || true
+fi
 cp "$run/$part/log.jsonl" "$out/" 2>/dev/null || true

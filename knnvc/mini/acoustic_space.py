@@ -19,7 +19,6 @@ encoder's content columns, which are not compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -34,14 +33,16 @@ from knnvc.audio.pitch import (
     smooth_pitch,
 )
 from knnvc.errors import KnnvcError
+from knnvc.mini.sharpening import balanced, moments, peaks, sharpened
+from knnvc.mini.speaker_prior import SpeakerPrior
 from knnvc.text.phones import STATES
 
 LEAST_SPEECH = 25  # frames (0.5 s): with fewer, statistics are of those that are silence least
 LEAST_SPREAD = 0.1  # of an envelope band, in units of the log-mel
 
 LEVEL_IN_JOINS = 0.5  # against the whole envelope
-POSTFILTER_BANDS = 9  # of the mel spectrum: wider than a formant, narrower than two
 MOST_MISSING = 3.0  # of contrast, against what there is
+BELIEVED = 60  # frames of speech whose mean is half believed, see `balance`
 FLAT = 1e-6  # mean square contrast that is none
 
 _BLOCK = 8192  # frames worked on at a time, which bounds the temporary memory
@@ -112,7 +113,8 @@ class Statistics:
     `pitch` [2] as of `pitch_statistics`, `pitches` [33] as of `pitch_quantiles`; `mean`, `spread`
     [bands] of the envelope; `level` [2] mean and spread of the mean log-mel, `spectrum` [2, mels]
     those of every band, `contrast` [mels] see `AcousticSpace.contrast`, `content` [2, C] mean and
-    spread of the encoder's content columns; all but pitch over frames of speech.
+    spread of the encoder's content columns; all but pitch over frames of speech, of which there are
+    `frames`.
     """
 
     pitch: Tensor
@@ -123,6 +125,7 @@ class Statistics:
     spectrum: Tensor
     contrast: Tensor
     content: Tensor
+    frames: int
 
     @property
     def vector(self) -> Tensor:
@@ -138,33 +141,47 @@ class AcousticSpace:
         mels: log-mel bands of one spectrum, a multiple of `options.bands`.
         substeps: spectra in one frame.
         states: phone states; match columns after their posteriors say how phones are spoken.
+        prior: what is usual of speakers, for the mean of those of whom little is known; None counts
+            that alone.
     """
 
     def __init__(
-        self, options: AcousticSpaceOptions, mels: int, substeps: int, states: int = STATES
+        self,
+        options: AcousticSpaceOptions,
+        mels: int,
+        substeps: int,
+        states: int = STATES,
+        prior: SpeakerPrior | None = None,
     ) -> None:
         if mels % options.bands:
             raise KnnvcError(f"{options.bands} envelope bands do not divide {mels} mel bands")
         self.options = options
         self.mels = mels
         self.substeps = substeps
+        self.prior = prior
         self._said = slice(2, 2 + states)
         self._told = slice(2 + states, None)
 
     def statistics(self, synth: Tensor, match: Tensor) -> Statistics:
         """Statistics of one speaker, from `synth` [N, Ds] and `match` [N, Dm]."""
         blocks = _spoken(synth, match[:, 2])
-        envelope = torch.cat([self._envelope(block) for block in blocks])
+        envelope = torch.cat([self.envelope(block) for block in blocks])
         level = torch.cat([self._level(block) for block in blocks])
+        mean, centre = envelope.mean(0), level.mean()
+        if self.prior is not None:
+            said = torch.cat(_spoken(self._posteriors(match), match[:, 2]))
+            mean = self.prior.mean(envelope, said.square())
+            centre = mean.mean()
         return Statistics(
             pitch=pitch_statistics(match),
             pitches=pitch_quantiles(match),
-            mean=envelope.mean(0),
+            mean=mean,
             spread=envelope.std(0, correction=0).clamp(min=LEAST_SPREAD),
-            level=torch.stack([level.mean(), level.std(correction=0).clamp(min=LEAST_SPREAD)]),
+            level=torch.stack([centre, level.std(correction=0).clamp(min=LEAST_SPREAD)]),
             spectrum=self._spectrum(blocks),
             contrast=self._contrast(blocks),
-            content=self._content_statistics(match),
+            content=_mean_and_spread(match[:, self._told].float(), match[:, 2]),
+            frames=len(envelope),
         )
 
     def vectors(
@@ -218,7 +235,7 @@ class AcousticSpace:
             at = torch.where(inside, at, frames)
             parts.append(weight * phones[at])
         options = self.options
-        envelope = (self._envelope(synth[start:stop]) - statistics.mean) / statistics.spread
+        envelope = (self.envelope(synth[start:stop]) - statistics.mean) / statistics.spread
         parts.append(envelope.clamp(-4, 4) * (options.envelope_weight / options.bands**0.5))
         pitch = pitch_space(
             match[start:stop, :2], statistics.pitch, options.pitch_weight, options.voicing_weight
@@ -233,7 +250,7 @@ class AcousticSpace:
         out = torch.empty(len(synth), self.options.bands + 1)
         for start in range(0, len(synth), _BLOCK):
             block = synth[start : start + _BLOCK]
-            envelope = (self._envelope(block) - statistics.mean) / statistics.spread
+            envelope = (self.envelope(block) - statistics.mean) / statistics.spread
             level = (self._level(block) - statistics.level[0]) / statistics.level[1]
             out[start : start + len(block), :-1] = envelope / self.options.bands**0.5
             out[start : start + len(block), -1] = LEVEL_IN_JOINS * level
@@ -261,10 +278,14 @@ class AcousticSpace:
         self, share: float, selected: Tensor, source: Tensor, own: Statistics, target: Statistics
     ) -> Tensor:
         """Move the envelope of `selected` [M, Ds] by `share` to the source's, normalised."""
-        wanted = (self._envelope(source) - own.mean) / own.spread * target.spread + target.mean
-        shift = share * (wanted - self._envelope(selected))
-        shift = shift.repeat_interleave(self.mels // self.options.bands, dim=1)
-        done = selected.clone()
+        wanted = (self.envelope(source) - own.mean) / own.spread * target.spread + target.mean
+        shift = share * (wanted - self.envelope(selected))
+        return self._raised(selected, shift)
+
+    def _raised(self, frames: Tensor, by: Tensor) -> Tensor:
+        """`frames` [M, Ds] with their envelope raised `by` [M, bands]."""
+        shift = by.repeat_interleave(self.mels // self.options.bands, dim=1)
+        done = frames.clone()
         done[:, : self.mels * self.substeps] += shift.repeat(1, self.substeps)
         return done
 
@@ -305,7 +326,7 @@ class AcousticSpace:
         """
         mean, spread = own.content
         told = (match[:, self._told].float() - mean) / spread
-        envelope = (self._envelope(synth) - own.mean) / own.spread
+        envelope = (self.envelope(synth) - own.mean) / own.spread
         level = (self._level(synth) - own.level[0]) / own.level[1]
         columns = [self._posteriors(match), told, envelope.clamp(-4, 4), level[:, None]]
         return torch.cat(columns, dim=1)
@@ -315,20 +336,42 @@ class AcousticSpace:
         content[:, -1 - self.options.bands : -1] = 0
 
     def combine(
-        self, selected: Tensor, refined: Tensor, match: Tensor, target: Statistics
+        self,
+        selected: Tensor,
+        refined: Tensor,
+        match: Tensor,
+        target: Statistics,
+        deviations: Tensor | None = None,
     ) -> Tensor:
         """`refined` frames [M, Ds] with the target's formants and the `selected` frames' mean.
 
         See `sharpen_formants` and `balance`. `match` [M, Dm] is the source's, `target` are the
-        statistics of the voice.
+        statistics of the voice. `deviations` [M, bands] are those of the selected frames, as of
+        `deviations`: little speech lacks phones, so others were selected, and what these are
+        otherwise is not the voice.
         """
         sharp = self.sharpen_formants(refined, match[:, 2], target.contrast)
-        return self.balance(sharp, selected)
+        if self.options.balanced == 0:
+            return sharp
+        wanted, own = selected, self.deviations(match)
+        if deviations is not None and own is not None:
+            missing = own - deviations
+            # The level of what was selected is the source's already.
+            wanted = self._raised(selected, missing - missing.mean(1, keepdim=True))
+        share = target.frames / (target.frames + BELIEVED)
+        return sharp.lerp(self.balance(sharp, wanted), share)
+
+    def deviations(self, match: Tensor) -> Tensor | None:
+        """`SpeakerPrior.deviations` of frames with these `match` columns [N, Dm], if known."""
+        if self.prior is None:
+            return None
+        blocks = torch.split(match, _BLOCK)
+        return torch.cat([self.prior.deviations(self._posteriors(b).square()) for b in blocks])
 
     def contrast(self, frames: Tensor, silence: Tensor) -> Tensor:
         """How high peaks and valleys are in `frames` [N, ≥ width]: mean squares [mels].
 
-        Of what differs from the mean of the bands around, `POSTFILTER_BANDS` wide, over frames of
+        Of what differs from the mean of the bands around, `sharpening.BANDS` wide, over frames of
         speech as √posteriors of `silence` [N] tell them.
         """
         return self._contrast(_spoken(frames, silence))
@@ -348,13 +391,7 @@ class AcousticSpace:
             present = self.contrast(frames, silence).clamp(min=FLAT)
             missing = (contrast / present).sqrt().sub(1).clamp(0, MOST_MISSING)
             gain = (self.options.postfilter * missing).to(frames)
-        width = self.mels * self.substeps
-        raised = frames.clone()
-        for start in range(0, len(frames), _BLOCK):
-            block = frames[start : start + _BLOCK]
-            more = gain * self._peaks(block)
-            raised[start : start + len(block), :width] += more.reshape(len(block), width)
-        return raised
+        return sharpened(frames, gain, self.mels * self.substeps)
 
     def balance(self, refined: Tensor, selected: Tensor) -> Tensor:
         """`refined` [M, Ds] with the mean spectrum of `selected` [M, Ds].
@@ -366,53 +403,24 @@ class AcousticSpace:
         reach = self.options.balanced
         if reach == 0:
             return refined
-        width = self.mels * self.substeps
-        done = refined.clone()
-        for start in range(0, len(refined), _BLOCK):
-            stop = min(len(refined), start + _BLOCK)
-            first, last = max(0, start - reach), min(len(refined), stop + reach)
-            missing = (selected[first:last, :width] - refined[first:last, :width]).double()
-            total = functional.pad(missing, (0, 0, 1, 0)).cumsum(0)
-            at = torch.arange(start, stop)
-            low, high = (at - reach).clamp(min=0), (at + reach + 1).clamp(max=len(refined))
-            mean = (total[high - first] - total[low - first]) / (high - low)[:, None]
-            done[start:stop, :width] += mean.to(done)
-        return done
+        return balanced(refined, selected, reach, self.mels * self.substeps)
 
     def _spectrum(self, blocks: list[Tensor]) -> Tensor:
         """Mean and spread [2, mels] of the log-mel bands of all frames in `blocks`."""
-        mean, squares = self._moments(map(self._spectra, blocks))
+        mean, squares = moments(map(self._spectra, blocks), self.mels)
         spread = (squares - mean.square()).clamp(min=0).sqrt()
         return torch.stack([mean, spread.clamp(min=LEAST_SPREAD)]).float()
 
     def _contrast(self, blocks: list[Tensor]) -> Tensor:
-        """Mean square [mels] of the `_peaks` of all frames in `blocks`."""
-        return self._moments(map(self._peaks, blocks))[1].float()
-
-    def _moments(self, blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean and mean square [mels] float64 of all rows in `blocks`, each [N, mels]."""
-        count, total, squares = 0, torch.zeros(self.mels).double(), torch.zeros(self.mels).double()
-        for block in blocks:
-            rows = block.double()
-            count += len(rows)
-            total += rows.sum(0).cpu()
-            squares += rows.square().sum(0).cpu()
-        return total / max(1, count), squares / max(1, count)
+        """Mean square [mels] of the `peaks` of all frames in `blocks`."""
+        return moments((peaks(self._spectra(block)) for block in blocks), self.mels)[1].float()
 
     def _spectra(self, frames: Tensor) -> Tensor:
         """The log-mel spectra in `frames` [N, ≥ width]: [N · substeps, mels]."""
         return frames[:, : self.mels * self.substeps].reshape(-1, self.mels)
 
-    def _peaks(self, frames: Tensor) -> Tensor:
-        """How far bands of `frames` [N, ≥ width] rise from those around: [N · substeps, mels]."""
-        spectra = self._spectra(frames)
-        around = functional.avg_pool1d(
-            spectra[:, None], POSTFILTER_BANDS, 1, POSTFILTER_BANDS // 2, count_include_pad=False
-        )
-        return spectra - around[:, 0]
-
-    def _envelope(self, synth: Tensor) -> Tensor:
-        """Coarse log-mel envelope [N, bands], mean over the frame."""
+    def envelope(self, synth: Tensor) -> Tensor:
+        """Coarse log-mel envelope [N, bands] of `synth` [N, ≥ width], mean over the frame."""
         spectra = synth[:, : self.mels * self.substeps].float()
         pooled = functional.avg_pool1d(spectra[:, None], self.mels // self.options.bands)[:, 0]
         return pooled.reshape(len(synth), self.substeps, self.options.bands).mean(1)
@@ -424,12 +432,6 @@ class AcousticSpace:
     def _posteriors(self, match: Tensor) -> Tensor:
         """√posteriors [N, states]."""
         return match[:, self._said].float()
-
-    def _content_statistics(self, match: Tensor) -> Tensor:
-        """Mean and spread [2, C] of the content columns over frames of speech."""
-        told = torch.cat(_spoken(match[:, self._told].float(), match[:, 2]))
-        mean = told.mean(0)
-        return torch.stack([mean, (told - mean).square().mean(0).sqrt().clamp(min=FLAT)])
 
 
 def are_speech(silence: Tensor) -> Tensor:
@@ -449,6 +451,13 @@ def _spoken(frames: Tensor, silence: Tensor) -> list[Tensor]:
     blocks = torch.split(are_speech(silence), _BLOCK)
     parts = zip(torch.split(frames, _BLOCK), blocks, strict=True)
     return [block[rows] for block, rows in parts]
+
+
+def _mean_and_spread(columns: Tensor, silence: Tensor) -> Tensor:
+    """Mean and spread [2, C] of `columns` [N, C] over frames of speech, see `_spoken`."""
+    spoken = torch.cat(_spoken(columns, silence))
+    mean = spoken.mean(0)
+    return torch.stack([mean, (spoken - mean).square().mean(0).sqrt().clamp(min=FLAT)])
 
 
 def _phones(posteriors: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from knnvc.kernels import accelerate
 from knnvc.mini.acoustic_space import SETTINGS, AcousticSpace, Statistics
 from knnvc.mini.encoder import MiniEncoder
 from knnvc.mini.refiner import Refiner, RefinerConfig
+from knnvc.mini.speaker_prior import SpeakerPrior, split_prior
 from knnvc.mini.unit_selection import follow, path_first
 from knnvc.options import MatchOptions, setting
 from knnvc.progress import Progress, Tell
@@ -73,6 +74,7 @@ class MiniTarget:
         statistics: of the speaker.
         joins: what `unit_selection.follow` needs, or None where joins do not count: [N, J].
         seams: bool [N], the first frames of recordings, with `joins`.
+        deviations: [N, bands] see `AcousticSpace.deviations`.
     """
 
     synth: Tensor
@@ -80,6 +82,22 @@ class MiniTarget:
     statistics: Statistics
     joins: Tensor | None = None
     seams: Tensor | None = None
+    deviations: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Averages:
+    """Means over nearest frames of a voice.
+
+    Attributes:
+        frames: [T, Ds] by the number of neighbours; they follow the source.
+        voicing: [T] of the k nearest.
+        deviations: [T, bands] of those that are kept, see `AcousticSpace.deviations`.
+    """
+
+    frames: Mapping[int, Tensor]
+    voicing: Tensor
+    deviations: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +118,7 @@ class MiniConverter:
         refiner: smooths selected frames; None leaves them.
         speaker: makes features [T, D] of the source's speaker, whose statistics then hold for every
             source; None takes them from each source.
+        prior: of the acoustic space.
     """
 
     def __init__(
@@ -108,13 +127,15 @@ class MiniConverter:
         encoder: MiniEncoder,
         refiner: Refiner | None = None,
         speaker: Callable[[], Tensor] | None = None,
+        prior: SpeakerPrior | None = None,
     ) -> None:
         self.config = config
         self.encoder = encoder
         self.refiner = refiner
         self._speaker = speaker
         mel = encoder.network.config
-        self.space = AcousticSpace(SETTINGS[config.source], mel.mels, mel.substeps, mel.states)
+        options = SETTINGS[config.source]
+        self.space = AcousticSpace(options, mel.mels, mel.substeps, mel.states, prior)
 
     def compared(self, features: Tensor, starts: Tensor | None = None) -> Tensor:
         """Vectors [T, Dv] of the acoustic space for `features` [T, D]; see `Converter.compared`."""
@@ -140,13 +161,13 @@ class MiniConverter:
             self.encoder.device,
             progress,
         )
+        deviations = space.deviations(one.match) if space.options.balanced else None
         if space.options.candidates <= 1:
-            return MiniTarget(one.synth, searcher, statistics)
+            return MiniTarget(one.synth, searcher, statistics, deviations=deviations)
         seams = torch.zeros(len(one.synth), dtype=torch.bool)
         seams[starts[starts < len(one.synth)]] = True
-        return MiniTarget(
-            one.synth, searcher, statistics, space.joins(one.synth, statistics), seams
-        )
+        joins = space.joins(one.synth, statistics)
+        return MiniTarget(one.synth, searcher, statistics, joins, seams, deviations)
 
     # Converting -------------------------------------------------------------------------------
 
@@ -185,12 +206,13 @@ class MiniConverter:
         self, target: MiniTarget, source: Source, k: int, weighting: str, tell: Tell | None
     ) -> Tensor:
         """What one voice makes of a source [T, Ds], refined if there is a refiner."""
-        averaged, voicing = self._averages(target, source, k, weighting, tell)
-        made = kept = averaged[self._kept(k)]
+        found = self._averages(target, source, k, weighting, tell)
+        made = kept = found.frames[self._kept(k)]
         if self.refiner is not None:
-            refined = self.refiner.refine(*self._refiner_input(averaged, target, source, k))
-            made = self.space.combine(kept, refined, source.match, target.statistics)
-        self.space.soften_prosody(made, voicing)
+            refined = self.refiner.refine(*self._refiner_input(found.frames, target, source, k))
+            known, said = target.statistics, source.match
+            made = self.space.combine(kept, refined, said, known, found.deviations)
+        self.space.soften_prosody(made, found.voicing)
         return made
 
     def _refiner_input(
@@ -214,16 +236,16 @@ class MiniConverter:
         k: int,
         weighting: str,
         tell: Tell | None = None,
-    ) -> tuple[dict[int, Tensor], Tensor]:
-        """The means [T, Ds] of the k nearest frames, of as many as are kept, and of the views.
-
-        They follow the source. The voicing [T] of the k nearest comes beside them.
-        """
+    ) -> Averages:
+        """The means of the k nearest frames, of as many as are kept, and of the views."""
         synth, count = target.synth, len(source.synth)
         views = self.refiner.config.views if self.refiner else ()
-        averaged = {n: torch.empty(count, synth.shape[1]) for n in {k, self._kept(k), *views}}
+        kept = self._kept(k)
+        averaged = {n: torch.empty(count, synth.shape[1]) for n in {k, kept, *views}}
         most = max(k, min(max(averaged), target.searcher.frames))
         own, voicing = source.statistics, torch.empty(count)
+        usual = target.deviations
+        deviations = None if usual is None else torch.empty(count, usual.shape[1])
         for start in range(0, count, BLOCK):
             stop = min(count, start + BLOCK)
             span = (start, stop)
@@ -234,11 +256,13 @@ class MiniConverter:
                 chosen = select(synth, rows[:, :number], weights)
                 if number == k:
                     voicing[start:stop] = chosen[:, -1]
+                if number == kept and usual is not None and deviations is not None:
+                    deviations[start:stop] = select(usual, rows[:, :number], weights)
                 leader = source.synth[start:stop]
                 frames[start:stop] = self.space.finish(chosen, leader, own, target.statistics)
             if tell:
                 tell(stop, count)
-        return averaged, voicing
+        return Averages(averaged, voicing, deviations)
 
     def _neighbours(self, target: MiniTarget, vectors: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Distances and rows [M, k]; where joins count, the first one joins well."""
@@ -267,13 +291,14 @@ def load(spec: PartSpec, context: Context) -> MiniConverter:
     assert spec.weights is not None
     with torch.device("meta"):
         refiner = Refiner(RefinerConfig.from_dict(config.refiner))
-    refiner.load_state_dict(as_single(read_tensors(spec.weights)[0]), assign=True)
+    weights, prior = split_prior(as_single(read_tensors(spec.weights)[0]))
+    refiner.load_state_dict(weights, assign=True)
     refiner = refiner.to(context.device).eval()
     if context.device.type == "cpu":
         accelerate(refiner)
     speaks = config.source == "text" and context.front_end is not None
     speaker = partial(_speaker_features, context) if speaks else None
-    return MiniConverter(config, context.encoder, refiner, speaker)
+    return MiniConverter(config, context.encoder, refiner, speaker, prior)
 
 
 def _speaker_features(context: Context) -> Tensor:

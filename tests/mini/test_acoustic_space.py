@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor
 
 from knnvc.errors import KnnvcError
-from knnvc.mini import acoustic_space
+from knnvc.mini import acoustic_space, sharpening
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions, Statistics
+from knnvc.mini.speaker_prior import SpeakerPrior
 
 MELS, SUBSTEPS, PHONES = 4, 2, 2
 WIDTH = MELS * SUBSTEPS
@@ -94,7 +96,7 @@ def test_the_postfilter_gives_peaks_and_valleys_what_the_targets_have_more(
     # Silence does not count where there is speech: half of it, flat, changes nothing.
     flat = torch.cat([frames, torch.ones(40, 162)])
     heard = torch.cat([spoken, torch.ones(40)])
-    monkeypatch.setattr("knnvc.mini.acoustic_space._BLOCK", 11)
+    monkeypatch.setattr(sharpening, "BLOCK", 11)
     torch.testing.assert_close(space(1.0).sharpen_formants(flat, heard, wanted)[:40], done)
     torch.testing.assert_close(space(1.0).sharpen_formants(flat, heard, wanted)[40:], flat[40:])
     assert torch.equal(
@@ -112,11 +114,43 @@ def test_balancing_gives_the_mean_of_what_was_selected(monkeypatch: pytest.Monke
         around = slice(max(0, at - 7), at + 8)
         mean = (selected[around] - refined[around]).mean(0)[:WIDTH]
         torch.testing.assert_close(done[at, :WIDTH], refined[at, :WIDTH] + mean)
-    monkeypatch.setattr("knnvc.mini.acoustic_space._BLOCK", 11)
+    monkeypatch.setattr(sharpening, "BLOCK", 11)
     torch.testing.assert_close(space.balance(refined, selected), done)
     whole = make_space(balanced=1000).balance(refined, selected)  # over all there is
     torch.testing.assert_close(whole.mean(0)[:WIDTH], selected.mean(0)[:WIDTH])
     assert make_space().balance(refined, selected) is refined  # not asked for
+
+
+def test_other_phones_are_not_taken_for_the_voice() -> None:
+    """A reference without a phone: what was selected for it has another phone's envelope."""
+    phones = torch.zeros(1 + 3 * PHONES, 2)
+    phones[1:4, 0], phones[4:, 0] = 1.0, -1.0  # the first is low, the second high
+    phones[:, 1] = -phones[:, 0]
+    usual = SpeakerPrior(
+        phones=phones,
+        shape=torch.zeros(2),
+        between=torch.ones(2),
+        within=torch.ones(2),
+    )
+    options = AcousticSpaceOptions(bands=2, balanced=1000)
+    space = AcousticSpace(options, MELS, SUBSTEPS, 1 + 3 * PHONES, usual)
+    synth, match = make_frames(100)
+    match[:, 3:] = 0
+    match[:, 3] = 1.0  # the first phone, where the voice has only said the second
+    target = dataclasses.replace(space.statistics(synth, match), frames=10**9)
+    wide = torch.cat([phones.repeat_interleave(MELS // 2, 1)] * SUBSTEPS, 1)
+    voice = torch.linspace(0, 1, WIDTH)
+    refined, selected = synth.clone(), synth.clone()
+    refined[:, :WIDTH] = wide[1]
+    selected[:, :WIDTH] = wide[4] + voice
+    other = phones[4].expand(100, -1)
+    done = space.combine(selected, refined, match, target, other)
+    torch.testing.assert_close(done[:, :WIDTH], (wide[1] + voice).expand(100, -1))
+    same = space.combine(selected, refined, match, target)  # nothing is known of the phones
+    torch.testing.assert_close(same[:, :WIDTH], selected[:, :WIDTH])
+    some = dataclasses.replace(target, frames=acoustic_space.BELIEVED)
+    half = space.combine(selected, refined, match, some, other)
+    torch.testing.assert_close(half[:, :WIDTH], (wide[1] + voice / 2).expand(100, -1))
 
 
 def test_vectors_do_not_depend_on_level_and_range_of_the_speaker() -> None:

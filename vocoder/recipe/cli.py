@@ -270,7 +270,8 @@ def prematch(
         prematch(corpus, mini_encoder(encoder), out, k, mini_space())
     else:
         need(refiner, "refiner")
-        prematch_refined(corpus, mini_encoder(encoder), mini_space(), mini_learner(refiner), out)
+        learner = mini_learner(refiner)
+        prematch_refined(corpus, mini_encoder(encoder), mini_space(refiner), learner, out)
     say_path(out)
 
 

@@ -138,6 +138,7 @@ class RefinerOptions(AcceleratedOptions):
     )
     likeness_weight: float = amount(15.0, "Of what CAM++ says of these.")
     said_weight: float = amount(12.0, "Of the phones that the encoder mishears in these.")
+    short_share: float = share(0.0, "Of the pieces: less than three seconds of the target.")
     twin_share: float = share(0.7, "Of the other pieces, where the corpus has twins.")
     hidden_share: float = share(0.4, "Of the pieces: the source's envelope is hidden.")
     smooth_share: float = share(0.6, "Of the pieces: frames are selected to join well.")

@@ -22,6 +22,7 @@ from recipe import recordings
 from recipe.data import MINI_ENCODER, MINI_REFINER, MINI_VOCODER
 from recipe.learner import Learner, average_contents, earlier_learner
 from recipe.refiner import average_refiners
+from recipe.speakers import prior_beside
 
 LICENCE = "Apache-2.0"  # of the weights
 MATCHING: dict[str, Any] = {"k": 4, "weighting": "mean", "lam": 1.0}
@@ -45,9 +46,10 @@ def preset_encoder(preset: str) -> MiniEncoder:
     return encoder
 
 
-def mini_space() -> AcousticSpace:
-    """The space that `mini` searches in for recordings."""
-    return AcousticSpace(RECORDINGS, MINI_ENCODER.mels, MINI_ENCODER.substeps)
+def mini_space(refiner: Path | None = None) -> AcousticSpace:
+    """The space that `mini` searches in for recordings, with the prior of a `refiner`'s weights."""
+    prior = None if refiner is None else prior_beside(refiner)
+    return AcousticSpace(RECORDINGS, MINI_ENCODER.mels, MINI_ENCODER.substeps, prior=prior)
 
 
 def mini_learner(weights: Path) -> Learner:
@@ -71,6 +73,7 @@ def package_mini(
 
     Of several `refiner`s, of which one began with the other, the preset gets the mean of the
     weights, see `average_refiners`.
+    The last one's prior of speakers goes along.
     `speech_refiner` serves for text instead of `refiner`; by default the same does for both. A
     model card is drafted where there is none; what was measured has to be added by hand.
 
@@ -92,6 +95,8 @@ def package_mini(
             write_tensors(out / "encoder.safetensors", pack(state), metadata)
         elif part in PACKED:
             state, metadata = average_refiners(sources, refiner_config)
+            prior = prior_beside(sources[-1])
+            state |= {} if prior is None else prior.tensors()
             write_tensors(out / f"{part}.safetensors", pack(state), metadata)
         else:
             _, metadata = read_tensors(sources[0])

@@ -37,6 +37,7 @@ from knnvc.training.aligned import read_table
 from recipe.data import MINI_ENCODER, spectra_of
 from recipe.learner import CONTENT
 from recipe.prematch import read_prematched, write_prematched
+from recipe.speakers import SPEAKERS
 
 PARTS = ("encoder", "refiner", "vocoder")
 LARGEST = 60_000_000  # bytes of the whole file
@@ -192,8 +193,9 @@ def _form(
 def _add_weights(archive: zipfile.ZipFile, weights: Mapping[str, Path], folder: Path) -> None:
     files = dict(weights)
     start = weights.get(START)
-    if start is not None and (start.parent / CONTENT).exists():
-        files[CONTENT] = start.parent / CONTENT
+    for beside in (CONTENT, SPEAKERS):
+        if start is not None and (start.parent / beside).exists():
+            files[beside] = start.parent / beside
     for name, path in files.items():
         state, metadata = read_tensors(path)
         small = folder / f".{name}.packing"

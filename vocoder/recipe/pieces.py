@@ -193,7 +193,8 @@ class Pieces:
         if options and rng.random() < options.misheard_share:
             mishear(said, rng)
         synth, match = source[:, : width + 2], source[:, width:]
-        pool = reference(voice, task.without, rng)
+        short = options is not None and rng.random() < options.short_share
+        pool = reference(voice, task.without, rng, short)
         # A voice that is recast would be nobody's.
         recast = options is not None and task.truth is not None
         frames_of = other_speaker(self.space, rng) if recast else same_speaker

@@ -55,6 +55,7 @@ from recipe.likeness import Likeness, pretrained
 from recipe.losses import frozen, heard_apart, misheard
 from recipe.options import RefinerOptions
 from recipe.pieces import Example, Pieces
+from recipe.speakers import prior_for
 from recipe.spectrograms import SpectrogramTraining
 
 LONGEST_VOICE = 1200.0  # seconds of one speaker's recordings
@@ -95,7 +96,10 @@ def train_refiner(
     resumed = run.resume()
     if resumed:
         rng = np.random.default_rng(options.seed + run.step)
-    utterances, held_out = (parts_of(some) for some in split(load_corpus(corpus, network)))
+    training_speech, held_out_speech = split(load_corpus(corpus, network))
+    prior = prior_for(space, training_speech, folder, start)
+    space = AcousticSpace(space.options, space.mels, space.substeps, prior=prior)
+    utterances, held_out = (parts_of(some) for some in (training_speech, held_out_speech))
     twins = load_twins(corpus, network)
     recordings = people(corpus, network, options.recorded_share)
     ear = frozen(network, device)

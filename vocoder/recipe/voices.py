@@ -22,6 +22,7 @@ from knnvc.text.phones import STATES
 from recipe.data import Utterance
 
 MOST_REFERENCES = 60  # utterances, some five minutes
+SHORT = (40, 140)  # frames of a short reference
 MOST_MISSES = 100_000  # tasks in a row that are too short for a piece
 
 
@@ -159,9 +160,20 @@ def draw(
             raise KnnvcError(f"no utterance has more than {frames} frames: ask for fewer")
 
 
-def reference(voice: Voice, index: int | None, rng: np.random.Generator) -> Tensor:
-    """Rows of some utterances other than `index` of the speaker: little as often as much."""
+def reference(
+    voice: Voice, index: int | None, rng: np.random.Generator, short: bool = False
+) -> Tensor:
+    """Rows of some utterances other than `index` of the speaker: little as often as much.
+
+    `short` asks for less than three seconds of one utterance, as a user may have of a voice.
+    """
     others = [i for i in range(len(voice.utterances)) if i != index]
+    if short:
+        one = int(rng.choice(others))
+        first, last = voice.starts[one], voice.starts[one + 1]
+        count = min(last - first, int(rng.integers(*SHORT)))
+        first += int(rng.integers(last - first - count + 1))
+        return torch.arange(first, first + count)
     count = round(np.exp(rng.uniform(0, np.log(min(len(others), MOST_REFERENCES)))))
     kept = sorted(rng.choice(others, size=count, replace=False))
     return torch.cat([torch.arange(voice.starts[i], voice.starts[i + 1]) for i in kept])
