@@ -33,7 +33,7 @@ def given(mini: VoiceConverter) -> MiniConverter:
 def with_space(
     mini: VoiceConverter, refiner: Refiner | None, **options: float | None
 ) -> MiniConverter:
-    """As `mini`'s, but with these options of its acoustic space and this refiner."""
+    """As `mini`'s, but with these options of its acoustic space, no prior, and this refiner."""
     old = given(mini)
     made = MiniConverter(old.config, old.encoder, refiner)
     space = old.space
@@ -91,7 +91,7 @@ def test_frames_are_selected_that_join_well(mini: VoiceConverter, speech: Tensor
 
     path = rows(16)
     assert continued(path) > continued(rows(1))
-    space = given(mini).space
+    space = with_space(mini, None).space
     own = space.statistics(speech[:, columns.synth], speech[:, columns.match])
     known = space.statistics(voice.synth, voice.match)
     _, near = search(
