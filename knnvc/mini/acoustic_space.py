@@ -141,8 +141,7 @@ class AcousticSpace:
         mels: log-mel bands of one spectrum, a multiple of `options.bands`.
         substeps: spectra in one frame.
         states: phone states; match columns after their posteriors say how phones are spoken.
-        prior: what is usual of speakers, for the mean of those of whom little is known; None counts
-            that alone.
+        prior: what is usual of speakers, for those of whom little is known; None goes without.
     """
 
     def __init__(
@@ -169,8 +168,12 @@ class AcousticSpace:
         level = torch.cat([self._level(block) for block in blocks])
         mean, centre = envelope.mean(0), level.mean()
         if self.prior is not None:
-            said = torch.cat(_spoken(self._posteriors(match), match[:, 2]))
-            mean = self.prior.mean(envelope, said.square())
+            said = _spoken(match[:, self._said], match[:, 2])
+            rest = [
+                self.prior.without_phones(self.envelope(frames), heard.float().square())
+                for frames, heard in zip(blocks, said, strict=True)
+            ]
+            mean = self.prior.mean(torch.cat(rest).mean(0), len(envelope))
             centre = mean.mean()
         return Statistics(
             pitch=pitch_statistics(match),
@@ -346,9 +349,8 @@ class AcousticSpace:
         """`refined` frames [M, Ds] with the target's formants and the `selected` frames' mean.
 
         See `sharpen_formants` and `balance`. `match` [M, Dm] is the source's, `target` are the
-        statistics of the voice. `deviations` [M, bands] are those of the selected frames, as of
-        `deviations`: little speech lacks phones, so others were selected, and what these are
-        otherwise is not the voice.
+        statistics of the voice. `deviations` [M, bands] are the selected frames': where the voice
+        has not said a phone, others were selected, and by these they differ from it.
         """
         sharp = self.sharpen_formants(refined, match[:, 2], target.contrast)
         if self.options.balanced == 0:
@@ -400,10 +402,8 @@ class AcousticSpace:
         the selected frames that are the target's. Means are over `options.balanced` frames before
         and after each one, as far as there are.
         """
-        reach = self.options.balanced
-        if reach == 0:
-            return refined
-        return balanced(refined, selected, reach, self.mels * self.substeps)
+        reach, width = self.options.balanced, self.mels * self.substeps
+        return balanced(refined, selected, reach, width) if reach else refined
 
     def _spectrum(self, blocks: list[Tensor]) -> Tensor:
         """Mean and spread [2, mels] of the log-mel bands of all frames in `blocks`."""

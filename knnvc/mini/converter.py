@@ -152,11 +152,12 @@ class MiniConverter:
         check_encoder(target, self.encoder)
         space, one, starts = self.space, target, target.frame_start
         statistics = space.statistics(one.synth, one.match)
+        known = space.prior.tensors().values() if space.prior else ()
         searcher = build_searcher(
             one,
             index,
             lambda: space.vectors(one.synth, one.match, statistics, starts),
-            [one.match, one.synth, starts],
+            [one.match, one.synth, starts, *known],
             repr(space.options),
             self.encoder.device,
             progress,

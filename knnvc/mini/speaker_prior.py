@@ -52,19 +52,24 @@ class SpeakerPrior:
         """
         return probabilities[:, 1:] @ self.phones[1:].to(probabilities)
 
-    def mean(self, envelope: Tensor, probabilities: Tensor) -> Tensor:
-        """The speaker's mean envelope [B], from `envelope` [N, B].
+    def without_phones(self, envelope: Tensor, probabilities: Tensor) -> Tensor:
+        """`envelope` [N, B] of speech without what is usual of its phones.
 
         `probabilities` [N, S] are those of the phone states, silence first.
         """
         speech = 1 - probabilities[:, :1]
-        said = self.deviations(probabilities) / speech.clamp(min=1e-6)
-        found = (envelope - said).mean(0)
+        return envelope - self.deviations(probabilities) / speech.clamp(min=1e-6)
+
+    def mean(self, found: Tensor, frames: int) -> Tensor:
+        """The speaker's mean envelope [B].
+
+        `found` [B] is the mean of what `without_phones` gave, of so many frames of speech.
+        """
         level = found.mean()
         away = found - level - self.shape
         # A telephone has no high bands: what is far from usual is believed the more.
         between = torch.maximum(self.between, away.square())
-        share = between / (between + self.within / max(1, len(envelope)))
+        share = between / (between + self.within / max(1, frames))
         return self.shape + share * away + level
 
 

@@ -14,8 +14,10 @@ from torch import Tensor
 from knnvc import ConvertOptions, VoiceConverter
 from knnvc.audio import find_audio, load_audio
 from knnvc.audio.pitch import VOICED, move_pitch, pitch_quantiles, smooth_pitch
+from knnvc.converters.approximate import content_hash
 from knnvc.converters.matching_set import MatchingSet
 from knnvc.converters.search import search
+from knnvc.mini import converter as converter_module
 from knnvc.mini.acoustic_space import BELIEVED, RECORDINGS, AcousticSpace
 from knnvc.mini.converter import MiniConverter, MiniTarget
 from knnvc.mini.refiner import Refiner
@@ -160,3 +162,22 @@ def test_frames_keep_the_mean_spectrum_of_what_is_kept(
     share = known / (known + BELIEVED)
     assert 0.1 < share < 0.9
     torch.testing.assert_close(balanced, refined.lerp(wanted, share), atol=1e-3, rtol=0)
+
+
+def test_a_kept_index_belongs_to_the_prior(
+    mini: VoiceConverter, anna: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vectors are normalised by it: with another prior, they are built anew."""
+    seen: list[list[Tensor]] = []
+    build = converter_module.build_searcher
+
+    def told(one: MatchingSet, index: str, vectors: Any, made_of: list[Tensor], *rest: Any) -> Any:
+        seen.append(made_of)
+        return build(one, index, vectors, made_of, *rest)
+
+    monkeypatch.setattr(converter_module, "build_searcher", told)
+    voice = mini.matching_set(anna)
+    given(mini).prepare(voice)
+    with_space(mini, None).prepare(voice)
+    informed, plain = (content_hash("ivf", tensors, "") for tensors in seen)
+    assert informed != plain
