@@ -71,6 +71,8 @@ class AcousticSpaceOptions:
         candidates: neighbours among which each frame's is chosen so that they join well; 1 takes
             the nearest.
         join_weight: of a bad join, against distance.
+        frames_each: of speech, for each of k neighbours; where there are fewer, and k is the
+            preset's, fewer neighbours are averaged. 0 averages k always.
     """
 
     pitch_weight: float = 0.15
@@ -87,6 +89,7 @@ class AcousticSpaceOptions:
     postfilter: float = 0.0
     candidates: int = 1
     join_weight: float = 0.1
+    frames_each: int = 0
 
 
 # What was measured for either is in docs/experiments/ (mini's matching).
@@ -101,6 +104,7 @@ RECORDINGS = AcousticSpaceOptions(
     postfilter=1.0,
     candidates=16,
     join_weight=0.3,
+    frames_each=25,
 )
 TEXT = AcousticSpaceOptions(envelope_transfer=0.5, postfilter=2.0, join_weight=0.3)
 SETTINGS = {"recordings": RECORDINGS, "text": TEXT}

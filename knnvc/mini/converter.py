@@ -41,6 +41,8 @@ from knnvc.progress import Progress, Tell
 from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, read_tensors
 
+LEAST_NEIGHBOURS = 2  # however little speech there is
+
 
 @dataclass(frozen=True)
 class MiniConfig(KnnConfig, what="mini converter"):
@@ -181,12 +183,14 @@ class MiniConverter:
     ) -> Frames:
         """Turn features into frames of the voices; see `Converter.convert`."""
         k, lam, weighting = self.config.chosen(options)
+        asked = options is not None and options.k is not None
         if lam == 0:
             return Frames(features[:, self.encoder.columns.synth])
         source = self._of_features(features, self._speaker_statistics)
 
         def made(target: MiniTarget, tell: Tell | None) -> Tensor:
-            return self._converted(target, source, k, weighting, tell)
+            count = k if asked else self._fitting(k, target)
+            return self._converted(target, source, count, weighting, tell)
 
         return blend_voices(voices, made, source.synth, lam, progress)
 
@@ -225,6 +229,13 @@ class MiniConverter:
         views = [averaged[n][:, : config.width] for n in config.views]
         content = self.space.content(source.synth, source.match, source.statistics)
         return averaged[k], content, known.spectrum, known.vector, views
+
+    def _fitting(self, k: int, target: MiniTarget) -> int:
+        """`k`, or fewer where there is too little speech to hold so many frames that are alike."""
+        each = self.space.options.frames_each
+        if each == 0:
+            return k
+        return min(k, max(LEAST_NEIGHBOURS, target.statistics.frames // each))
 
     def _kept(self, k: int) -> int:
         """Of how many neighbours the mean is kept beside what the refiner makes of k."""

@@ -181,3 +181,20 @@ def test_a_kept_index_belongs_to_the_prior(
     with_space(mini, None).prepare(voice)
     informed, plain = (content_hash("ivf", tensors, "") for tensors in seen)
     assert informed != plain
+
+
+def test_little_speech_averages_fewer_neighbours(
+    mini: VoiceConverter, speech: Tensor, anna: Path
+) -> None:
+    """Among fifty frames four that are alike are hard to find; who asks for four gets four."""
+    target = given(mini).prepare(mini.matching_set(anna))
+
+    def made(frames: int, k: int | None) -> Tensor:
+        known = replace(target, statistics=replace(target.statistics, frames=frames))
+        return given(mini).convert(speech, [(known, 1.0)], ConvertOptions(k=k)).values
+
+    assert torch.equal(made(100, None), made(100, 4))
+    assert torch.equal(made(5000, None), made(5000, 4))
+    assert torch.equal(made(99, None), made(99, 3))
+    assert torch.equal(made(20, None), made(20, 2))
+    assert not torch.equal(made(20, None), made(20, 4))
