@@ -177,7 +177,7 @@ def test_the_vectors_drawn_are_those_compared(mini: VoiceConverter, preset: Path
         _, nearest = Index(of_set(converter, voice)).search(of_features(converter, features), 1)
         rule = converter.converter
         if isinstance(rule, MiniConverter):  # without unit selection, refiner and following
-            rule = MiniConverter(rule.config, rule.encoder)
+            rule = MiniConverter(rule.config, rule.encoder, prior=rule.space.prior)
             rule.space.options = replace(rule.space.options, candidates=1, pitch_smoothing=0.0)
             rule.space.finish = lambda selected, *_: selected  # type: ignore[method-assign]
         plain = VoiceConverter(converter.encoder, rule, converter.vocoder)
