@@ -33,6 +33,7 @@ from knnvc.audio.pitch import (
     smooth_pitch,
 )
 from knnvc.errors import KnnvcError
+from knnvc.mini.sharpening import BLOCK as _BLOCK
 from knnvc.mini.sharpening import balanced, moments, peaks, sharpened
 from knnvc.mini.speaker_prior import SpeakerPrior
 from knnvc.text.phones import STATES
@@ -44,8 +45,6 @@ LEVEL_IN_JOINS = 0.5  # against the whole envelope
 MOST_MISSING = 3.0  # of contrast, against what there is
 BELIEVED = 60  # frames of speech whose mean is half believed, see `balance`
 FLAT = 1e-6  # mean square contrast that is none
-
-_BLOCK = 8192  # frames worked on at a time, which bounds the temporary memory
 
 
 @dataclass(frozen=True)
@@ -168,14 +167,15 @@ class AcousticSpace:
     def statistics(self, synth: Tensor, match: Tensor) -> Statistics:
         """Statistics of one speaker, from `synth` [N, Ds] and `match` [N, Dm]."""
         blocks = _spoken(synth, match[:, 2])
-        envelope = torch.cat([self.envelope(block) for block in blocks])
+        envelopes = [self.envelope(block) for block in blocks]
+        envelope = torch.cat(envelopes)
         level = torch.cat([self._level(block) for block in blocks])
         mean, centre = envelope.mean(0), level.mean()
         if self.prior is not None:
             said = _spoken(match[:, self._said], match[:, 2])
             rest = [
-                self.prior.without_phones(self.envelope(frames), heard.float().square())
-                for frames, heard in zip(blocks, said, strict=True)
+                self.prior.without_phones(part, heard.float().square())
+                for part, heard in zip(envelopes, said, strict=True)
             ]
             mean = self.prior.mean(torch.cat(rest).mean(0), len(envelope))
             centre = mean.mean()

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from knnvc.audio.pitch import VOICED
 from knnvc.kernels import accelerate
 from knnvc.options import PartConfig, setting
 from knnvc.registry import Context, PartSpec
@@ -132,7 +133,7 @@ class SourceFilterVocoder(nn.Module):
         """
         # Running sums in double precision; not every device has that, so on the CPU.
         pitch, voicing = features[:, -2].cpu().double(), features[:, -1].cpu()
-        filled = _fill_unvoiced(pitch, voicing > 0.5)
+        filled = _fill_unvoiced(pitch, voicing > VOICED)
         edges = torch.cat([filled[:1], (filled[1:] + filled[:-1]) / 2, filled[-1:]])
         f0 = torch.exp2(edges).clamp(20.0, 2000.0)
         cycles = (f0[1:] + f0[:-1]) / 2 * (self.hop / self.sample_rate)

@@ -35,9 +35,10 @@ def prior_for(
     A resumed training has it already; another takes that of the weights in `start`, or else that of
     the `utterances`. None if they have too few speakers.
     """
-    prior = prior_beside(folder / "refiner.safetensors")
-    if prior is None and start is not None:
-        prior = prior_beside(start)
+    kept = prior_beside(folder / "refiner.safetensors")
+    if kept is not None:
+        return kept
+    prior = None if start is None else prior_beside(start)
     if prior is None:
         prior = measured(space, utterances)
     if prior is not None:
