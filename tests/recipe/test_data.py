@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,42 @@ def test_labels_follow_what_a_crop_goes_through(corpus: Path) -> None:
     # Pitch moves with the spectrum: by up to 32 % with the tempo, and 12 % besides.
     assert 110 / 1.32 / 1.2 < float(heard.min()) < 105
     assert 115 < float(heard.max()) < 110 * 1.32 * 1.2
+
+
+def test_undamaged_crops_are_as_they_were_spoken(corpus: Path) -> None:
+    utterances = load_corpus(corpus, PhoneEncoder(ENCODER))
+    quietest = float(min(u.mel.min() for u in utterances))
+    clean, damaged = (
+        draw_batch(utterances, 8, 40, np.random.default_rng(0), damaged=damaged)[0]
+        for damaged in (False, True)
+    )
+    assert clean.shape == damaged.shape
+    assert float(clean.min()) >= quietest - 0.2  # nothing is added, nothing taken away
+    assert not torch.allclose(clean, damaged, atol=0.1)
+
+
+def test_frozen_layers_stay_as_they_began(
+    corpus: Path, trained_encoder: Path, tmp_path: Path
+) -> None:
+    start = tmp_path / "start.safetensors"
+    shutil.copyfile(trained_encoder, start)
+    before = read_tensors(start)[0]
+    options = EncoderOptions(
+        steps=2,
+        batch=2,
+        frames=40,
+        frozen_layers=1,
+        average=0.0,
+        rate=0.1,
+        trunk_rate=1.0,
+        warmup=1,
+    )
+    after = read_tensors(train_encoder(corpus, tmp_path / "run", options, ENCODER, start))[0]
+    for name, tensor in before.items():
+        still = name.startswith(("conv", "gain", "offset", "mask", "layers.0."))
+        if name == "content.weight":  # is learnt with the refiner
+            continue
+        assert torch.equal(tensor, after[name]) == still, name
 
 
 def test_roughening_keeps_the_level_and_can_be_repeated() -> None:

@@ -64,6 +64,7 @@ def cli() -> None:
     own            speech of a preset's own text front end
     encoder        features
     refiner        what smooths selected frames
+    content        a new encoder for a refiner that is there
     prematch       the vocoder's training features
     vocoder        features to waveforms
     text-frontend  phonemes to features
@@ -237,6 +238,25 @@ def refiner(
     from recipe.refiner import train_refiner
 
     say_path(train_refiner(corpus, mini_encoder(encoder), mini_space(), out, options, start=start))
+
+
+@cli.command()
+@CORPUS
+@click.option("--encoder", type=FILE, default=ENCODER_WEIGHTS, show_default=True)
+@click.option("--before", default="mini", show_default=True, help="Preset with that refiner.")
+@out_to("runs/content.safetensors", "File to lie beside the refiner's weights.")
+@click.option("--force", is_flag=True, help="Begin again, even if OUT is there.")
+def content(corpus: Path, encoder: Path, before: str, out: Path, force: bool) -> None:
+    """Fit a new encoder's content columns to a refiner that learnt with another encoder."""
+    need(corpus, "corpus")
+    need(encoder, "encoder")
+    check_free(out, force)
+    from recipe.contents import fit_content
+    from recipe.package import mini_encoder, preset_encoder
+
+    explained = fit_content(corpus, mini_encoder(encoder), preset_encoder(before), out)
+    click.echo(f"explains {explained:.2f} of the variance in held-out speakers", err=True)
+    say_path(out)
 
 
 @cli.command()

@@ -7,6 +7,7 @@ See `recipe.augmentation` for what the speech goes through. Where the corpus has
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from recipe.drawing import Batches, moved
 from recipe.options import EncoderOptions
 
 Crop = tuple[Floats, Floats, Floats]  # magnitudes, probabilities of the states, f0
+BEFORE = ("conv1.", "conv2.", "gain", "offset")  # the layers
 SILENT = np.eye(1, STATES, dtype=np.float32)  # what is outside a recording
 
 
@@ -48,7 +50,7 @@ def train_encoder(
 ) -> Path:
     """Train, or resume, in `folder`; writes `encoder.safetensors` there and returns its path.
 
-    A new training begins with the weights in `start`, if given.
+    A training begins with the weights in `start`, if given; without them no layer is frozen.
 
     Raises:
         KnnvcError: the corpus holds nothing to train on, or the device is not there.
@@ -66,6 +68,8 @@ def train_encoder(
     twins = [u for u in load_twins(corpus, network).values() if u.file not in known]
     training, held_out = split(spoken + twins)
     validation = [u for u in held_out if u.file in known][:80]
+    if start is not None and options.frozen_layers:
+        _freeze(network, options.frozen_layers)
     optimiser = _optimiser(network, options.rate)
     parts = {"network": network, "averaged": averaged, "optimiser": optimiser}
     run = Run(folder, parts, options, minutes=options.minutes)
@@ -77,14 +81,8 @@ def train_encoder(
         flush=True,
     )
 
-    def draw(rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        mel, states, f0 = draw_batch(
-            training, options.batch, options.frames, rng, recordings, options.recorded_share
-        )
-        masked = rng.random() < options.masked_share
-        return mel, states, f0, _spans(len(mel), options.frames, rng) if masked else None
-
     run.begin()
+    draw = partial(_draw, training, recordings, options)
     with Batches(draw, rng, options.seed, run.step, options.workers, thread=True) as batches:
         while not run.done:
             mel, states, f0, hidden = moved(next(batches), device)
@@ -101,11 +99,42 @@ def train_encoder(
     return run.publish(averaged, "encoder", **recorded(recordings))
 
 
+def _draw(
+    training: list[Utterance],
+    recordings: list[Utterance],
+    options: EncoderOptions,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """What `draw_batch` gives, of the length that this step has, and which frames are hidden."""
+    # Long pieces tell more of their words, but some recordings are short.
+    halved = int(rng.integers(3))
+    frames = max(1, options.frames >> halved)
+    mel, states, f0 = draw_batch(
+        training,
+        options.batch << halved,
+        frames,
+        rng,
+        recordings,
+        options.recorded_share,
+        damaged=rng.random() >= options.clean_share,
+    )
+    masked = rng.random() < options.masked_share
+    return mel, states, f0, _spans(len(mel), frames, rng) if masked else None
+
+
+def _freeze(network: PhoneEncoder, layers: int) -> None:
+    """Keep the first `layers`, and all before them, as they are."""
+    still = (*BEFORE, "mask", *(f"layers.{number}." for number in range(layers)))
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(not name.startswith(still))
+
+
 def _optimiser(network: PhoneEncoder, rate: float) -> torch.optim.Optimizer:
     """Of the heads, and, as the second group, of what Whisper has learnt before."""
-    begun = ("conv1.", "conv2.", "layers.", "gain", "offset")
-    trunk = [p for name, p in network.named_parameters() if name.startswith(begun)]
-    heads = [p for name, p in network.named_parameters() if not name.startswith(begun)]
+    begun = (*BEFORE, "layers.")
+    learning = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    trunk = [p for name, p in learning if name.startswith(begun)]
+    heads = [p for name, p in learning if not name.startswith(begun)]
     groups = [{"params": heads}, {"params": trunk}]
     return torch.optim.AdamW(groups, rate, betas=(0.9, 0.98), weight_decay=0.01)
 
@@ -173,11 +202,13 @@ def draw_batch(
     rng: np.random.Generator,
     recordings: list[Utterance] | None = None,
     recorded_share: float = 0.0,
+    damaged: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Augmented `mel` [B, T, 2 · mels], `states` [B, T, S], `f0` [B, T] in Hz (0 unvoiced).
 
     `states` are probabilities, or all zero where the state is not known. `recorded_share` of the
-    crops are from `recordings`, if there are any.
+    crops are from `recordings`, if there are any. What is not `damaged` only moves in time and
+    frequency.
     """
     crops = []
     also = recordings or []
@@ -188,7 +219,7 @@ def draw_batch(
         utterance = also[at] if real else utterances[at]
         ratio = _ratio(rng)
         crops.append(_crop(utterance, frames, ratio, _start(utterance, frames, ratio, rng), rng))
-    return _augmented(crops, frames, rng)
+    return _augmented(crops, frames, rng if damaged else None)
 
 
 def _shares(utterances: list[Utterance]) -> npt.NDArray[np.float64]:
@@ -198,12 +229,13 @@ def _shares(utterances: list[Utterance]) -> npt.NDArray[np.float64]:
 
 
 def _augmented(
-    crops: list[Crop], frames: int, rng: np.random.Generator
+    crops: list[Crop], frames: int, rng: np.random.Generator | None
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Batches of `crops`, damaged by `rng` if there is one."""
     energy = torch.from_numpy(np.stack([c[0] for c in crops])).float()  # linear magnitudes
     states = torch.from_numpy(np.stack([c[1] for c in crops]))
     f0 = torch.from_numpy(np.stack([c[2] for c in crops]))
-    mel = roughen(log_mel(degrade(energy, rng)), rng)
+    mel = log_mel(energy) if rng is None else roughen(log_mel(degrade(energy, rng)), rng)
     return mel.reshape(len(crops), frames, -1).float(), states, f0
 
 

@@ -85,12 +85,14 @@ class EncoderOptions(AcceleratedOptions):
     """How to train the encoder."""
 
     steps: int = count(3000, "How long.")
-    batch: int = count(16, "Pieces in a step.")
-    frames: int = count(200, "Of a piece.")
+    batch: int = count(5, "Of the longest pieces in a step; of shorter ones there are more.")
+    frames: int = count(600, "Of the longest pieces; others have a half and a quarter.")
     rate: float = amount(1e-3, "Learning rate of the heads at its highest.")
-    trunk_rate: float = amount(0.3, "Share of it, for what Whisper has learnt before.")
-    warmup: int = count(150, "Steps to the highest learning rate.")
-    masked_share: float = share(0.3, "Of the batches, some frames of which are hidden.")
+    trunk_rate: float = amount(0.03, "Share of it, for what Whisper has learnt before.")
+    frozen_layers: int = count(3, "Of Whisper's, which stay as they are.", least=0)
+    warmup: int = count(50, "Steps to the highest learning rate.")
+    clean_share: float = share(0.4, "Of the steps: without noise, rooms and other damage.")
+    masked_share: float = share(0.0, "Of the batches, some frames of which are hidden.")
     recorded_share: float = share(0.6, "Of the pieces, where the corpus has recordings.")
 
 

@@ -11,7 +11,13 @@ from typing import Any
 from knnvc.errors import UsageError
 from knnvc.files import sha256_file
 from knnvc.mini.acoustic_space import RECORDINGS, AcousticSpace
-from knnvc.mini.encoder import MiniEncoder, PhoneEncoderConfig, build
+from knnvc.mini.encoder import (
+    CHUNK_SECONDS,
+    CONTEXT_SECONDS,
+    MiniEncoder,
+    PhoneEncoderConfig,
+    build,
+)
 from knnvc.mini.refiner import RefinerConfig
 from knnvc.pipeline import VoiceConverter
 from knnvc.presets.schema import FORMAT_VERSION, Preset, load_preset
@@ -142,9 +148,8 @@ def _preset(
             "type": "mini",
             "weights": "encoder.safetensors",
             "config": encoder.to_dict(),
-            # Attention over longer pieces than were trained on names fewer phones rightly.
-            "chunk_seconds": 2.4,
-            "context_seconds": 0.8,
+            "chunk_seconds": CHUNK_SECONDS,
+            "context_seconds": CONTEXT_SECONDS,
         },
         "converter": {"type": "knn", "config": MATCHING},
         "vocoder": {
