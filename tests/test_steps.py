@@ -240,7 +240,7 @@ def test_a_preset_knows_the_length_of_its_pieces(
     mini: VoiceConverter, tiny: VoiceConverter
 ) -> None:
     frames = SAMPLE_RATE // HOP
-    assert mini.encoder.chunk / frames == pytest.approx(2.4)
-    assert mini.encoder.context / frames == pytest.approx(0.8)
+    assert mini.encoder.chunk / frames == pytest.approx(16.0)
+    assert mini.encoder.context / frames == pytest.approx(2.0)
     assert (tiny.encoder.chunk, tiny.encoder.context) == (30 * frames, 2 * frames)
     assert VoiceConverter.from_preset("mini", "cpu", chunk_seconds=8.0).encoder.chunk == 8 * frames

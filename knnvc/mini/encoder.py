@@ -22,8 +22,8 @@ from knnvc.registry import Context, PartSpec
 from knnvc.tensors import as_single, fingerprint, read_tensors
 from knnvc.text.phones import STATES
 
-CHUNK_SECONDS = 2.4  # with context as long as the pieces that it was trained on
-CONTEXT_SECONDS = 0.8
+CHUNK_SECONDS = 16.0  # in shorter pieces it names fewer phones rightly
+CONTEXT_SECONDS = 2.0
 PITCH_FRAMES = 3000  # whose pitch is made exact at once, which bounds the memory
 PITCH_CONTEXT = 50  # frames listened to before and after them
 
@@ -54,7 +54,7 @@ class PhoneEncoderConfig(PartConfig, what="mini encoder"):
     window: int = setting(320, "Samples.", "whole", least=16, most=8192)
     floor: float = setting(0.01, "Least magnitude.", "number", least=1e-9, most=1)
     hidden: int = setting(512, "Columns.", "whole", least=8, most=4096)
-    layers: int = setting(4, "Layers.", "whole", least=1, most=64)
+    layers: int = setting(6, "Layers.", "whole", least=1, most=64)
     heads: int = setting(8, "Heads.", "whole", least=1, most=64)
     feed_forward: int = setting(2048, "Columns.", "whole", least=8, most=16384)
     pitch_layer: int = setting(1, "Layer.", "whole", least=0, most=64)
@@ -102,12 +102,12 @@ class EncoderLayer(nn.Module):
 class PhoneEncoder(nn.Module):
     """`mini`'s encoder: [log-mel | log2 f0, voicing | √phone posteriors, content], every 20 ms.
 
-    The first layers of Whisper's encoder (Radford et al. 2022, https://arxiv.org/abs/2212.04356)
-    read log-mel spectra; they were trained further to name phones. Matching is done on the square
-    roots of the phone-state posteriors, so that a dot product is the Bhattacharyya coefficient.
-    Content columns say how the phones are spoken; a refiner reads them. Synthesis is done on the
-    log-mel input itself, which no training of the encoder can move, so that encoder and vocoder
-    improve independently of each other.
+    The layers of Whisper's encoder (Radford et al. 2022, https://arxiv.org/abs/2212.04356)
+    read log-mel spectra; the last of them were trained further to name phones. Matching is done on
+    the square roots of the phone-state posteriors, so that a dot product is the Bhattacharyya
+    coefficient. Content columns say how the phones are spoken; a refiner reads them. Synthesis is
+    done on the log-mel input itself, which no training of the encoder can move, so that encoder
+    and vocoder improve independently of each other.
     """
 
     sample_rate = SAMPLE_RATE
