@@ -15,7 +15,8 @@ from torch import Tensor
 from knnvc.errors import KnnvcError
 from knnvc.mini.encoder import MiniEncoder, PhoneEncoder
 from knnvc.tensors import write_tensors
-from knnvc.training.aligned import HELD_OUT, read_alignments
+from knnvc.training.aligned import read_alignments
+from recipe.data import is_held_out
 from recipe.learner import LAYER
 
 UTTERANCES = 150  # of the corpus, evenly: some 100,000 frames for 512 columns
@@ -32,7 +33,6 @@ def fit_content(corpus: Path, encoder: MiniEncoder, before: MiniEncoder, out: Pa
     Raises:
         KnnvcError: `before` gives no content columns, or the corpus has nothing to learn from.
     """
-    states = before.network.config.states
     if before.network.content is None:
         raise KnnvcError("the encoder of before gives no content columns")
     inner = outer = torch.zeros(1, dtype=torch.float64)
@@ -40,10 +40,10 @@ def fit_content(corpus: Path, encoder: MiniEncoder, before: MiniEncoder, out: Pa
     records = read_alignments(corpus)
     for record in records[:: max(1, len(records) // UTTERANCES)]:
         wave = torch.from_numpy(sf.read(corpus / record["file"], dtype="float32")[0])[:SAMPLES]
-        wanted = before.encode(wave)[:, before.columns.match][:, 2 + states :].double()
+        wanted = before.encode(wave)[:, before.network.named_columns["content"]].double()
         hidden = _last(encoder.network, wave)[: len(wanted)].double()
         wanted, hidden = wanted - wanted.mean(0), hidden - hidden.mean(0)
-        if record.get("held_out") or record["speaker"] in HELD_OUT:
+        if is_held_out(record):
             held_out.append((hidden, wanted))
         else:
             inner, outer = inner + hidden.T @ hidden, outer + hidden.T @ wanted

@@ -120,9 +120,15 @@ def recorded(recordings: Sequence[Utterance]) -> dict[str, str]:
 
 def _utterance(corpus: Path, record: dict[str, Any], network: PhoneEncoder) -> Utterance:
     mel, f0 = spectra_of(corpus / record["file"], network)
-    states, held_out = frame_states(record, len(f0)), bool(record.get("held_out"))
-    held_out = held_out or record["speaker"] in HELD_OUT
-    return Utterance(record["file"], record["speaker"], mel, states, f0, held_out=held_out)
+    states = frame_states(record, len(f0))
+    return Utterance(
+        record["file"], record["speaker"], mel, states, f0, held_out=is_held_out(record)
+    )
+
+
+def is_held_out(record: dict[str, Any]) -> bool:
+    """Whether the speaker of an aligned utterance is kept from training."""
+    return bool(record.get("held_out")) or record["speaker"] in HELD_OUT
 
 
 def spectra_of(
