@@ -151,11 +151,11 @@ def read_corpus(folder: Path, which: str, most: int, utterances: int, seed: int)
     from knnvc.audio import load_audio
     from knnvc.evaluation.probe import UNKNOWN, Spoken
     from knnvc.text.phones import IGNORED
-    from knnvc.training.aligned import HELD_OUT, frame_states, read_alignments
+    from knnvc.training.aligned import frame_states, is_held_out, read_alignments
 
     by_speaker: dict[str, list[dict[str, object]]] = {}
     for record in read_alignments(folder):
-        if which == "all" or record["speaker"] in HELD_OUT:
+        if which == "all" or is_held_out(record):
             by_speaker.setdefault(record["speaker"], []).append(record)
     by_speaker = {name: own for name, own in by_speaker.items() if len(own) >= 2}
     if len(by_speaker) < 2:

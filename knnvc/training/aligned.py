@@ -31,6 +31,14 @@ HELD_OUT = (
 )
 
 
+def is_held_out(record: dict[str, Any]) -> bool:
+    """Whether the speaker of an utterance is kept from training: one of `HELD_OUT`, or so marked.
+
+    A line of real readers has `held_out`, which is true or false.
+    """
+    return bool(record.get("held_out")) or record["speaker"] in HELD_OUT
+
+
 def read_alignments(corpus: Path) -> list[dict[str, Any]]:
     """The records of all utterances whose audio exists, sorted by file."""
     return read_table(corpus, "alignments-*.jsonl")

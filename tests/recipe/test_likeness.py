@@ -18,6 +18,7 @@ from knnvc.evaluation.campplus import CamPlusPlus
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.mini.encoder import PhoneEncoder
 from knnvc.text.phones import IGNORED
+from recipe import likeness as likeness_module
 from recipe import refiner as refiner_module
 from recipe.data import load_corpus, split
 from recipe.likeness import Likeness, pretrained
@@ -154,6 +155,14 @@ def test_the_pretrained_verifier_tells_ready_voices_apart() -> None:
     scores = ones @ others.T
     own = scores.diag()
     assert (own > (scores - 2 * torch.eye(len(own))).max(1).values + 0.2).all()
+
+
+def test_the_pretrained_verifier_is_not_fitted_on_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(likeness_module, "READY_VOICES", tmp_path)
+    with pytest.raises(KnnvcError, match="holds no ready voices"):
+        pretrained(PhoneEncoder(ENCODER))
 
 
 def test_some_pieces_need_a_known_truth() -> None:

@@ -212,3 +212,26 @@ def test_the_refiner_learns_from_disguised_speech_and_the_preset_uses_it(
     source = converter.encode(corpus / "low/low_002.flac")
     same = converter.match(source, converter.matching_set(corpus / "high"), lam=0.0)
     assert torch.equal(same.values, source[:, converter.encoder.columns.synth])
+
+
+def test_critic_and_content_columns_learn_before_the_refiner_does(
+    corpus: Path, trained_encoder: Path, tmp_path: Path
+) -> None:
+    encoder = load_encoder(trained_encoder)
+    space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps)
+    torch.manual_seed(0)
+    begun = earlier_learner(REFINER, ENCODER.hidden, None)
+    start = tmp_path / "start/refiner.safetensors"
+    start.parent.mkdir()
+    write_tensors(start, begun.refiner.state_dict(), {})
+    write_tensors(start.parent / CONTENT, {LAYER: begun.bottleneck.project.weight.detach()}, {})
+    options = RefinerOptions(
+        steps=2, adversarial_from=0, critic_warmup=2, batch=2, frames=40, channels=2, report_every=1
+    )
+    weights = train_refiner(corpus, encoder, space, tmp_path / "new", options, REFINER, start)
+    after = earlier_learner(REFINER, ENCODER.hidden, weights)
+    for name, value in begun.refiner.state_dict().items():
+        assert after.refiner.state_dict()[name] == pytest.approx(value, abs=1e-3), name
+    assert not torch.equal(after.bottleneck.project.weight, begun.bottleneck.project.weight)
+    rows = [json.loads(x) for x in (tmp_path / "new/log.jsonl").read_text().splitlines()]
+    assert all(row["critics"] > 0 for row in rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import soundfile as sf
 import torch
 
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
+from knnvc.tensors import read_tensors, write_tensors
+from knnvc.vocoders.source_filter import SourceFilterVocoder
 from recipe import refiner as refiner_module
 from recipe.discriminators import Discriminators
 from recipe.learner import Learner
@@ -62,6 +65,19 @@ def test_an_encoder_compares_what_it_hears_and_gives_its_pitch(
     assert heard[:, width:] == pytest.approx(told[:, at : at + 2], abs=1e-3)
     assert set(np.unique(own[:, width + 1])) <= {0.0, 1.0}
     assert np.array_equal(heard[:, :width], own[: len(heard), :width])
+
+
+def test_discriminators_learn_before_the_vocoder_does(corpus: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    start = tmp_path / "start.safetensors"
+    write_tensors(start, SourceFilterVocoder(VOCODER).state_dict(), {})
+    options = VocoderOptions(steps=2, adversarial_from=0, critic_warmup=1, batch=2, channels=2)
+    still = dataclasses.replace(options, critic_warmup=2)
+    begun = read_tensors(start)[0]
+    for folder, chosen, alike in (("moved", options, False), ("still", still, True)):
+        weights = train_vocoder(corpus, tmp_path / folder, chosen, None, VOCODER, start)
+        made = read_tensors(weights)[0]
+        assert all(torch.equal(made[name], begun[name].half()) for name in begun) is alike
 
 
 def test_a_reader_with_one_recording_is_refined_in_parts(

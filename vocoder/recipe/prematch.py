@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from knnvc.files import atomic_path
 from knnvc.mini.acoustic_space import AcousticSpace
 from knnvc.mini.encoder import MiniEncoder as Encoder
-from knnvc.training.aligned import HELD_OUT, read_alignments
+from knnvc.training.aligned import is_held_out, read_alignments
 from knnvc.training.prematch import from_others
 from knnvc.training.runs import seed_everything
 from recipe.data import load_corpus, split
@@ -35,7 +35,7 @@ def prematch(
     """
     by_speaker: dict[str, list[str]] = defaultdict(list)
     for record in read_alignments(corpus):
-        if record["speaker"] not in HELD_OUT:
+        if not is_held_out(record):
             by_speaker[record["speaker"]].append(record["file"])
     columns = encoder.columns
     # Finished speakers survive a kill; the name keeps those of another encoder apart.

@@ -119,6 +119,7 @@ def train_refiner(
     draw = partial(pieces.batch, options)
     with Batches(draw, rng, options.seed, run.step, options.workers) as batches:
         while training.begin_step():
+            refiner.requires_grad_(run.reached(options.critic_warmup))
             batch = Example(*moved(next(batches), device))
             with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
                 made = learner.train()(*batch[:GIVEN])[..., : config.width].float()

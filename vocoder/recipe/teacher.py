@@ -27,7 +27,7 @@ from knnvc.errors import KnnvcError
 from knnvc.files import atomic_path
 from knnvc.mini.format import HOP
 from knnvc.text.phones import IGNORED, STATES
-from knnvc.training.aligned import HELD_OUT, frame_states, read_alignments
+from knnvc.training.aligned import frame_states, is_held_out, read_alignments
 from knnvc.training.runs import cosine_rate, seed_everything
 from recipe import downloads
 from recipe.options import RecordingsOptions
@@ -164,8 +164,8 @@ def train_head(corpus: Path, listen: Listen, options: RecordingsOptions) -> Head
     rng = seed_everything(options.seed)
     records = list(read_alignments(corpus))
     chosen = [records[i] for i in rng.permutation(len(records))]
-    training = [r for r in chosen if r["speaker"] not in HELD_OUT][: options.utterances]
-    held_out = [r for r in chosen if r["speaker"] in HELD_OUT][:60]
+    training = [r for r in chosen if not is_held_out(r)][: options.utterances]
+    held_out = [r for r in chosen if is_held_out(r)][:60]
     learnt = _examples(corpus, training, listen)
     tested = _examples(corpus, held_out, listen)
     learnt = [pair for pair in learnt if len(pair[1]) > CROP]

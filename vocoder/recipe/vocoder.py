@@ -32,6 +32,8 @@ from recipe.losses import SpectralLoss, frozen, heard_apart
 from recipe.options import VocoderOptions
 from recipe.prematch import read_prematched
 
+LARGEST_GRADIENT = 20.0
+
 
 def train_vocoder(
     corpus: Path,
@@ -91,15 +93,20 @@ def train_vocoder(
             if run.reached(options.adversarial_from):
                 shown = _window(made, real, options.judged_frames * HOP)
                 losses |= contest(critics, judges, *shown, options.bf16)
-            makers.zero_grad()
-            torch.autograd.backward(_total(losses, options, len(critics.parts)))
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 20.0)
-            makers.step()
+            if run.reached(options.critic_warmup):
+                _learn(network, makers, _total(losses, options, len(critics.parts)))
             average(averaged, network, options.average, run.step)
             run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
             if run.step % options.report_every == 0:
                 _report(run, averaged, reader, spectral)
     return run.publish(averaged, "vocoder")
+
+
+def _learn(network: SourceFilterVocoder, makers: torch.optim.Optimizer, total: Tensor) -> None:
+    makers.zero_grad()
+    torch.autograd.backward(total)
+    torch.nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+    makers.step()
 
 
 def _report(
