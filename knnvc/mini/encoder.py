@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torchaudio
@@ -46,6 +47,7 @@ class PhoneEncoderConfig(PartConfig, what="mini encoder"):
         head: columns of the heads that read phones and pitch.
         states: phone states: 3 for each phone, 1 for silence.
         content: columns that say how the phones are spoken; 0 has none.
+        content_layers: which these are made of, besides the last one.
     """
 
     mels: int = setting(80, "Bands of a spectrum.", "whole", least=1, most=512)
@@ -61,17 +63,37 @@ class PhoneEncoderConfig(PartConfig, what="mini encoder"):
     head: int = setting(256, "Columns.", "whole", least=1, most=4096)
     states: int = setting(STATES, "Phone states.", "whole", least=2, most=10_000)
     content: int = setting(64, "Content columns.", "whole", least=0, most=4096)
+    content_layers: tuple[int, ...] = setting((), "Layers.", "numbers", least=1, most=64)
 
     def __post_init__(self) -> None:
         """Check every field, and that the heads divide the columns."""
         super().__post_init__()
         if self.hidden % self.heads or self.hidden % 2:
             raise UsageError(f"{self.heads} heads do not divide {self.hidden} columns")
+        if any(number > self.layers for number in self.content_layers):
+            raise UsageError(f"content_layers names a layer beyond the {self.layers} there are")
+
+    @property
+    def content_inputs(self) -> int:
+        """Columns that content is made of."""
+        return self.hidden * (1 + len(self.content_layers))
 
     @property
     def columns(self) -> int:
         """Columns that are synthesised from: spectra, then log2 f0 and voicing."""
         return self.mels * self.substeps + 2
+
+
+class Heard(NamedTuple):
+    """What the layers make of spectra.
+
+    `last` [B, T, hidden] is the last one's output, normalised; pitch is read from `low`
+    [B, T, hidden], and content made of `content` [B, T, content_inputs].
+    """
+
+    last: Tensor
+    low: Tensor
+    content: Tensor
 
 
 class EncoderLayer(nn.Module):
@@ -105,7 +127,8 @@ class PhoneEncoder(nn.Module):
     The layers of Whisper's encoder (Radford et al. 2022, https://arxiv.org/abs/2212.04356)
     read log-mel spectra; the last of them were trained further to name phones. Matching is done on
     the square roots of the phone-state posteriors, so that a dot product is the Bhattacharyya
-    coefficient. Content columns say how the phones are spoken; a refiner reads them. Synthesis is
+    coefficient. Content columns say how the phones are spoken, which lower layers know better than
+    the last one; a refiner reads them. Synthesis is
     done on the log-mel input itself, which no training of the encoder can move, so that encoder
     and vocoder improve independently of each other.
     """
@@ -133,7 +156,7 @@ class PhoneEncoder(nn.Module):
         self.pitch = nn.Linear(config.head, 2)
         self.content: nn.Module | None = None
         if config.content:
-            self.content = nn.Linear(hidden, config.content, bias=False)
+            self.content = nn.Linear(config.content_inputs, config.content, bias=False)
         with torch.device("cpu"):  # real even where the rest is built without memory
             bank = torchaudio.functional.melscale_fbanks(
                 config.fft // 2 + 1, 0.0, SAMPLE_RATE / 2, config.mels, SAMPLE_RATE, None, "slaney"
@@ -182,8 +205,8 @@ class PhoneEncoder(nn.Module):
         mel = mel[:, : frames * self.config.substeps]
         return (mel.reshape(len(mel), frames, -1) - MEL_SHIFT) / MEL_SCALE
 
-    def hidden(self, mel: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The last layer's output, normalised, and the one that pitch is read from: [B, T, C].
+    def hidden(self, mel: Tensor, masked: Tensor | None = None) -> Heard:
+        """What the layers make of spectra.
 
         `mel` is [B, T, mels · substeps], `masked` [B, T] marks frames to hide in training.
         """
@@ -194,12 +217,15 @@ class PhoneEncoder(nn.Module):
         if masked is not None:
             hidden = torch.where(masked[..., None], self.mask.to(hidden.dtype), hidden)
         hidden = hidden + positions(length, self.config.hidden, hidden)
-        low = hidden
+        low, inner = hidden, []
         for number, layer in enumerate(self.layers, 1):
             hidden = layer(hidden)
             if number == self.config.pitch_layer:
                 low = hidden
-        return self.norm(hidden), low
+            if number in self.config.content_layers:
+                inner.append(functional.layer_norm(hidden, hidden.shape[-1:]))
+        last = self.norm(hidden)
+        return Heard(last, low, torch.cat([*inner, last], dim=-1) if inner else last)
 
     def phone_logits(self, last: Tensor) -> Tensor:
         """Logits of the phone states [B, T, states] of what `hidden` gives of the last layer."""
@@ -212,10 +238,10 @@ class PhoneEncoder(nn.Module):
 
         Arguments as those of `hidden`.
         """
-        last, low = self.hidden(mel, masked)
+        last, low, told = self.hidden(mel, masked)
         said = self.phone_logits(last)
         if self.content is not None:
-            said = torch.cat([said, self.content(last)], dim=-1)
+            said = torch.cat([said, self.content(told)], dim=-1)
         seen = torch.cat([mel.to(low.dtype), low], dim=-1)
         heard = functional.gelu(self.read_pitch(seen.transpose(1, 2)).transpose(1, 2))
         return said, self.pitch(heard)

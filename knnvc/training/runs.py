@@ -149,16 +149,22 @@ class Run:
             return self.share * self.options.steps >= step
         return self.step >= step
 
-    def rate(self, peak: float, warmup: int = 300, floor: float = 0.02) -> float:
+    def rate(self, peak: float, warmup: int = 300, floor: float = 0.02, after: int = 0) -> float:
         """Learning rate at this step, see `cosine_rate`; with `minutes`, at this share of them.
 
-        Then the warm-up takes no more than `LONGEST_WARMUP` of the time.
+        Then the warm-up takes no more than `LONGEST_WARMUP` of the time. The rate is 0, and the
+        warm-up waits, until step `after` is reached, see `reached`.
         """
-        if self.minutes <= 0:
+        if self.minutes <= 0 and after == 0:
             return cosine_rate(self.step, self.options.steps, peak, warmup, floor)
+        if not self.reached(after):
+            return 0.0
         share = self.share
-        warm = min(1.0, max((self.step + 1) / max(1, warmup), share / LONGEST_WARMUP))
-        return warm * cosine_rate(round(SCALE * share), SCALE, peak, 0, floor)
+        warm = (self.step - after + 1) / max(1, warmup)
+        if self.minutes > 0:
+            waited = (share - after / self.options.steps) / LONGEST_WARMUP
+            warm = waited if after else max(warm, waited)
+        return min(1.0, warm) * cosine_rate(round(SCALE * share), SCALE, peak, 0, floor)
 
     def save(self) -> None:
         """Write a checkpoint atomically."""

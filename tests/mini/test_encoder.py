@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
@@ -81,8 +85,9 @@ def test_its_layers_compute_what_whispers_compute() -> None:
     spectra = torch.randn(2, CONFIG.mels, 2 * FRAMES)
     wanted = theirs(spectra).last_hidden_state
     frames = spectra.transpose(1, 2).reshape(2, FRAMES, 2 * CONFIG.mels)
-    made, low = ours.hidden(frames)
+    made, low, told = ours.hidden(frames)
     assert torch.allclose(made, wanted, atol=1e-4)
+    assert torch.equal(told, made)
     assert low.shape == made.shape
     assert not torch.allclose(low, made)
 
@@ -100,6 +105,27 @@ def test_posteriors_and_content_stand_side_by_side() -> None:
 
 
 @torch.inference_mode()
+def test_content_is_made_of_the_layers_it_names_and_the_last() -> None:
+    torch.manual_seed(0)
+    config = dataclasses.replace(CONFIG, content_layers=(1,))
+    network = PhoneEncoder(config).eval()
+    mel = torch.randn(1, FRAMES, 2 * CONFIG.mels)
+    heard = network.hidden(mel)  # pitch is read from the first layer, as content is here
+    inner, last = heard.content.split(CONFIG.hidden, dim=-1)
+    assert torch.equal(last, heard.last)
+    assert torch.allclose(inner, functional.layer_norm(heard.low, (CONFIG.hidden,)))
+    assert isinstance(network.content, nn.Linear)
+    said, _ = network.predict(mel)
+    wanted = heard.content @ network.content.weight.T
+    assert torch.allclose(said[..., CONFIG.states :], wanted, atol=1e-6)
+
+
+def test_content_is_not_made_of_layers_that_are_missing() -> None:
+    with pytest.raises(KnnvcError, match="content_layers names a layer beyond the 2 there are"):
+        PhoneEncoderConfig.from_dict({"layers": 2, "content_layers": [3]})
+
+
+@torch.inference_mode()
 def test_hidden_frames_are_not_seen_by_the_frame_itself() -> None:
     network = PhoneEncoder(CONFIG).eval()
     mel = torch.randn(1, FRAMES, 2 * CONFIG.mels)
@@ -107,7 +133,7 @@ def test_hidden_frames_are_not_seen_by_the_frame_itself() -> None:
     other[0, 10] += 5.0
     masked = torch.zeros(1, FRAMES, dtype=torch.bool)
     masked[0, 8:13] = True
-    one, two = (network.hidden(frames, masked)[0] for frames in (mel, other))
+    one, two = (network.hidden(frames, masked).last for frames in (mel, other))
     assert torch.allclose(one, two, atol=1e-6)
 
 

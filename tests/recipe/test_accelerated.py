@@ -22,7 +22,7 @@ from knnvc.errors import KnnvcError, UsageError
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions
 from knnvc.mini.encoder import PhoneEncoder
 from knnvc.tensors import read_tensors, write_tensors
-from knnvc.training.runs import Run
+from knnvc.training.runs import Run, cosine_rate
 from recipe import packing
 from recipe.cli import cli
 from recipe.data import MINI_ENCODER, load_corpus
@@ -135,6 +135,34 @@ def test_a_run_of_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     now += 60
     assert other.done
     assert other.rate(1.0, floor=0.05) == pytest.approx(0.05)
+
+
+def test_what_learns_later_warms_up_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path / "steps", {}, EncoderOptions(steps=1000))
+    rates = []
+    for run.step in (0, 199, 200, 249, 299, 1000):
+        rates.append(run.rate(1.0, warmup=100, floor=0.1, after=200))
+    assert rates[:2] == [0, 0]
+    assert rates[2] == pytest.approx(0.01, rel=0.2)  # a hundredth of what is left of the cosine
+    assert rates[3] == pytest.approx(rates[4] / 2, rel=0.1)
+    assert rates[4] == pytest.approx(run_rate_without_warmup(299), rel=0.01)
+    assert rates[5] == pytest.approx(0.1)
+
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    options = EncoderOptions(steps=1000, minutes=10.0)
+    timed = Run(tmp_path / "minutes", {}, options, minutes=options.minutes)
+    timed.begin()
+    now += 60
+    assert timed.rate(1.0, after=200) == 0
+    now += 75  # half of the warm-up, a twentieth of the time, is over
+    assert 0.4 < timed.rate(1.0, after=200) < 0.5
+    now += 30
+    assert timed.rate(1.0, after=200) == timed.rate(1.0, warmup=1)
+
+
+def run_rate_without_warmup(step: int) -> float:
+    return cosine_rate(step, 1000, 1.0, warmup=0, floor=0.1)
 
 
 def test_batches_are_the_same_from_any_number_of_processes() -> None:

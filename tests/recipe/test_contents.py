@@ -23,7 +23,7 @@ def test_the_same_encoder_finds_its_own_content(
     out = tmp_path / "made" / "content.safetensors"
     assert fit_content(corpus, encoder, encoder, out) == pytest.approx(1, abs=0.01)
     fitted = read_tensors(out)[0][LAYER]
-    assert fitted.shape == (ENCODER.content, ENCODER.hidden)
+    assert fitted.shape == (ENCODER.content, ENCODER.content_inputs)
 
 
 def test_another_encoder_comes_as_near_as_it_can(

@@ -100,7 +100,7 @@ def test_misheard_phones_cost() -> None:
     torch.manual_seed(0)
     ear = PhoneEncoder(ENCODER).eval().requires_grad_(False)
     mel = torch.randn(2, 30, ENCODER.mels * ENCODER.substeps)
-    said = ear.phone_logits(ear.hidden(mel)[0])
+    said = ear.phone_logits(ear.hidden(mel).last)
     states = said.argmax(-1)
     found = float(misheard(ear, mel, states, bf16=False))
     assert found == pytest.approx(

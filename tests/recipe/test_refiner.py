@@ -91,7 +91,7 @@ def test_recordings_are_converted_and_are_to_be_brought_back(
 
     config = dataclasses.replace(REFINER, views=(1, 3))
     pieces = Pieces(spoken, encoder.network, space, False, None, real, config.views)
-    learner = earlier_learner(config, ENCODER.hidden, weights).eval()
+    learner = earlier_learner(config, ENCODER.content_inputs, weights).eval()
     pieces.convert_recordings(learner, np.random.default_rng(1))
     assert 0 < len(pieces.converted_tasks) <= len(real)  # not into its own voice
     for task in pieces.converted_tasks:
@@ -123,7 +123,7 @@ def test_recordings_are_converted_and_are_to_be_brought_back(
     with pytest.raises(KnnvcError, match="is missing"):
         earlier_refiner(config, trained_encoder)
 
-    twice = earlier_learner(config, ENCODER.hidden, trained).bottleneck.project.weight
+    twice = earlier_learner(config, ENCODER.content_inputs, trained).bottleneck.project.weight
     write_tensors(weights.parent / CONTENT, {LAYER: torch.zeros_like(twice)}, {})
     (content,) = average_contents([weights, trained]).values()
     assert torch.allclose(content, twice / 2)
@@ -186,7 +186,7 @@ def test_the_refiner_learns_from_disguised_speech_and_the_preset_uses_it(
     assert {"critics", "adversarial", "matching"} <= rows[1].keys() - rows[0].keys()
     assert all(np.isfinite(row["spectral"]) for row in rows)
 
-    learner = earlier_learner(REFINER, ENCODER.hidden, weights).eval()
+    learner = earlier_learner(REFINER, ENCODER.content_inputs, weights).eval()
     matched = tmp_path / "refined.safetensors"
     prematch_refined(corpus, encoder, space, learner, matched)
     found = read_prematched(matched)
@@ -220,7 +220,7 @@ def test_critic_and_content_columns_learn_before_the_refiner_does(
     encoder = load_encoder(trained_encoder)
     space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps)
     torch.manual_seed(0)
-    begun = earlier_learner(REFINER, ENCODER.hidden, None)
+    begun = earlier_learner(REFINER, ENCODER.content_inputs, None)
     start = tmp_path / "start/refiner.safetensors"
     start.parent.mkdir()
     write_tensors(start, begun.refiner.state_dict(), {})
@@ -229,7 +229,7 @@ def test_critic_and_content_columns_learn_before_the_refiner_does(
         steps=2, adversarial_from=0, critic_warmup=2, batch=2, frames=40, channels=2, report_every=1
     )
     weights = train_refiner(corpus, encoder, space, tmp_path / "new", options, REFINER, start)
-    after = earlier_learner(REFINER, ENCODER.hidden, weights)
+    after = earlier_learner(REFINER, ENCODER.content_inputs, weights)
     for name, value in begun.refiner.state_dict().items():
         assert after.refiner.state_dict()[name] == pytest.approx(value, abs=1e-3), name
     assert not torch.equal(after.bottleneck.project.weight, begun.bottleneck.project.weight)

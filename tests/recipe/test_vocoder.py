@@ -91,7 +91,7 @@ def test_a_reader_with_one_recording_is_refined_in_parts(
     (alone / "alignments-0.jsonl").write_text(json.dumps(record))
     monkeypatch.setattr(refiner_module, "PART", 25)
     space = AcousticSpace(AcousticSpaceOptions(), ENCODER.mels, ENCODER.substeps)
-    learner = Learner(Refiner(REFINER), ENCODER.hidden).eval()
+    learner = Learner(Refiner(REFINER), ENCODER.content_inputs).eval()
     out = tmp_path / "refined.safetensors"
     prematch_refined(alone, load_encoder(trained_encoder), space, learner, out)
     frames = sf.info(corpus / record["file"]).frames // 320

@@ -22,6 +22,7 @@ ENCODER = PhoneEncoderConfig(
     head=16,
     states=MINI_ENCODER.states,
     content=8,
+    content_layers=(1,),
 )
 VOCODER = SourceFilterConfig(channels=16, layers=1)
 REFINER = RefinerConfig(states=ENCODER.states, encoded=ENCODER.content, channels=16, layers=1)

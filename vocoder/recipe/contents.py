@@ -18,13 +18,13 @@ from knnvc.tensors import write_tensors
 from knnvc.training.aligned import is_held_out, read_alignments
 from recipe.learner import LAYER
 
-UTTERANCES = 150  # of the corpus, evenly: some 100,000 frames for 512 columns
+UTTERANCES = 150  # of the corpus, evenly: some 100,000 frames for 1,536 columns
 SAMPLES = 16 * 16_000  # of an utterance at most
 RIDGE = 1e-4  # of the mean square of a hidden column
 
 
 def fit_content(corpus: Path, encoder: MiniEncoder, before: MiniEncoder, out: Path) -> float:
-    """Write `out` with the projection of `encoder`'s last layer nearest to `before`'s content.
+    """Write `out` with the projection of `encoder`'s layers nearest to `before`'s content.
 
     By least squares over the aligned utterances of `corpus`. Returns the share of the variance
     that it explains in the speakers held out, NaN without any.
@@ -40,7 +40,7 @@ def fit_content(corpus: Path, encoder: MiniEncoder, before: MiniEncoder, out: Pa
     for record in records[:: max(1, len(records) // UTTERANCES)]:
         wave = torch.from_numpy(sf.read(corpus / record["file"], dtype="float32")[0])[:SAMPLES]
         wanted = before.encode(wave)[:, before.network.named_columns["content"]].double()
-        hidden = _last(encoder.network, wave)[: len(wanted)].double()
+        hidden = _told(encoder.network, wave)[: len(wanted)].double()
         wanted, hidden = wanted - wanted.mean(0), hidden - hidden.mean(0)
         if is_held_out(record):
             held_out.append((hidden, wanted))
@@ -58,6 +58,6 @@ def fit_content(corpus: Path, encoder: MiniEncoder, before: MiniEncoder, out: Pa
 
 
 @torch.inference_mode()
-def _last(network: PhoneEncoder, wave: Tensor) -> Tensor:
-    """The last layer of an utterance: [T, hidden]."""
-    return network.hidden(network.log_mel(wave[None]))[0][0]
+def _told(network: PhoneEncoder, wave: Tensor) -> Tensor:
+    """What content is made of in an utterance: [T, content_inputs]."""
+    return network.hidden(network.log_mel(wave[None])).content[0]

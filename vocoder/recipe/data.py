@@ -28,7 +28,7 @@ from recipe.recordings import read_recordings
 from recipe.twins import read_twins
 
 # The dimensions of `mini`.
-MINI_ENCODER = PhoneEncoderConfig(states=STATES)
+MINI_ENCODER = PhoneEncoderConfig(states=STATES, content_layers=(2, 4))
 MINI_VOCODER = SourceFilterConfig()
 MINI_REFINER = RefinerConfig(
     states=STATES, encoded=MINI_ENCODER.content, normed=False, views=(1, 16), layers=12

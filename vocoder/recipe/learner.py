@@ -21,33 +21,33 @@ NOISE = 0.3  # standard deviation, added to content columns of unit spread
 class Bottleneck(nn.Module):
     """Learns which content columns the encoder should give: [B, T, ...] -> [B, T, ...].
 
-    A projection of the encoder's last layer, in units of its spread over the speech of a source, as
+    A projection of the encoder's layers, in units of its spread over the speech of a source, as
     `AcousticSpace.content` has it. Noise in training bounds what gets through (Alemi et al. 2017,
     https://arxiv.org/abs/1612.00410): the source's voice would be the first thing to.
     """
 
-    def __init__(self, config: RefinerConfig, hidden: int) -> None:
+    def __init__(self, config: RefinerConfig, inputs: int) -> None:
         super().__init__()
-        self.states, self.hidden = config.states, hidden
-        self.project = nn.Linear(hidden, config.encoded, bias=False)
+        self.states, self.inputs = config.states, inputs
+        self.project = nn.Linear(inputs, config.encoded, bias=False)
 
     @torch.no_grad()
-    def begin(self, last: Tensor) -> None:
-        """Begin with the principal components of the encoder's last layer [N, hidden], whitened.
+    def begin(self, layers: Tensor) -> None:
+        """Begin with the principal components of the encoder's layers [N, inputs], whitened.
 
         A random projection would repeat its few largest columns.
         """
-        centred = last - last.mean(0)
-        values, vectors = torch.linalg.eigh(centred.T @ centred / max(1, len(last) - 1))
+        centred = layers - layers.mean(0)
+        values, vectors = torch.linalg.eigh(centred.T @ centred / max(1, len(layers) - 1))
         count = self.project.out_features
         scale = values[-count:].clamp(min=1e-6).rsqrt()
         self.project.weight.copy_((vectors[:, -count:] * scale).T)
 
     def forward(self, content: Tensor) -> Tensor:
-        """`content` [B, T, states + hidden + bands + 1] -> [B, T, states + encoded + bands + 1]."""
-        before, after = self.states, self.states + self.hidden
-        said, last, rest = torch.tensor_split(content, (before, after), dim=-1)
-        told = self.project(last).float()
+        """`content` [B, T, states + inputs + bands + 1] -> [B, T, states + encoded + bands + 1]."""
+        before, after = self.states, self.states + self.inputs
+        said, layers, rest = torch.tensor_split(content, (before, after), dim=-1)
+        told = self.project(layers).float()
         speech = are_speech(said[..., 0])[..., None].float()
         count = speech.sum(1, keepdim=True)
         mean = (told * speech).sum(1, keepdim=True) / count
@@ -63,16 +63,16 @@ class Learner(nn.Module):
 
     Args:
         refiner: reads what the bottleneck gives.
-        hidden: columns of the encoder's last layer.
+        inputs: the encoder's columns that content is made of.
     """
 
-    def __init__(self, refiner: Refiner, hidden: int) -> None:
+    def __init__(self, refiner: Refiner, inputs: int) -> None:
         super().__init__()
         self.refiner = refiner
-        self.bottleneck = Bottleneck(refiner.config, hidden)
+        self.bottleneck = Bottleneck(refiner.config, inputs)
 
     def forward(self, selected: Tensor, content: Tensor, *given: Tensor) -> Tensor:
-        """As `Refiner.forward`, of the encoder's last layer instead of its content columns."""
+        """As `Refiner.forward`, of what the encoder's content columns are made of."""
         made: Tensor = self.refiner(selected, self.bottleneck(content), *given)
         return made
 
@@ -114,14 +114,14 @@ def earlier_refiner(config: RefinerConfig, start: Path) -> Refiner:
     return refiner
 
 
-def earlier_learner(config: RefinerConfig, hidden: int, start: Path | None) -> Learner:
+def earlier_learner(config: RefinerConfig, inputs: int, start: Path | None) -> Learner:
     """A learner with the weights in `start`, if given, and the bottleneck beside them, if any.
 
-    `hidden` are the columns of the encoder's last layer.
+    `inputs` are the encoder's columns that content is made of.
     """
     refiner = Refiner(config)
     begin_with(refiner, start)
-    learner = Learner(refiner, hidden)
+    learner = Learner(refiner, inputs)
     if start is not None and (start.parent / CONTENT).exists():
         learner.bottleneck.project.load_state_dict({"weight": content_of(start)[LAYER]})
     return learner

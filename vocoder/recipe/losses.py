@@ -57,7 +57,7 @@ def frozen(encoder: PhoneEncoder, device: torch.device) -> PhoneEncoder:
 def _hear(encoder: PhoneEncoder, frames: Tensor, bf16: bool) -> tuple[Tensor, Tensor]:
     """The last layer [B, T, hidden] and the phone logits [B, T, states] of log-mel frames."""
     with torch.autocast(frames.device.type, torch.bfloat16, enabled=bf16):
-        last, _ = encoder.hidden(frames)
+        last = encoder.hidden(frames).last
         return last.float(), encoder.phone_logits(last).float()
 
 

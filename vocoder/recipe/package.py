@@ -60,7 +60,7 @@ def mini_space(refiner: Path | None = None) -> AcousticSpace:
 
 def mini_learner(weights: Path) -> Learner:
     """`mini`'s refiner and bottleneck with weights that `train_refiner` wrote."""
-    return earlier_learner(MINI_REFINER, MINI_ENCODER.hidden, weights).eval()
+    return earlier_learner(MINI_REFINER, MINI_ENCODER.content_inputs, weights).eval()
 
 
 def package_mini(
@@ -97,7 +97,7 @@ def package_mini(
         if part == "encoder":
             state, metadata = read_tensors(encoder)
             if refiner:
-                state |= average_contents(refiner)
+                state |= {name: x.half() for name, x in average_contents(refiner).items()}
             write_tensors(out / "encoder.safetensors", pack(state), metadata)
         elif part in PACKED:
             state, metadata = average_refiners(sources, refiner_config)

@@ -229,7 +229,7 @@ class Pieces:
         )
 
     def _content(self, synth: Tensor, match: Tensor, own: Statistics) -> Tensor:
-        """What a `Learner` reads of a source: `AcousticSpace.content`, its last layer centred.
+        """What a `Learner` reads of a source: `AcousticSpace.content`, with layers centred.
 
         The bottleneck comes before the unit of its columns.
         """

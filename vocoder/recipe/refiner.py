@@ -86,12 +86,13 @@ def train_refiner(
     network = listening(encoder)
     torch.set_num_threads(options.threads)
     rng = seed_everything(options.seed)
-    learner = earlier_learner(config, network.config.hidden, start).to(device)
+    learner = earlier_learner(config, network.config.content_inputs, start).to(device)
     refiner = learner.refiner
     # Two utterances of one voice need not be alike inside the critic.
     matching = 0.0 if options.crossed_share > 0 else options.matching_weight
     weights = {"adversarial": 1.0, "matching": matching}
-    training = SpectrogramTraining(learner, folder, options, config.mels, weights)
+    late = (refiner, options.critic_warmup)
+    training = SpectrogramTraining(learner, folder, options, config.mels, weights, late)
     run = training.run
     resumed = run.resume()
     if resumed:
@@ -108,7 +109,7 @@ def train_refiner(
     if start is not None and options.converted_share > 0 and not run.done:
         pieces.convert_recordings(copy.deepcopy(learner).cpu().eval(), rng)
     if not resumed and (start is None or not (start.parent / CONTENT).exists()):
-        learner.bottleneck.begin(_last_layers(pieces).to(device))
+        learner.bottleneck.begin(_layers(pieces).to(device))
     validation = _validation(held_out, ear, space, options, twins, config.views)
     print(
         f"{len(pieces.voices)} voices to train on, {len(pieces.twin_tasks)} conversions with a "
@@ -119,7 +120,6 @@ def train_refiner(
     draw = partial(pieces.batch, options)
     with Batches(draw, rng, options.seed, run.step, options.workers) as batches:
         while training.begin_step():
-            refiner.requires_grad_(run.reached(options.critic_warmup))
             batch = Example(*moved(next(batches), device))
             with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
                 made = learner.train()(*batch[:GIVEN])[..., : config.width].float()
@@ -150,14 +150,16 @@ def _losses(
         crossed = ~batch.known
         found, states, voices = every[crossed], batch.states[crossed], batch.likeness[crossed]
         losses["said"] = misheard(ear, found, states, options.bf16)
-        losses["unlike"] = 1 - (likeness(found) * voices).sum(1).mean()
+        with torch.autocast(found.device.type, torch.bfloat16, enabled=options.bf16):
+            whose = likeness(found).float()
+        losses["unlike"] = 1 - (whose * voices).sum(1).mean()
         total = total + options.said_weight * losses["said"]
         total = total + options.likeness_weight * losses["unlike"]
     return total, losses
 
 
-def _last_layers(pieces: Pieces) -> Tensor:
-    """The encoder's last layer [N, hidden] over some of the training speech, utterances centred."""
+def _layers(pieces: Pieces) -> Tensor:
+    """What content is made of [N, inputs] in some of the training speech, utterances centred."""
     chosen = pieces.tasks[:: max(1, len(pieces.tasks) // MEASURED)]
     found = (pieces.listener.frames(task.source)[1][:, 2 + STATES :].float() for task in chosen)
     return torch.cat([frames - frames.mean(0) for frames in found]).clone()

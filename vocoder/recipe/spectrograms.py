@@ -17,6 +17,7 @@ from recipe.options import RefinerOptions, TextFrontendOptions
 
 BETAS = (0.8, 0.99)  # of both optimisers, as in HiFi-GAN
 LARGEST_GRADIENT = 5.0
+FLOOR = 0.05  # of the learning rates, as a share of their highest
 JUDGING = 0.5  # the critic's learning rate, as a share of the network's
 
 
@@ -55,6 +56,7 @@ class SpectrogramTraining(Generic[Network]):
         options: of the training.
         mels: bands of a spectrum.
         weights: of the critic's losses, `adversarial` and `matching`.
+        late: a part of the network, and the step before which it does not learn.
     """
 
     def __init__(
@@ -64,13 +66,18 @@ class SpectrogramTraining(Generic[Network]):
         options: RefinerOptions | TextFrontendOptions,
         mels: int,
         weights: Mapping[str, float],
+        late: tuple[nn.Module, int] | None = None,
     ) -> None:
         self.network, self.options = network, options
         self._weights = weights
         self.averaged: Network = copy.deepcopy(network).eval()
         device = next(network.parameters()).device
         self.critic = SpectrogramCritic(options.channels).to(device)
-        self.makers = torch.optim.AdamW(network.parameters(), options.rate, betas=BETAS)
+        waiting, self._after = (set(late[0].parameters()), late[1]) if late else (set(), 0)
+        groups = [{"params": [p for p in network.parameters() if p not in waiting]}]
+        if waiting:
+            groups.append({"params": [p for p in network.parameters() if p in waiting]})
+        self.makers = torch.optim.AdamW(groups, options.rate, betas=BETAS)
         self.judges = torch.optim.AdamW(
             self.critic.parameters(), options.rate * JUDGING, betas=BETAS
         )
@@ -90,9 +97,11 @@ class SpectrogramTraining(Generic[Network]):
 
     def begin_step(self) -> bool:
         """Set the learning rates; False if the training is done."""
-        rate = self.run.rate(self.options.rate, floor=0.05)
-        self.makers.param_groups[0]["lr"] = rate
+        rate = self.run.rate(self.options.rate, floor=FLOOR)
         self.judges.param_groups[0]["lr"] = rate * JUDGING
+        self.makers.param_groups[0]["lr"] = rate
+        for group in self.makers.param_groups[1:]:
+            group["lr"] = self.run.rate(self.options.rate, floor=FLOOR, after=self._after)
         return not self.run.done
 
     def judge(self, made: Tensor, real: Tensor) -> dict[str, Tensor]:

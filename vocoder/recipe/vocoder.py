@@ -81,8 +81,9 @@ def train_vocoder(
     run.begin()
     with Batches(draw, rng, options.seed, run.step, options.workers) as batches:
         while not run.done:
-            for learner, peak in ((makers, options.rate), (judges, options.judging_rate)):
-                learner.param_groups[0]["lr"] = run.rate(peak, floor=0.1)
+            rate = run.rate(options.rate, floor=0.1, after=options.critic_warmup)
+            makers.param_groups[0]["lr"] = rate
+            judges.param_groups[0]["lr"] = run.rate(options.judging_rate, floor=0.1)
             prepared, real = moved(next(batches), device)
             with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
                 made = network(prepared)[:, 0].float()
@@ -93,8 +94,7 @@ def train_vocoder(
             if run.reached(options.adversarial_from):
                 shown = _window(made, real, options.judged_frames * HOP)
                 losses |= contest(critics, judges, *shown, options.bf16)
-            if run.reached(options.critic_warmup):
-                _learn(network, makers, _total(losses, options, len(critics.parts)))
+            _learn(network, makers, _total(losses, options, len(critics.parts)))
             average(averaged, network, options.average, run.step)
             run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
             if run.step % options.report_every == 0:

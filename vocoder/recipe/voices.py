@@ -120,9 +120,9 @@ class Listener:
 
 
 def opened(network: PhoneEncoder) -> PhoneEncoder:
-    """A copy whose content columns are the last layer's: what a bottleneck is learnt on."""
+    """A copy whose content columns are what content is made of: what a bottleneck learns on."""
     copied = copy.deepcopy(network).eval()
-    copied.config = dataclasses.replace(copied.config, content=copied.config.hidden)
+    copied.config = dataclasses.replace(copied.config, content=copied.config.content_inputs)
     copied.content = nn.Identity()
     return copied
 
