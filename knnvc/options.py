@@ -111,7 +111,8 @@ class Checked:
             value = getattr(self, name)
             problem = allowed.problem(value)
             if problem:
-                shown = repr(value)
+                # Not all of a list that would take seconds to print.
+                shown = repr(value[:MOST_LISTED] if isinstance(value, (str, tuple)) else value)
                 shown = shown if len(shown) <= 40 else f"{shown[:36]} ..."
                 raise UsageError(f"{name} is {shown}: {problem}")
 
@@ -171,7 +172,9 @@ def check_known(kind: type, options: Mapping[str, Any]) -> None:
 
 def as_tuple(value: Any) -> Any:
     """`value` with its lists as tuples."""
-    return tuple(map(as_tuple, value)) if isinstance(value, (list, tuple)) else value
+    if not isinstance(value, (list, tuple)):
+        return value
+    return tuple([as_tuple(x) if isinstance(x, (list, tuple)) else x for x in value])
 
 
 def _as_list(value: Any) -> Any:

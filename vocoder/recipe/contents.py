@@ -18,7 +18,7 @@ from knnvc.tensors import write_tensors
 from knnvc.training.aligned import is_held_out, read_alignments
 from recipe.learner import LAYER
 
-UTTERANCES = 150  # of the corpus, evenly: some 100,000 frames for 1,536 columns
+UTTERANCES = 500  # of the corpus, evenly: some 300,000 frames for 1,536 columns
 SAMPLES = 16 * 16_000  # of an utterance at most
 RIDGE = 1e-4  # of the mean square of a hidden column
 
