@@ -172,9 +172,7 @@ def check_known(kind: type, options: Mapping[str, Any]) -> None:
 
 def as_tuple(value: Any) -> Any:
     """`value` with its lists as tuples."""
-    if not isinstance(value, (list, tuple)):
-        return value
-    return tuple([as_tuple(x) if isinstance(x, (list, tuple)) else x for x in value])
+    return tuple(map(as_tuple, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _as_list(value: Any) -> Any:

@@ -128,9 +128,9 @@ class PhoneEncoder(nn.Module):
     read log-mel spectra; the last of them were trained further to name phones. Matching is done on
     the square roots of the phone-state posteriors, so that a dot product is the Bhattacharyya
     coefficient. Content columns say how the phones are spoken, which lower layers know better than
-    the last one; a refiner reads them. Synthesis is
-    done on the log-mel input itself, which no training of the encoder can move, so that encoder
-    and vocoder improve independently of each other.
+    the last one; a refiner reads them. Synthesis is done on the log-mel input itself, which no
+    training of the encoder can move, so that encoder and vocoder improve independently of each
+    other.
     """
 
     sample_rate = SAMPLE_RATE

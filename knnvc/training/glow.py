@@ -32,7 +32,7 @@ from knnvc.training.frontends import (
     write_settings,
 )
 from knnvc.training.options import GlowTtsOptions
-from knnvc.training.runs import Run, average, begin_with, cosine_rate, seed_everything
+from knnvc.training.runs import Run, average, begin_with, cosine_rate, learn, seed_everything
 
 METADATA = "metadata.csv"
 FRAME = 0.02  # seconds
@@ -269,10 +269,7 @@ def train_glow(
             waiting = rng.permutation(len(training)).tolist()
         chosen = [training[waiting.pop()] for _ in range(min(options.batch, len(waiting)))]
         losses, _ = losses_of(network, _noisy(collate(network.train(), chosen), options.noise))
-        optimiser.zero_grad()
-        torch.autograd.backward(losses["likelihood"] + losses["duration"])
-        nn.utils.clip_grad_norm_(network.parameters(), options.clip)
-        optimiser.step()
+        learn(network, optimiser, losses["likelihood"] + losses["duration"], options.clip)
         average(averaged, network, options.average, run.step)
         run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
         if run.step % options.report_every == 0:

@@ -44,6 +44,16 @@ def cosine_rate(
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+def learn(
+    network: torch.nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor, largest: float
+) -> None:
+    """One step of the `optimiser` down `loss`; gradients have no larger norm than `largest`."""
+    optimiser.zero_grad()
+    torch.autograd.backward(loss)
+    torch.nn.utils.clip_grad_norm_(network.parameters(), largest)
+    optimiser.step()
+
+
 @torch.no_grad()
 def average(averaged: torch.nn.Module, network: torch.nn.Module, decay: float, step: int) -> None:
     """Move `averaged` towards `network`; early on faster than `decay`, to forget the start."""
@@ -160,10 +170,12 @@ class Run:
         if not self.reached(after):
             return 0.0
         share = self.share
-        warm = (self.step - after + 1) / max(1, warmup)
-        if self.minutes > 0:
-            waited = (share - after / self.options.steps) / LONGEST_WARMUP
-            warm = waited if after else max(warm, waited)
+        by_steps = (self.step - after + 1) / max(1, warmup)
+        by_time = (share - after / self.options.steps) / LONGEST_WARMUP
+        # Of a share of the time nobody knows at which step it was reached.
+        warm = by_time if after else max(by_steps, by_time)
+        if self.minutes <= 0:
+            warm = by_steps
         return min(1.0, warm) * cosine_rate(round(SCALE * share), SCALE, peak, 0, floor)
 
     def save(self) -> None:

@@ -145,7 +145,7 @@ def test_what_learns_later_warms_up_later(tmp_path: Path, monkeypatch: pytest.Mo
     assert rates[:2] == [0, 0]
     assert rates[2] == pytest.approx(0.01, rel=0.2)  # a hundredth of what is left of the cosine
     assert rates[3] == pytest.approx(rates[4] / 2, rel=0.1)
-    assert rates[4] == pytest.approx(run_rate_without_warmup(299), rel=0.01)
+    assert rates[4] == pytest.approx(cosine_rate(299, 1000, 1.0, warmup=0, floor=0.1), rel=0.01)
     assert rates[5] == pytest.approx(0.1)
 
     now = 100.0
@@ -159,10 +159,6 @@ def test_what_learns_later_warms_up_later(tmp_path: Path, monkeypatch: pytest.Mo
     assert 0.4 < timed.rate(1.0, after=200) < 0.5
     now += 30
     assert timed.rate(1.0, after=200) == timed.rate(1.0, warmup=1)
-
-
-def run_rate_without_warmup(step: int) -> float:
-    return cosine_rate(step, 1000, 1.0, warmup=0, floor=0.1)
 
 
 def test_batches_are_the_same_from_any_number_of_processes() -> None:

@@ -235,3 +235,12 @@ def test_critic_and_content_columns_learn_before_the_refiner_does(
     assert not torch.equal(after.bottleneck.project.weight, begun.bottleneck.project.weight)
     rows = [json.loads(x) for x in (tmp_path / "new/log.jsonl").read_text().splitlines()]
     assert all(row["critics"] > 0 for row in rows)
+
+
+def test_content_columns_of_another_width_are_refused(tmp_path: Path) -> None:
+    start = tmp_path / "refiner.safetensors"
+    write_tensors(start, Refiner(REFINER).state_dict(), {})
+    narrow = torch.zeros(REFINER.encoded, ENCODER.hidden)
+    write_tensors(tmp_path / CONTENT, {LAYER: narrow}, {})
+    with pytest.raises(KnnvcError, match=CONTENT):
+        earlier_learner(REFINER, ENCODER.content_inputs, start)

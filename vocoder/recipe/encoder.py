@@ -21,7 +21,7 @@ from knnvc.mini.format import PITCH_CENTRE
 from knnvc.mini.vocal_tract import Floats, log_mel
 from knnvc.presets.loading import choose_device
 from knnvc.text.phones import IGNORED, STATES
-from knnvc.training.runs import Run, average, begin_with, seed_everything
+from knnvc.training.runs import Run, average, begin_with, learn, seed_everything
 from recipe.augmentation import degrade, roughen, stretch
 from recipe.data import (
     MINI_ENCODER,
@@ -38,6 +38,7 @@ from recipe.options import EncoderOptions
 
 Crop = tuple[Floats, Floats, Floats]  # magnitudes, probabilities of the states, f0
 BEFORE = ("conv1.", "conv2.", "gain", "offset")  # the layers
+LARGEST_GRADIENT = 1.0
 SILENT = np.eye(1, STATES, dtype=np.float32)  # what is outside a recording
 
 
@@ -91,7 +92,7 @@ def train_encoder(
             with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
                 outputs, pitch = network.train().predict(mel, hidden)
             losses = _losses(outputs.float(), pitch.float(), states, f0, hidden)
-            _learn(network, optimiser, torch.stack(list(losses.values())).sum())
+            learn(network, optimiser, torch.stack(list(losses.values())).sum(), LARGEST_GRADIENT)
             average(averaged, network, options.average, run.step)
             run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
             if run.step % options.report_every == 0:
@@ -137,13 +138,6 @@ def _optimiser(network: PhoneEncoder, rate: float) -> torch.optim.Optimizer:
     heads = [p for name, p in learning if not name.startswith(begun)]
     groups = [{"params": heads}, {"params": trunk}]
     return torch.optim.AdamW(groups, rate, betas=(0.9, 0.98), weight_decay=0.01)
-
-
-def _learn(network: PhoneEncoder, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimiser.zero_grad()
-    torch.autograd.backward(loss)
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    optimiser.step()
 
 
 def _losses(

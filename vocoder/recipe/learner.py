@@ -123,7 +123,9 @@ def earlier_learner(config: RefinerConfig, inputs: int, start: Path | None) -> L
     begin_with(refiner, start)
     learner = Learner(refiner, inputs)
     if start is not None and (start.parent / CONTENT).exists():
-        learner.bottleneck.project.load_state_dict({"weight": content_of(start)[LAYER]})
+        project, found = learner.bottleneck.project, {"weight": content_of(start)[LAYER]}
+        check_shapes(start.parent / CONTENT, project.state_dict(), found)
+        project.load_state_dict(found)
     return learner
 
 

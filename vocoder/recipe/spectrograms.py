@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from knnvc.training.discriminators import contest
-from knnvc.training.runs import Run, average
+from knnvc.training.runs import Run, average, learn
 from recipe.options import RefinerOptions, TextFrontendOptions
 
 BETAS = (0.8, 0.99)  # of both optimisers, as in HiFi-GAN
@@ -73,11 +73,14 @@ class SpectrogramTraining(Generic[Network]):
         self.averaged: Network = copy.deepcopy(network).eval()
         device = next(network.parameters()).device
         self.critic = SpectrogramCritic(options.channels).to(device)
-        waiting, self._after = (set(late[0].parameters()), late[1]) if late else (set(), 0)
-        groups = [{"params": [p for p in network.parameters() if p not in waiting]}]
-        if waiting:
-            groups.append({"params": [p for p in network.parameters() if p in waiting]})
-        self.makers = torch.optim.AdamW(groups, options.rate, betas=BETAS)
+        part, self._after = late or (nn.Module(), 0)
+        # Where nothing waits there is one group, so that earlier checkpoints fit.
+        waiting = list(part.parameters()) if self._after else []
+        known = set(waiting)
+        groups = [[p for p in network.parameters() if p not in known], waiting]
+        self.makers = torch.optim.AdamW(
+            [{"params": group} for group in groups if group], options.rate, betas=BETAS
+        )
         self.judges = torch.optim.AdamW(
             self.critic.parameters(), options.rate * JUDGING, betas=BETAS
         )
@@ -98,10 +101,10 @@ class SpectrogramTraining(Generic[Network]):
     def begin_step(self) -> bool:
         """Set the learning rates; False if the training is done."""
         rate = self.run.rate(self.options.rate, floor=FLOOR)
+        late = self.run.rate(self.options.rate, floor=FLOOR, after=self._after)
+        for group, its_rate in zip(self.makers.param_groups, (rate, late), strict=False):
+            group["lr"] = its_rate
         self.judges.param_groups[0]["lr"] = rate * JUDGING
-        self.makers.param_groups[0]["lr"] = rate
-        for group in self.makers.param_groups[1:]:
-            group["lr"] = self.run.rate(self.options.rate, floor=FLOOR, after=self._after)
         return not self.run.done
 
     def judge(self, made: Tensor, real: Tensor) -> dict[str, Tensor]:
@@ -119,10 +122,7 @@ class SpectrogramTraining(Generic[Network]):
         for name, weight in self._weights.items():
             if name in losses:
                 total = total + weight * losses[name]
-        self.makers.zero_grad()
-        torch.autograd.backward(total)
-        nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
-        self.makers.step()
+        learn(self.network, self.makers, total, LARGEST_GRADIENT)
         average(self.averaged, self.network, self.options.average, self.run.step)
         self.run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
         return self.run.step % self.options.report_every == 0

@@ -23,7 +23,7 @@ from knnvc.mini.format import HOP
 from knnvc.mini.vocal_tract import log_mel, magnitudes_of
 from knnvc.presets.loading import choose_device
 from knnvc.training.discriminators import contest
-from knnvc.training.runs import Run, average, begin_with, seed_everything
+from knnvc.training.runs import Run, average, begin_with, learn, seed_everything
 from knnvc.vocoders.source_filter import SourceFilterConfig, SourceFilterVocoder
 from recipe.data import MINI_ENCODER, MINI_VOCODER, Utterance, load_corpus, split
 from recipe.discriminators import Discriminators
@@ -94,19 +94,12 @@ def train_vocoder(
             if run.reached(options.adversarial_from):
                 shown = _window(made, real, options.judged_frames * HOP)
                 losses |= contest(critics, judges, *shown, options.bf16)
-            _learn(network, makers, _total(losses, options, len(critics.parts)))
+            learn(network, makers, _total(losses, options, len(critics.parts)), LARGEST_GRADIENT)
             average(averaged, network, options.average, run.step)
             run.finish_step(**{name: float(loss.detach()) for name, loss in losses.items()})
             if run.step % options.report_every == 0:
                 _report(run, averaged, reader, spectral)
     return run.publish(averaged, "vocoder")
-
-
-def _learn(network: SourceFilterVocoder, makers: torch.optim.Optimizer, total: Tensor) -> None:
-    makers.zero_grad()
-    torch.autograd.backward(total)
-    torch.nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-    makers.step()
 
 
 def _report(
