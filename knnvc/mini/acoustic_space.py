@@ -33,8 +33,9 @@ from knnvc.audio.pitch import (
     smooth_pitch,
 )
 from knnvc.errors import KnnvcError
+from knnvc.mini.covariance import cepstra_of, covariance
 from knnvc.mini.sharpening import BLOCK as _BLOCK
-from knnvc.mini.sharpening import balanced, moments, peaks, sharpened
+from knnvc.mini.sharpening import moments, peaks
 from knnvc.mini.speaker_prior import SpeakerPrior
 from knnvc.text.phones import STATES
 
@@ -42,8 +43,6 @@ LEAST_SPEECH = 25  # frames (0.5 s): with fewer, statistics are of those that ar
 LEAST_SPREAD = 0.1  # of an envelope band, in units of the log-mel
 
 LEVEL_IN_JOINS = 0.5  # against the whole envelope
-MOST_MISSING = 3.0  # of contrast, against what there is
-BELIEVED = 60  # frames of speech whose mean is half believed, see `balance`
 FLAT = 1e-6  # mean square contrast that is none
 
 
@@ -63,10 +62,14 @@ class AcousticSpaceOptions:
         bands: of the envelope.
         kept: neighbours whose mean has the spectrum that `balanced` gives back; 0 is all k.
         balanced: frames on either side over which the mean spectrum of what the refiner makes is
-            that of the selected frames, see `balance`; 0 leaves it as the refiner has it.
+            that of the selected frames; 0 leaves it as the refiner has it. For this and the next
+            three see `knnvc.mini.correction`.
         postfilter: how many times the contrast that refined spectra lack against the target's is
-            given to them, see `sharpen_formants`; more than once, as the selected frames beside
-            them and the vocoder blur it, too.
+            given to them; more than once, as the selected frames beside them and the vocoder blur
+            it, too.
+        expansion: how far refined spectra take on the target's covariance where its speech varies
+            more; 0 leaves them as they are.
+        contraction: the same where its speech varies less.
         candidates: neighbours among which each frame's is chosen so that they join well; 1 takes
             the nearest.
         join_weight: of a bad join, against distance.
@@ -86,6 +89,8 @@ class AcousticSpaceOptions:
     kept: int = 0
     balanced: int = 0
     postfilter: float = 0.0
+    expansion: float = 0.0
+    contraction: float = 0.0
     candidates: int = 1
     join_weight: float = 0.1
     frames_each: int = 0
@@ -101,6 +106,8 @@ RECORDINGS = AcousticSpaceOptions(
     kept=1,
     balanced=100,
     postfilter=1.0,
+    expansion=1.0,
+    contraction=0.5,
     candidates=16,
     join_weight=0.3,
     frames_each=25,
@@ -115,9 +122,9 @@ class Statistics:
 
     `pitch` [2] as of `pitch_statistics`, `pitches` [33] as of `pitch_quantiles`; `mean`, `spread`
     [bands] of the envelope; `level` [2] mean and spread of the mean log-mel, `spectrum` [2, mels]
-    those of every band, `contrast` [mels] see `AcousticSpace.contrast`, `content` [2, C] mean and
-    spread of the encoder's content columns; all but pitch over frames of speech, of which there are
-    `frames`.
+    those of every band, `contrast` [mels] see `AcousticSpace.contrast`, `covariance` [C, C] of
+    the mel cepstra, see `knnvc.mini.covariance`, `content` [2, C] mean and spread of the encoder's
+    content columns; all but pitch over frames of speech, of which there are `frames`.
     """
 
     pitch: Tensor
@@ -127,6 +134,7 @@ class Statistics:
     level: Tensor
     spectrum: Tensor
     contrast: Tensor
+    covariance: Tensor
     content: Tensor
     frames: int
 
@@ -166,13 +174,13 @@ class AcousticSpace:
 
     def statistics(self, synth: Tensor, match: Tensor) -> Statistics:
         """Statistics of one speaker, from `synth` [N, Ds] and `match` [N, Dm]."""
-        blocks = _spoken(synth, match[:, 2])
+        blocks = spoken_blocks(synth, match[:, 2])
         envelopes = [self.envelope(block) for block in blocks]
         envelope = torch.cat(envelopes)
         level = torch.cat([self._level(block) for block in blocks])
         mean, centre = envelope.mean(0), level.mean()
         if self.prior is not None:
-            said = _spoken(match[:, self._said], match[:, 2])
+            said = spoken_blocks(match[:, self._said], match[:, 2])
             rest = [
                 self.prior.without_phones(part, heard.float().square())
                 for part, heard in zip(envelopes, said, strict=True)
@@ -187,6 +195,7 @@ class AcousticSpace:
             level=torch.stack([centre, level.std(correction=0).clamp(min=LEAST_SPREAD)]),
             spectrum=self._spectrum(blocks),
             contrast=self._contrast(blocks),
+            covariance=covariance(map(self.spectra, blocks), cepstra_of(self.mels)),
             content=_mean_and_spread(match[:, self._told].float(), match[:, 2]),
             frames=len(envelope),
         )
@@ -287,9 +296,9 @@ class AcousticSpace:
         """Move the envelope of `selected` [M, Ds] by `share` to the source's, normalised."""
         wanted = (self.envelope(source) - own.mean) / own.spread * target.spread + target.mean
         shift = share * (wanted - self.envelope(selected))
-        return self._raised(selected, shift)
+        return self.raised(selected, shift)
 
-    def _raised(self, frames: Tensor, by: Tensor) -> Tensor:
+    def raised(self, frames: Tensor, by: Tensor) -> Tensor:
         """`frames` [M, Ds] with their envelope raised `by` [M, bands]."""
         shift = by.repeat_interleave(self.mels // self.options.bands, dim=1)
         done = frames.clone()
@@ -342,31 +351,6 @@ class AcousticSpace:
         """Set the envelope in what `content` gives [M, ...] to the speaker's mean, in place."""
         content[:, -1 - self.options.bands : -1] = 0
 
-    def combine(
-        self,
-        selected: Tensor,
-        refined: Tensor,
-        match: Tensor,
-        target: Statistics,
-        deviations: Tensor | None = None,
-    ) -> Tensor:
-        """`refined` frames [M, Ds] with the target's formants and the `selected` frames' mean.
-
-        See `sharpen_formants` and `balance`. `match` [M, Dm] is the source's, `target` are the
-        statistics of the voice. `deviations` [M, bands] are the selected frames': where the voice
-        has not said a phone, others were selected, and by these they differ from it.
-        """
-        sharp = self.sharpen_formants(refined, match[:, 2], target.contrast)
-        if self.options.balanced == 0:
-            return sharp
-        wanted, own = selected, self.deviations(match)
-        if deviations is not None and own is not None:
-            missing = own - deviations
-            # The level of what was selected is the source's already.
-            wanted = self._raised(selected, missing - missing.mean(1, keepdim=True))
-        share = target.frames / (target.frames + BELIEVED)
-        return sharp.lerp(self.balance(sharp, wanted), share)
-
     def deviations(self, match: Tensor) -> Tensor | None:
         """`SpeakerPrior.deviations` of frames with these `match` columns [N, Dm], if known."""
         if self.prior is None:
@@ -380,46 +364,19 @@ class AcousticSpace:
         Of what differs from the mean of the bands around, `sharpening.BANDS` wide, over frames of
         speech as √posteriors of `silence` [N] tell them.
         """
-        return self._contrast(_spoken(frames, silence))
-
-    def sharpen_formants(self, frames: Tensor, silence: Tensor, contrast: Tensor) -> Tensor:
-        """Refined `frames` [M, Ds] with formants as marked as the target's, of that `contrast`.
-
-        Networks that learn from the mean error flatten peaks and valleys, for which statistical
-        speech synthesis has its postfilters and compares variances with those of speech (Yoshimura
-        et al. 2005; Toda and Tokuda 2007). Here what differs from the mean of the bands around is
-        raised in every band by what it lacks against the target, `options.postfilter` times.
-        `silence` [M] and `contrast` [mels] are as of `AcousticSpace.contrast`.
-        """
-        if self.options.postfilter == 0:
-            return frames
-        with torch.no_grad():
-            present = self.contrast(frames, silence).clamp(min=FLAT)
-            missing = (contrast / present).sqrt().sub(1).clamp(0, MOST_MISSING)
-            gain = (self.options.postfilter * missing).to(frames)
-        return sharpened(frames, gain, self.mels * self.substeps)
-
-    def balance(self, refined: Tensor, selected: Tensor) -> Tensor:
-        """`refined` [M, Ds] with the mean spectrum of `selected` [M, Ds].
-
-        Frame by frame a refiner knows better than what was selected; in the mean over seconds it is
-        the selected frames that are the target's. Means are over `options.balanced` frames before
-        and after each one, as far as there are.
-        """
-        reach, width = self.options.balanced, self.mels * self.substeps
-        return balanced(refined, selected, reach, width) if reach else refined
+        return self._contrast(spoken_blocks(frames, silence))
 
     def _spectrum(self, blocks: list[Tensor]) -> Tensor:
         """Mean and spread [2, mels] of the log-mel bands of all frames in `blocks`."""
-        mean, squares = moments(map(self._spectra, blocks), self.mels)
+        mean, squares = moments(map(self.spectra, blocks), self.mels)
         spread = (squares - mean.square()).clamp(min=0).sqrt()
         return torch.stack([mean, spread.clamp(min=LEAST_SPREAD)]).float()
 
     def _contrast(self, blocks: list[Tensor]) -> Tensor:
         """Mean square [mels] of the `peaks` of all frames in `blocks`."""
-        return moments((peaks(self._spectra(block)) for block in blocks), self.mels)[1].float()
+        return moments((peaks(self.spectra(block)) for block in blocks), self.mels)[1].float()
 
-    def _spectra(self, frames: Tensor) -> Tensor:
+    def spectra(self, frames: Tensor) -> Tensor:
         """The log-mel spectra in `frames` [N, ≥ width]: [N · substeps, mels]."""
         return frames[:, : self.mels * self.substeps].reshape(-1, self.mels)
 
@@ -450,7 +407,7 @@ def are_speech(silence: Tensor) -> Tensor:
     return torch.where(few, torch.zeros_like(speech).scatter(-1, order, True), speech)
 
 
-def _spoken(frames: Tensor, silence: Tensor) -> list[Tensor]:
+def spoken_blocks(frames: Tensor, silence: Tensor) -> list[Tensor]:
     """Blocks of those `frames` [N, ...] that `are_speech` by √posteriors of `silence` [N]."""
     blocks = torch.split(are_speech(silence), _BLOCK)
     parts = zip(torch.split(frames, _BLOCK), blocks, strict=True)
@@ -458,8 +415,8 @@ def _spoken(frames: Tensor, silence: Tensor) -> list[Tensor]:
 
 
 def _mean_and_spread(columns: Tensor, silence: Tensor) -> Tensor:
-    """Mean and spread [2, C] of `columns` [N, C] over frames of speech, see `_spoken`."""
-    spoken = torch.cat(_spoken(columns, silence))
+    """Mean and spread [2, C] of `columns` [N, C] over frames of speech, see `spoken_blocks`."""
+    spoken = torch.cat(spoken_blocks(columns, silence))
     mean = spoken.mean(0)
     return torch.stack([mean, (spoken - mean).square().mean(0).sqrt().clamp(min=FLAT)])
 

@@ -32,6 +32,7 @@ from knnvc.errors import KnnvcError, UsageError
 from knnvc.frames import Frames
 from knnvc.kernels import accelerate
 from knnvc.mini.acoustic_space import SETTINGS, AcousticSpace, Statistics
+from knnvc.mini.correction import Correction
 from knnvc.mini.encoder import MiniEncoder
 from knnvc.mini.refiner import Refiner, RefinerConfig
 from knnvc.mini.speaker_prior import SpeakerPrior, split_prior
@@ -138,6 +139,7 @@ class MiniConverter:
         mel = encoder.network.config
         options = SETTINGS[config.source]
         self.space = AcousticSpace(options, mel.mels, mel.substeps, mel.states, prior)
+        self.correction = Correction(self.space)
 
     def compared(self, features: Tensor, starts: Tensor | None = None) -> Tensor:
         """Vectors [T, Dv] of the acoustic space for `features` [T, D]; see `Converter.compared`."""
@@ -216,7 +218,7 @@ class MiniConverter:
         if self.refiner is not None:
             refined = self.refiner.refine(*self._refiner_input(found.frames, target, source, k))
             known, said = target.statistics, source.match
-            made = self.space.combine(kept, refined, said, known, found.deviations)
+            made = self.correction.combine(kept, refined, said, known, found.deviations)
         self.space.soften_prosody(made, found.voicing)
         return made
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -10,9 +9,8 @@ import torch
 from torch import Tensor
 
 from knnvc.errors import KnnvcError
-from knnvc.mini import acoustic_space, sharpening
+from knnvc.mini import acoustic_space
 from knnvc.mini.acoustic_space import AcousticSpace, AcousticSpaceOptions, Statistics
-from knnvc.mini.speaker_prior import SpeakerPrior
 
 MELS, SUBSTEPS, PHONES = 4, 2, 2
 WIDTH = MELS * SUBSTEPS
@@ -68,89 +66,6 @@ def test_full_envelope_transfer_gives_the_normalised_envelope_of_the_source() ->
     after = space.statistics(done, target[1])
     torch.testing.assert_close(after.mean, other.mean, atol=1e-4, rtol=0)
     torch.testing.assert_close(after.spread, other.spread, atol=1e-3, rtol=0)
-
-
-def test_the_postfilter_gives_peaks_and_valleys_what_the_targets_have_more(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def space(strength: float) -> AcousticSpace:
-        options = AcousticSpaceOptions(bands=20, postfilter=strength)
-        return AcousticSpace(options, 80, SUBSTEPS)
-
-    bands = torch.arange(80.0)
-    formants = torch.exp(-(((bands - 20) / 3) ** 2)) + torch.exp(-(((bands - 50) / 3) ** 2))
-    frame = torch.cat([formants - 1, 0.5 * formants, torch.tensor([7.0, 0.9])])
-    frames, spoken = frame.repeat(40, 1), torch.zeros(40)
-    target = frames.clone()
-    target[:, :160] *= 1.5
-    wanted = space(1.0).contrast(target, spoken)
-    done = space(1.0).sharpen_formants(frames, spoken, wanted)
-    assert torch.equal(done[:, 160:], frames[:, 160:])  # pitch and voicing
-    for start, height in ((0, 1.0), (80, 0.5)):
-        before, after = frame[start : start + 80], done[0, start : start + 80]
-        assert 0.1 * height < float(after[20] - before[20]) < 0.5 * height
-        assert float(after[26] - before[26]) < 0  # beside a peak
-        assert float((after - before).mean().abs()) < 0.01  # the level stays
-    twice = space(2.0).sharpen_formants(frames, spoken, wanted)
-    torch.testing.assert_close(twice - frames, 2 * (done - frames))
-    # Silence does not count where there is speech: half of it, flat, changes nothing.
-    flat = torch.cat([frames, torch.ones(40, 162)])
-    heard = torch.cat([spoken, torch.ones(40)])
-    monkeypatch.setattr(sharpening, "BLOCK", 11)
-    torch.testing.assert_close(space(1.0).sharpen_formants(flat, heard, wanted)[:40], done)
-    torch.testing.assert_close(space(1.0).sharpen_formants(flat, heard, wanted)[40:], flat[40:])
-    assert torch.equal(
-        space(1.0).sharpen_formants(target, spoken, wanted / 9), target
-    )  # nothing missing
-    assert space(0.0).sharpen_formants(frames, spoken, wanted) is frames  # not asked for
-
-
-def test_balancing_gives_the_mean_of_what_was_selected(monkeypatch: pytest.MonkeyPatch) -> None:
-    space = make_space(balanced=7)
-    refined, selected = make_frames(60, 1)[0], make_frames(60, 2)[0]
-    done = space.balance(refined, selected)
-    assert torch.equal(done[:, WIDTH:], refined[:, WIDTH:])  # pitch and voicing
-    for at in (0, 3, 30, 59):
-        around = slice(max(0, at - 7), at + 8)
-        mean = (selected[around] - refined[around]).mean(0)[:WIDTH]
-        torch.testing.assert_close(done[at, :WIDTH], refined[at, :WIDTH] + mean)
-    monkeypatch.setattr(sharpening, "BLOCK", 11)
-    torch.testing.assert_close(space.balance(refined, selected), done)
-    whole = make_space(balanced=1000).balance(refined, selected)  # over all there is
-    torch.testing.assert_close(whole.mean(0)[:WIDTH], selected.mean(0)[:WIDTH])
-    assert make_space().balance(refined, selected) is refined  # not asked for
-
-
-def test_other_phones_are_not_taken_for_the_voice() -> None:
-    """A reference without a phone: what was selected for it has another phone's envelope."""
-    phones = torch.zeros(1 + 3 * PHONES, 2)
-    phones[1:4, 0], phones[4:, 0] = 1.0, -1.0  # the first is low, the second high
-    phones[:, 1] = -phones[:, 0]
-    usual = SpeakerPrior(
-        phones=phones,
-        shape=torch.zeros(2),
-        between=torch.ones(2),
-        within=torch.ones(2),
-    )
-    options = AcousticSpaceOptions(bands=2, balanced=1000)
-    space = AcousticSpace(options, MELS, SUBSTEPS, 1 + 3 * PHONES, usual)
-    synth, match = make_frames(100)
-    match[:, 3:] = 0
-    match[:, 3] = 1.0  # the first phone, where the voice has only said the second
-    target = dataclasses.replace(space.statistics(synth, match), frames=10**9)
-    wide = torch.cat([phones.repeat_interleave(MELS // 2, 1)] * SUBSTEPS, 1)
-    voice = torch.linspace(0, 1, WIDTH)
-    refined, selected = synth.clone(), synth.clone()
-    refined[:, :WIDTH] = wide[1]
-    selected[:, :WIDTH] = wide[4] + voice
-    other = phones[4].expand(100, -1)
-    done = space.combine(selected, refined, match, target, other)
-    torch.testing.assert_close(done[:, :WIDTH], (wide[1] + voice).expand(100, -1))
-    same = space.combine(selected, refined, match, target)  # nothing is known of the phones
-    torch.testing.assert_close(same[:, :WIDTH], selected[:, :WIDTH])
-    some = dataclasses.replace(target, frames=acoustic_space.BELIEVED)
-    half = space.combine(selected, refined, match, some, other)
-    torch.testing.assert_close(half[:, :WIDTH], (wide[1] + voice / 2).expand(100, -1))
 
 
 def test_vectors_do_not_depend_on_level_and_range_of_the_speaker() -> None:

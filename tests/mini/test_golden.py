@@ -1,6 +1,6 @@
 """What `mini` says stays what it is: fingerprints of three results.
 
-They are of the weights of 2026-11-29 and the settings of 2026-11-30: the encoder that begins with
+They are of the weights and the settings of 2026-12-01: the encoder that begins with
 Whisper's layers, and the refiner that reads its content columns and learnt from conversions
 between readers.
 """
