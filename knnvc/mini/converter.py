@@ -139,7 +139,6 @@ class MiniConverter:
         mel = encoder.network.config
         options = SETTINGS[config.source]
         self.space = AcousticSpace(options, mel.mels, mel.substeps, mel.states, prior)
-        self.correction = Correction(self.space)
 
     def compared(self, features: Tensor, starts: Tensor | None = None) -> Tensor:
         """Vectors [T, Dv] of the acoustic space for `features` [T, D]; see `Converter.compared`."""
@@ -218,7 +217,7 @@ class MiniConverter:
         if self.refiner is not None:
             refined = self.refiner.refine(*self._refiner_input(found.frames, target, source, k))
             known, said = target.statistics, source.match
-            made = self.correction.combine(kept, refined, said, known, found.deviations)
+            made = Correction(self.space).combine(kept, refined, said, known, found.deviations)
         self.space.soften_prosody(made, found.voicing)
         return made
 

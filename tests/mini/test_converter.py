@@ -18,8 +18,9 @@ from knnvc.converters.approximate import content_hash
 from knnvc.converters.matching_set import MatchingSet
 from knnvc.converters.search import search
 from knnvc.mini import converter as converter_module
-from knnvc.mini.acoustic_space import BELIEVED, RECORDINGS, AcousticSpace
+from knnvc.mini.acoustic_space import RECORDINGS, AcousticSpace
 from knnvc.mini.converter import MiniConverter, MiniTarget
+from knnvc.mini.correction import BELIEVED
 from knnvc.mini.refiner import Refiner
 
 RATE = 16_000
@@ -149,8 +150,10 @@ def test_frames_keep_the_mean_spectrum_of_what_is_kept(
     voice = mini.matching_set(anna)
 
     def matched(kept: int, balanced: int) -> Tensor:
-        chosen = {"kept": kept, "balanced": balanced, "postfilter": 0.0}
-        return converted(with_space(mini, given(mini).refiner, **chosen), speech, voice)
+        chosen = {"kept": kept, "balanced": balanced}
+        others = {"postfilter": 0.0, "expansion": 0.0, "contraction": 0.0}
+        space = with_space(mini, given(mini).refiner, **chosen, **others)
+        return converted(space, speech, voice)
 
     assert torch.equal(matched(1, 0), matched(0, 0))
     assert not torch.allclose(matched(1, 100_000), matched(0, 100_000), atol=1e-3)
