@@ -33,7 +33,7 @@ from knnvc.audio.pitch import (
     smooth_pitch,
 )
 from knnvc.errors import KnnvcError
-from knnvc.mini.covariance import cepstra_of, covariance
+from knnvc.mini.covariance import cepstra_of, mean_and_covariance
 from knnvc.mini.sharpening import BLOCK as _BLOCK
 from knnvc.mini.sharpening import moments, peaks
 from knnvc.mini.speaker_prior import SpeakerPrior
@@ -195,7 +195,7 @@ class AcousticSpace:
             level=torch.stack([centre, level.std(correction=0).clamp(min=LEAST_SPREAD)]),
             spectrum=self._spectrum(blocks),
             contrast=self._contrast(blocks),
-            covariance=covariance(map(self.spectra, blocks), cepstra_of(self.mels)),
+            covariance=mean_and_covariance(map(self.spectra, blocks), cepstra_of(self.mels))[1],
             content=_mean_and_spread(match[:, self._told].float(), match[:, 2]),
             frames=len(envelope),
         )

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from knnvc.mini.acoustic_space import FLAT, AcousticSpace, Statistics, spoken_blocks
-from knnvc.mini.covariance import cepstra_of, covariance, transport
-from knnvc.mini.sharpening import BLOCK, balanced, moments, sharpened
+from knnvc.mini.covariance import cepstra_of, mean_and_covariance, transport
+from knnvc.mini.sharpening import BLOCK, balanced, sharpened
 
 MOST_MISSING = 3.0  # of contrast, against what there is
 BELIEVED = 60  # frames of speech whose mean and covariance are half believed, see `combine`
@@ -51,8 +51,7 @@ class Correction:
                 missing = own - deviations
                 # The level of what was selected is the source's already.
                 wanted = self.space.raised(selected, missing - missing.mean(1, keepdim=True))
-            share = target.frames / (target.frames + BELIEVED)
-            made = made.lerp(self.balance(made, wanted), share)
+            made = made.lerp(self.balance(made, wanted), _believed(target.frames))
         return self.follow_covariance(made, silence, target)
 
     def sharpen_formants(self, frames: Tensor, silence: Tensor, contrast: Tensor) -> Tensor:
@@ -94,18 +93,23 @@ class Correction:
         spoken = spoken_blocks(frames, silence)
         own = sum(map(len, spoken))
         known = own * target.frames / max(1, own + target.frames)
-        present = covariance(map(self.space.spectra, spoken), self.cepstra)
+        mean, present = mean_and_covariance(map(self.space.spectra, spoken), self.cepstra)
         if not torch.isfinite(present).all():
             return frames  # of broken weights; whoever makes sound of it says so
-        wanted = present.lerp(target.covariance, known / (known + BELIEVED))
+        wanted = present.lerp(target.covariance, _believed(known))
         moved = transport(present, wanted, options.expansion, options.contraction)
         change = moved - torch.eye(len(moved)).double()
-        change = (self.cepstra.T @ change @ self.cepstra).to(frames)
-        mean = moments(map(self.space.spectra, spoken), self.space.mels)[0].to(frames)
+        spectral = (self.cepstra.T @ change @ self.cepstra).to(frames)
+        centre = (mean @ self.cepstra).to(frames)
         done = frames.clone()
         for start in range(0, len(frames), BLOCK):
             block = self.space.spectra(frames[start : start + BLOCK])
-            more = ((block - mean) @ change).reshape(-1, width)
+            more = ((block - centre) @ spectral).reshape(-1, width)
             speech = 1 - silence[start : start + BLOCK, None].to(frames).square()
             done[start : start + len(more), :width] += speech * more
         return done
+
+
+def _believed(frames: float) -> float:
+    """How much of what so many frames tell is believed, from 0 to 1."""
+    return frames / (frames + BELIEVED)

@@ -29,8 +29,11 @@ def cepstra_of(mels: int) -> Tensor:
     return math.sqrt(2 / mels) * torch.cos(math.pi / mels * order[:, None] * at)
 
 
-def covariance(blocks: Iterable[Tensor], cepstra: Tensor) -> Tensor:
-    """Covariance [C, C] float64 of the `cepstra` [C, mels] of spectra in `blocks` [N, mels]."""
+def mean_and_covariance(blocks: Iterable[Tensor], cepstra: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [C] and covariance [C, C], float64, of the `cepstra` [C, mels] of all spectra.
+
+    These are the rows of `blocks`, each [N, mels].
+    """
     columns = len(cepstra)
     count, total = 0, torch.zeros(columns).double()
     squares = torch.zeros(columns, columns).double()
@@ -40,7 +43,7 @@ def covariance(blocks: Iterable[Tensor], cepstra: Tensor) -> Tensor:
         total += rows.sum(0)
         squares += rows.T @ rows
     mean = total / max(1, count)
-    return squares / max(1, count) - torch.outer(mean, mean)
+    return mean, squares / max(1, count) - torch.outer(mean, mean)
 
 
 def transport(present: Tensor, wanted: Tensor, expansion: float, contraction: float) -> Tensor:

@@ -36,6 +36,7 @@ from recipe.package import package_mini
 from recipe.pieces import Pieces
 from recipe.prematch import prematch_refined, read_prematched
 from recipe.refiner import average_refiners, train_refiner, with_a_voice
+from recipe.spectrograms import SpectrogramTraining
 from recipe.vocoder import train_vocoder
 from tiny import ENCODER, REFINER, VOCODER, alignment, load_encoder
 
@@ -244,3 +245,13 @@ def test_content_columns_of_another_width_are_refused(tmp_path: Path) -> None:
     write_tensors(tmp_path / CONTENT, {LAYER: narrow}, {})
     with pytest.raises(KnnvcError, match=CONTENT):
         earlier_learner(REFINER, ENCODER.content_inputs, start)
+
+
+def test_all_of_a_network_may_wait(tmp_path: Path) -> None:
+    network = torch.nn.Linear(2, 2)
+    options = RefinerOptions(steps=100, threads=1)
+    training = SpectrogramTraining(network, tmp_path, options, 4, {}, late=(network, 50))
+    training.run.resume()
+    assert training.begin_step()
+    assert [group["lr"] for group in training.makers.param_groups] == [0.0]
+    assert training.judges.param_groups[0]["lr"] > 0

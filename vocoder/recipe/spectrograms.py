@@ -73,14 +73,16 @@ class SpectrogramTraining(Generic[Network]):
         self.averaged: Network = copy.deepcopy(network).eval()
         device = next(network.parameters()).device
         self.critic = SpectrogramCritic(options.channels).to(device)
-        part, self._after = late or (nn.Module(), 0)
+        part, after = late or (nn.Module(), 0)
         # Where nothing waits there is one group, so that earlier checkpoints fit.
-        waiting = list(part.parameters()) if self._after else []
+        waiting = list(part.parameters()) if after else []
         known = set(waiting)
-        groups = [[p for p in network.parameters() if p not in known], waiting]
+        first = [p for p in network.parameters() if p not in known]
+        groups = [(group, step) for group, step in ((first, 0), (waiting, after)) if group]
         self.makers = torch.optim.AdamW(
-            [{"params": group} for group in groups if group], options.rate, betas=BETAS
+            [{"params": group} for group, _ in groups], options.rate, betas=BETAS
         )
+        self._begins = [step for _, step in groups]  # of each group
         self.judges = torch.optim.AdamW(
             self.critic.parameters(), options.rate * JUDGING, betas=BETAS
         )
@@ -100,11 +102,10 @@ class SpectrogramTraining(Generic[Network]):
 
     def begin_step(self) -> bool:
         """Set the learning rates; False if the training is done."""
-        rate = self.run.rate(self.options.rate, floor=FLOOR)
-        late = self.run.rate(self.options.rate, floor=FLOOR, after=self._after)
-        for group, its_rate in zip(self.makers.param_groups, (rate, late), strict=False):
-            group["lr"] = its_rate
-        self.judges.param_groups[0]["lr"] = rate * JUDGING
+        highest = self.options.rate
+        for group, after in zip(self.makers.param_groups, self._begins, strict=True):
+            group["lr"] = self.run.rate(highest, floor=FLOOR, after=after)
+        self.judges.param_groups[0]["lr"] = self.run.rate(highest, floor=FLOOR) * JUDGING
         return not self.run.done
 
     def judge(self, made: Tensor, real: Tensor) -> dict[str, Tensor]:
