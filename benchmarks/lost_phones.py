@@ -30,22 +30,15 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from manners import MANNER_OF, MANNERS
 
 from knnvc.errors import KnnvcError
 from knnvc.evaluation.bench import Utterance, read_bench
 from knnvc.evaluation.tables import DASH, Table, markdown
 from knnvc.text.phones import IGNORED, PHONES, STATES
 
-# Phones by manner, as espeak-ng writes them; what is not named is a vowel.
-MANNERS = {
-    "plosives": "pbtdkɡʔɾ",
-    "fricatives": "fvθðszʃʒhx",
-    "nasals": "mnŋ",
-    "approximants": "lɹjw",
-}
 SILENCE = "silence"
-CLASSES = ("vowels", *MANNERS, SILENCE)
-CLASS_OF = {phone: name for name, phones in MANNERS.items() for phone in phones}
+CLASSES = (*MANNERS, SILENCE)
 SOURCE, CONVERTED = "source", "converted"
 SECONDS = 60.0  # of reference
 MOST_PAIRS = 12  # confusions listed
@@ -57,7 +50,7 @@ Pair: TypeAlias = tuple[str, str]
 
 def class_of(phone: str) -> str:
     """The class of one of `PHONES`, or of "" for silence."""
-    return CLASS_OF.get(phone, "vowels") if phone else SILENCE
+    return MANNER_OF[phone] if phone else SILENCE
 
 
 def phone_of(state: int) -> str:

@@ -18,19 +18,12 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
+from manners import MANNER_OF, MANNERS
+
 from knnvc.evaluation.records import CONVERTED, COPY, RECORDS, SOURCE, Record, read_records
 from knnvc.evaluation.tables import DASH, Table, markdown
 from knnvc.text.espeak import phonemize
 
-# The phones of espeak-ng's en-us, by manner.
-CLASSES = {
-    "vowels": "aeiouæɐɑɒɔəɚɛɜɪʊʌᵻ",
-    "stops": "pbtdkɡʔɾ",
-    "fricatives": "fvθðszʃʒhx",
-    "nasals": "mnŋ",
-    "approximants": "lɹjwrɫ",
-}
-CLASS_OF = {phone: name for name, phones in CLASSES.items() for phone in phones}
 NOTHING = ""  # what a lost phone is heard as
 ALIKE, UNLIKE, MISSING = 0.7, 1.2, 1.0  # costs: another phone of the class, of another one, none
 MOST_PAIRS = 12  # confusions listed
@@ -42,7 +35,7 @@ Pair = tuple[str, str]
 @cache
 def phones(text: str) -> str:
     """The phones of a text, without stress, length and gaps."""
-    return "".join(sign for sign in phonemize(text) if sign in CLASS_OF)
+    return "".join(sign for sign in phonemize(text) if sign in MANNER_OF)
 
 
 def align(said: str, heard: str) -> list[Pair]:
@@ -81,7 +74,7 @@ def align(said: str, heard: str) -> list[Pair]:
 def _cost(one: str, other: str) -> float:
     if one == other:
         return 0.0
-    return ALIKE if CLASS_OF[one] == CLASS_OF[other] else UNLIKE
+    return ALIKE if MANNER_OF[one] == MANNER_OF[other] else UNLIKE
 
 
 def confusions(records: Iterable[Record], recogniser: str) -> Counter[Pair]:
@@ -94,11 +87,11 @@ def confusions(records: Iterable[Record], recogniser: str) -> Counter[Pair]:
 
 def shares(found: Counter[Pair], name: str) -> list[float]:
     """Of the phones of a class in per cent: right, as one of the class, of another, not at all."""
-    own = {pair: count for pair, count in found.items() if CLASS_OF.get(pair[0]) == name}
+    own = {pair: count for pair, count in found.items() if MANNER_OF.get(pair[0]) == name}
     total = sum(own.values())
     kinds = [0, 0, 0, 0]
     for (one, other), count in own.items():
-        alike = CLASS_OF.get(other) == name
+        alike = MANNER_OF.get(other) == name
         kinds[0 if one == other else 1 if alike else 2 if other else 3] += count
     return [100 * kind / total for kind in kinds] if total else []
 
@@ -106,10 +99,10 @@ def shares(found: Counter[Pair], name: str) -> list[float]:
 def class_table(systems: dict[str, Counter[Pair]]) -> Table:
     """A line for each class and system."""
     lines: list[list[str]] = []
-    for name in CLASSES:
+    for name in MANNERS:
         lines.append([name])
         for system, found in systems.items():
-            total = sum(count for (one, _), count in found.items() if CLASS_OF.get(one) == name)
+            total = sum(count for (one, _), count in found.items() if MANNER_OF.get(one) == name)
             cells = [f"{share:.1f}" for share in shares(found, name)] or [DASH] * 4
             lines.append([system, str(total), *cells])
     head = ["", "phones", "right %", "same class %", "other class %", "lost %"]
@@ -119,16 +112,16 @@ def class_table(systems: dict[str, Counter[Pair]]) -> Table:
 def matrix_table(system: str, found: Counter[Pair]) -> Table:
     """Classes said, by classes heard, in per cent of what is said."""
     lines = []
-    for name in CLASSES:
+    for name in MANNERS:
         heard: Counter[str] = Counter()
         for (one, other), count in found.items():
-            if CLASS_OF.get(one) == name and one != other:
-                heard[CLASS_OF.get(other, "lost")] += count
-        total = sum(count for (one, _), count in found.items() if CLASS_OF.get(one) == name)
-        columns = [*CLASSES, "lost"]
+            if MANNER_OF.get(one) == name and one != other:
+                heard[MANNER_OF.get(other, "lost")] += count
+        total = sum(count for (one, _), count in found.items() if MANNER_OF.get(one) == name)
+        columns = [*MANNERS, "lost"]
         share = [f"{100 * heard[kind] / total:.1f}" if total else DASH for kind in columns]
         lines.append([name, *share])
-    return Table(f"{system}: heard wrongly as", ["said", *CLASSES, "lost"], lines)
+    return Table(f"{system}: heard wrongly as", ["said", *MANNERS, "lost"], lines)
 
 
 def pair_table(system: str, found: Counter[Pair], before: Counter[Pair]) -> Table:
@@ -159,10 +152,10 @@ def speaker_table(records: Sequence[Record], names: dict[str, str], recogniser: 
         for system in systems:
             own = [r for r in records if r.speaker == speaker and names[_label(r)] == system]
             found = confusions(own, recogniser)
-            wrong = [shares(found, name) for name in CLASSES]
+            wrong = [shares(found, name) for name in MANNERS]
             cells = [f"{100 - one[0]:.1f}" if one else DASH for one in wrong]
             lines.append([f"{speaker}, {system}", *cells])
-    return Table("Heard wrongly or not at all, %", ["speaker", *CLASSES], lines)
+    return Table("Heard wrongly or not at all, %", ["speaker", *MANNERS], lines)
 
 
 def _label(record: Record) -> str:

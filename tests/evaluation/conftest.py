@@ -135,8 +135,9 @@ def record() -> Callable[..., Record]:
 
 
 @pytest.fixture
-def load_benchmark() -> Callable[[str], ModuleType]:
+def load_benchmark(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     """Imports a script of benchmarks/ by its name."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
 
     def load(name: str) -> ModuleType:
         spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
