@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 MOST_CEPSTRA = 19
-FLAT = 0.02  # variance that is added on either side, so that none is divided by nothing
+ADDED = 0.02  # variance that is added on either side, so that none is divided by nothing
 
 
 def cepstra_of(mels: int) -> Tensor:
@@ -52,7 +52,7 @@ def transport(present: Tensor, wanted: Tensor, expansion: float, contraction: fl
     Where it stretches it goes `expansion` of the way, where it shrinks `contraction`; with 1 and 1
     it goes all of it.
     """
-    flat = FLAT * torch.eye(len(present)).double()
+    flat = ADDED * torch.eye(len(present)).double()
     present, wanted = present + flat, wanted + flat
     root, inverse = _power(present, 0.5), _power(present, -0.5)
     whole = inverse @ _power(root @ wanted @ root, 0.5) @ inverse

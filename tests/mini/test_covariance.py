@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from knnvc.mini.covariance import FLAT, MOST_CEPSTRA, cepstra_of, mean_and_covariance, transport
+from knnvc.mini.covariance import ADDED, MOST_CEPSTRA, cepstra_of, mean_and_covariance, transport
 
 
 def some_covariance(seed: int, size: int = 5) -> Tensor:
@@ -33,7 +33,7 @@ def test_covariance_does_not_depend_on_blocks() -> None:
 
 def test_the_whole_way_gives_the_wanted_covariance() -> None:
     present, wanted = some_covariance(1), some_covariance(2)
-    flat = FLAT * torch.eye(5).double()
+    flat = ADDED * torch.eye(5).double()
     moved = transport(present, wanted, 1.0, 1.0)
     torch.testing.assert_close(moved, moved.T)
     torch.testing.assert_close(moved @ (present + flat) @ moved.T, wanted + flat)
@@ -42,8 +42,8 @@ def test_the_whole_way_gives_the_wanted_covariance() -> None:
 
 
 def test_stretching_and_shrinking_go_their_own_share_of_the_way() -> None:
-    present = torch.eye(2).double() * (1 - FLAT)
-    wanted = torch.diag(torch.tensor([16.0, 1 / 16])).double() - FLAT * torch.eye(2)
+    present = torch.eye(2).double() * (1 - ADDED)
+    wanted = torch.diag(torch.tensor([16.0, 1 / 16])).double() - ADDED * torch.eye(2)
     moved = transport(present, wanted, 0.5, 0.25)
     torch.testing.assert_close(moved, torch.diag(torch.tensor([2.0, 4**-0.25])).double())
     assert torch.equal(transport(present, wanted, 0.0, 0.0), torch.eye(2).double())
