@@ -112,7 +112,13 @@ RECORDINGS = AcousticSpaceOptions(
     join_weight=0.3,
     frames_each=25,
 )
-TEXT = AcousticSpaceOptions(envelope_transfer=0.5, postfilter=2.0, join_weight=0.3)
+TEXT = AcousticSpaceOptions(
+    envelope_transfer=0.5,
+    postfilter=2.0,
+    expansion=1.0,
+    contraction=0.5,
+    join_weight=0.3,
+)
 SETTINGS = {"recordings": RECORDINGS, "text": TEXT}
 
 
