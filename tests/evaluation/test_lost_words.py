@@ -20,6 +20,7 @@ def lost(load_benchmark: Callable[[str], ModuleType]) -> ModuleType:
 
 def test_phones_are_those_of_the_classes(lost: ModuleType) -> None:
     assert lost.phones("three blind mice") == "θɹiblaɪndmaɪs"
+    assert sorted(lost.MANNER_OF) == sorted("".join(lost.MANNERS.values()))  # no phone in two
 
 
 @pytest.mark.parametrize(
